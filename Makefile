@@ -1,0 +1,65 @@
+# demo   install spikeloop and train Yin-Yang        test   install and pass every test        lint   style, layers, types
+# bench  the committed tables of figures             docs   the pages of the public names      stub   the types of the C++ module
+PYTHON ?= python3
+EPOCHS ?= 60
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# data sets that lie beside the checkout need no download
+ifneq ($(wildcard ../shared/data),)
+export SPIKELOOP_DATA ?= $(realpath ../shared/data)
+endif
+
+bin := .venv/bin
+brian2 := .venv-brian2
+sources := pyproject.toml CMakeLists.txt constraints.txt README.md $(shell find cpp src -type f -not -name '*.so' -not -path '*__pycache__*')
+
+.PHONY: demo test lint bench docs stub clean
+
+demo: .venv/cli
+	$(bin)/spikeloop train yin-yang --epochs $(EPOCHS) --folder runs/demo
+
+test: .venv/dev $(brian2)/ready
+	SPIKELOOP_BRIAN2_PYTHON=$(CURDIR)/$(brian2)/bin/python $(bin)/python -m pytest $(PYTEST)
+
+lint: export PATH := $(CURDIR)/$(bin):$(PATH)
+lint: .venv/dev
+	ruff check .
+	ruff format --check .
+	lint-imports --no-logo
+	pyright
+	pyright --ignoreexternal --verifytypes spikeloop
+
+bench: .venv/dev
+	$(bin)/python benchmarks/accuracy.py
+
+docs: .venv/dev
+	$(bin)/pdoc --output-directory build/docs spikeloop
+
+stub: .venv/dev
+	$(bin)/python -m nanobind.stubgen -m spikeloop.engine._core -o src/spikeloop/engine/_core.pyi
+
+clean:
+	rm -rf .venv .venv-brian2 build
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# The tools come first, so that no build is isolated: each goes on from the object files of the last one.
+.venv/tools: .venv/bin/python pyproject.toml constraints.txt
+	$(bin)/python -m pip install --quiet cmake ninja nanobind scikit-build-core
+	touch $@
+
+.venv/cli: .venv/tools $(sources)
+	$(bin)/python -m pip install --quiet --no-build-isolation '.[cli]'
+	touch $@
+
+.venv/dev: .venv/tools $(sources)
+	$(bin)/python -m pip install --quiet --no-build-isolation '.[cli,dev]'
+	touch $@ .venv/cli
+
+# Brian2 2.9 needs an older NumPy than ours.
+$(brian2)/ready:
+	$(PYTHON) -m venv $(brian2)
+	PIP_CONSTRAINT= $(brian2)/bin/python -m pip install --quiet 'brian2==2.9.*' 'numpy==1.26.*' 'setuptools<81'
+	$(brian2)/bin/python -c 'import brian2'
+	touch $@

@@ -1,0 +1,291 @@
+// Python's way into the core: views of NumPy arrays in, filled arrays out. Outputs of known size are allocated by the caller.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "dense.hpp"
+#include "queue.hpp"
+#include "threads.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace spikeloop {
+namespace {
+
+template <class T, int D>
+using Array = nb::ndarray<T, nb::numpy, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
+template <class T, int D>
+using Maybe = std::optional<Array<T, D>>;
+
+using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Array<const int64_t, 1>>;
+template <class T>
+using DenseIn = std::tuple<TrainsIn, Array<const T, 2>, Array<const double, 1>>;
+// trains, first source neuron (-1: external), first target neuron, row begins, targets, weight index, weights, delays, kind of delays
+template <class T>
+using QueueIn = std::tuple<std::optional<TrainsIn>, int64_t, int64_t, Array<const int64_t, 1>, Array<const int32_t, 1>,
+                           Maybe<const int64_t, 1>, Array<const T, 1>, Array<const double, 1>, int>;
+using StateIn = std::tuple<Array<double, 2>, Array<double, 2>, Array<double, 2>>;
+// times (1 or batch rows), units, values (batch, times, units)
+using SamplingIn = std::tuple<Array<const double, 2>, Array<const int32_t, 1>, Array<double, 3>>;
+using PeaksIn = std::tuple<Array<double, 2>, Array<double, 2>>;
+// what a population is asked for: silent neurons, start, end, sampling, peaks
+using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn>, std::optional<StateIn>, std::optional<SamplingIn>, std::optional<PeaksIn>>;
+// what the loss says of a population: its spikes, dL/dt of each, samples' and peaks' cotangents, start
+using CotangentIn = std::tuple<TrainsIn, Array<double, 1>, std::optional<SamplingIn>, std::optional<PeaksIn>, std::optional<StateIn>>;
+
+Trains trains_of(const TrainsIn& in) { return {std::get<0>(in).data(), std::get<1>(in).data(), std::get<2>(in).data()}; }
+
+Neurons neurons_of(const Array<const double, 2>& in, bool spiking) {
+    const int64_t n = int64_t(in.shape(1));
+    const double* p = in.data();
+    return {n, p, p + n, p + 2 * n, p + 3 * n, p + 4 * n, p + 5 * n, spiking};
+}
+
+StateArrays state_of(const std::optional<StateIn>& in) {
+    if (!in) return {};
+    return {std::get<0>(*in).data(), std::get<1>(*in).data(), std::get<2>(*in).data()};
+}
+
+Sampling sampling_of(const std::optional<SamplingIn>& in) {
+    if (!in) return {};
+    const auto& [time, unit, value] = *in;
+    return {time.data(), int64_t(time.shape(1)), time.shape(0) > 1, unit.data(), int64_t(unit.shape(0)), value.data()};
+}
+
+Peaks peaks_of(const std::optional<PeaksIn>& in) {
+    if (!in) return {};
+    return {std::get<0>(*in).data(), std::get<1>(*in).data()};
+}
+
+// Membranes the loss depends on, sample by sample.
+std::vector<std::vector<MembraneCotangent>> membranes_of(const CotangentIn& in, int64_t batch) {
+    std::vector<std::vector<MembraneCotangent>> out;
+    const auto& samples = std::get<2>(in);
+    const auto& peaks = std::get<3>(in);
+    if (!samples && !peaks) return out;
+    out.resize(batch);
+    if (samples) {
+        const Sampling s = sampling_of(samples);
+        for (int64_t b = 0; b < batch; ++b)
+            for (int64_t k = 0; k < s.count; ++k)
+                for (int64_t u = 0; u < s.units; ++u)
+                    if (const double c = s.value[(b * s.count + k) * s.units + u]; c != 0)
+                        out[b].push_back({s.times(b)[k], s.unit[u], c, false});
+    }
+    if (peaks) {
+        const auto& [time, value] = *peaks;
+        const int64_t n = int64_t(time.shape(1));
+        for (int64_t b = 0; b < batch; ++b)
+            for (int64_t m = 0; m < n; ++m)
+                if (const double c = value.data()[b * n + m]; c != 0) out[b].push_back({time.data()[b * n + m], int32_t(m), c, true});
+    }
+    return out;
+}
+
+template <class T>
+nb::object owned(std::vector<T>* values, size_t rows, size_t columns) {
+    nb::capsule owner(values, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+    if (columns) return nb::cast(nb::ndarray<T, nb::numpy>(values->data(), {rows, columns}, owner));
+    return nb::cast(nb::ndarray<T, nb::numpy>(values->data(), {rows}, owner));
+}
+
+struct Spikes {
+    std::vector<double>* time = new std::vector<double>;
+    std::vector<int32_t>* unit = new std::vector<int32_t>;
+    std::vector<int64_t>* start = new std::vector<int64_t>;
+    nb::tuple to_python() {
+        const size_t events = time->size(), rows = start->size();
+        return nb::make_tuple(owned(time, events, 0), owned(unit, events, 0), owned(start, rows, 0));
+    }
+};
+
+// Spikes of neurons first .. first + size, renumbered from 0.
+Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size) {
+    Spikes out;
+    size_t total = 0;
+    for (const auto& sample : spikes) total += sample.size();
+    out.time->reserve(total), out.unit->reserve(total), out.start->reserve(spikes.size() + 1);
+    out.start->push_back(0);
+    for (const auto& sample : spikes) {
+        for (const Spike& spike : sample)
+            if (spike.unit >= first && spike.unit < first + size)
+                out.time->push_back(spike.time), out.unit->push_back(int32_t(spike.unit - first));
+        out.start->push_back(int64_t(out.time->size()));
+    }
+    return out;
+}
+
+nb::object neuron_gradients(const std::vector<NeuronGradient>& gradients) {
+    const size_t n = gradients.size();
+    auto* out = new std::vector<double>(6 * n);
+    for (size_t m = 0; m < n; ++m) {
+        const NeuronGradient& g = gradients[m];
+        const double fields[] = {g.tau_mem, g.tau_syn, g.threshold, g.leak, g.reset, g.refractory};
+        for (size_t f = 0; f < 6; ++f) (*out)[f * n + m] = fields[f];
+    }
+    return owned(out, 6, n);
+}
+
+template <class T>
+std::vector<DenseSource<T>> dense_sources(const std::vector<DenseIn<T>>& in) {
+    std::vector<DenseSource<T>> out;
+    for (const auto& [trains, weight, delay] : in)
+        out.push_back({trains_of(trains), int64_t(weight.shape(0)), weight.data(), delay.data(), delay.shape(0) > 1});
+    return out;
+}
+
+template <class T>
+nb::tuple dense_forward_door(const std::vector<DenseIn<T>>& sources, const Array<const double, 2>& neurons, bool spiking, int64_t batch,
+                             double duration, const AskIn& ask, int64_t spike_limit, int threads) {
+    const auto& [silent, start, end, sampling, peaks] = ask;
+    const Request request{batch, duration, silent ? silent->data() : nullptr, state_of(start), state_of(end),
+                          sampling_of(sampling), peaks_of(peaks), spike_limit, threads};
+    const auto in = dense_sources<T>(sources);
+    const Neurons population = neurons_of(neurons, spiking);
+    Spikes out;
+    {
+        nb::gil_scoped_release release;
+        out = collect(dense_forward<T>(in, population, request), 0, population.size);
+    }
+    return out.to_python();
+}
+
+template <class T>
+nb::tuple dense_adjoint_door(const std::vector<DenseIn<T>>& sources, const Array<const double, 2>& neurons, bool spiking, int64_t batch,
+                             double duration, const CotangentIn& cotangent, const std::vector<Maybe<T, 2>>& weight,
+                             const std::vector<Maybe<double, 1>>& time, bool want_tau, double slope_floor, int threads) {
+    const auto in = dense_sources<T>(sources);
+    const Neurons population = neurons_of(neurons, spiking);
+    Backward request;
+    request.batch = batch, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
+    request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
+    request.slope_floor = slope_floor, request.want_tau = want_tau, request.threads = threads;
+    DenseGradient<T> gradient;
+    for (const auto& w : weight) gradient.weight.push_back(w ? w->data() : nullptr);
+    for (const auto& t : time) gradient.time.push_back(t ? t->data() : nullptr);
+    {
+        nb::gil_scoped_release release;
+        request.membrane = membranes_of(cotangent, batch);
+        dense_adjoint<T>(in, population, request, gradient);
+    }
+    return nb::make_tuple(neuron_gradients(gradient.neuron), gradient.slope.spikes, gradient.slope.acted);
+}
+
+template <class T>
+std::vector<QueueSource<T>> queue_sources(const std::vector<QueueIn<T>>& in) {
+    std::vector<QueueSource<T>> out;
+    for (const auto& [trains, first_source, first_target, begin, target, index, weight, delay, delays] : in) {
+        QueueSource<T> s;
+        if (trains) s.trains = trains_of(*trains);
+        s.internal = first_source >= 0, s.size = int64_t(begin.shape(0)) - 1, s.first_source = first_source, s.first_target = first_target;
+        s.begin = begin.data(), s.target = target.data(), s.weight_index = index ? index->data() : nullptr;
+        s.weight = weight.data(), s.weights = int64_t(weight.shape(0)), s.delay = delay.data(), s.delays = Delay(delays);
+        out.push_back(s);
+    }
+    return out;
+}
+
+using PopulationIn = std::tuple<Array<const double, 2>, bool>;  // neuron parameters, spiking
+
+std::vector<QueuePopulation> queue_populations(const std::vector<PopulationIn>& in) {
+    std::vector<QueuePopulation> out;
+    int64_t first = 0;
+    for (const auto& [neurons, spiking] : in) {
+        QueuePopulation p;
+        p.neurons = neurons_of(neurons, spiking), p.first = first;
+        first += p.neurons.size;
+        out.push_back(p);
+    }
+    return out;
+}
+
+int64_t size_of(const std::vector<QueuePopulation>& populations) {
+    return populations.empty() ? 0 : populations.back().first + populations.back().neurons.size;
+}
+
+template <class T>
+nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::vector<PopulationIn>& populations, int64_t batch, double duration,
+                            const std::vector<AskIn>& asks, int64_t spike_limit, int threads) {
+    const auto in = queue_sources<T>(sources);
+    auto stage = queue_populations(populations);
+    for (size_t p = 0; p < stage.size(); ++p) {
+        const auto& [silent, start, end, sampling, peaks] = asks[p];
+        stage[p].silent = silent ? silent->data() : nullptr, stage[p].start = state_of(start), stage[p].end = state_of(end);
+        stage[p].sampling = sampling_of(sampling), stage[p].peaks = peaks_of(peaks);
+    }
+    std::vector<Spikes> out;
+    {
+        nb::gil_scoped_release release;
+        const auto spikes = queue_forward<T>(in, stage, {batch, size_of(stage), duration, spike_limit, threads});
+        for (const auto& p : stage) out.push_back(collect(spikes, p.first, p.neurons.size));
+    }
+    nb::list result;
+    for (auto& spikes : out) result.append(spikes.to_python());
+    return result;
+}
+
+template <class T>
+nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::vector<PopulationIn>& populations, int64_t batch, double duration,
+                             const std::vector<CotangentIn>& cotangents, const std::vector<Maybe<T, 1>>& weight,
+                             const std::vector<Maybe<double, 1>>& delay, const std::vector<Maybe<double, 1>>& time, bool want_tau,
+                             double slope_floor, int threads) {
+    const auto in = queue_sources<T>(sources);
+    auto stage = queue_populations(populations);
+    std::vector<QueueBackward> backward(stage.size());
+    for (size_t p = 0; p < stage.size(); ++p) {
+        stage[p].start = state_of(std::get<4>(cotangents[p]));
+        backward[p].spikes = trains_of(std::get<0>(cotangents[p])), backward[p].time_cotangent = std::get<1>(cotangents[p]).data();
+    }
+    QueueGradient<T> gradient;
+    for (size_t k = 0; k < in.size(); ++k) {
+        gradient.weight.push_back(weight[k] ? weight[k]->data() : nullptr);
+        gradient.delay.push_back(delay[k] ? delay[k]->data() : nullptr);
+        gradient.time.push_back(time[k] ? time[k]->data() : nullptr);
+    }
+    {
+        nb::gil_scoped_release release;
+        for (size_t p = 0; p < stage.size(); ++p) backward[p].membrane = membranes_of(cotangents[p], batch);
+        queue_adjoint<T>(in, stage, backward, {batch, size_of(stage), duration, slope_floor, want_tau, threads}, gradient);
+    }
+    return nb::make_tuple(neuron_gradients(gradient.neuron), gradient.slope.spikes, gradient.slope.acted);
+}
+
+template <class T>
+void define(nb::module_& m) {
+    m.def("dense_forward", &dense_forward_door<T>, "sources"_a, "neurons"_a, "spiking"_a, "batch"_a, "duration"_a, "ask"_a, "spike_limit"_a, "threads"_a);
+    m.def("dense_adjoint", &dense_adjoint_door<T>, "sources"_a, "neurons"_a, "spiking"_a, "batch"_a, "duration"_a, "cotangent"_a, "weight"_a, "time"_a,
+          "want_tau"_a, "slope_floor"_a, "threads"_a);
+    m.def("queue_forward", &queue_forward_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "asks"_a, "spike_limit"_a, "threads"_a);
+    m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
+          "time"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);
+}
+
+}  // namespace
+}  // namespace spikeloop
+
+NB_MODULE(_core, m) {
+    using namespace spikeloop;
+    m.doc() = "The native engine: event-driven forward and adjoint passes over NumPy arrays.";
+    interrupt_check() = [] {
+        nb::gil_scoped_acquire acquire;
+        return PyErr_CheckSignals() != 0;
+    };
+    m.attr("Explosion") = nb::handle(PyErr_NewException("spikeloop.engine._core.Explosion", PyExc_RuntimeError, nullptr));
+    nb::register_exception_translator(
+        [](const std::exception_ptr& p, void*) {
+            try {
+                std::rethrow_exception(p);
+            } catch (const Explosion& e) {
+                const nb::tuple where = nb::make_tuple(e.sample, e.unit);
+                PyErr_SetObject(nb::module_::import_("spikeloop.engine._core").attr("Explosion").ptr(), where.ptr());
+            } catch (const Interrupted&) {
+                if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);
+            }
+        },
+        nullptr);
+    define<float>(m);
+    define<double>(m);
+}

@@ -1,0 +1,268 @@
+// One current-based leaky integrate-and-fire neuron: flow, crossing and jump, each beside its adjoint.
+//
+//   tau_mem V' = (leak - V) + I,   tau_syn I' = -I,   V = threshold from below: spike, V held at reset for `refractory`.
+//
+// The state is v = V - leak and I (not the two exponential modes, which lose their digits where tau_mem is near tau_syn).
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace spikeloop {
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+struct Neuron {
+    double a, b;              // 1 / tau_mem, 1 / tau_syn
+    double threshold, reset;  // relative to leak
+    double refractory;
+    bool rises_to_threshold() const { return threshold <= 0; }  // leak at or above threshold: fires without input
+    double initial() const { return rises_to_threshold() ? reset : 0.0; }
+};
+
+// ---- flow: v <- v em + I g, I <- I es ---------------------------------------------------------------------------
+
+struct Flow {
+    double em, es, g;
+};
+
+// (1 - exp(-x)) / x for x >= 0; `one_minus_exp` receives 1 - exp(-x)
+inline double phi(double x, double& one_minus_exp) {
+    one_minus_exp = -std::expm1(-x);
+    return x > 1e-300 ? one_minus_exp / x : 1.0;
+}
+
+inline Flow flow(double dt, double a, double b) {
+    const double x = (b - a) * dt;
+    const double slow = std::exp(-std::min(a, b) * dt);  // the slower mode; the faster one is a fraction of it
+    double q;
+    const double g = slow * a * dt * phi(std::abs(x), q);
+    const double fast = slow * (1.0 - q);
+    return x >= 0 ? Flow{slow, fast, g} : Flow{fast, slow, g};
+}
+
+// Time at which the response to one arrival peaks, and its height for a weight of 1.
+inline double response_peak_time(double a, double b) {
+    const double r = (b - a) / a;
+    return std::abs(r) < 1e-8 ? (1.0 - 0.5 * r) / a : std::log1p(r) / (b - a);
+}
+inline double response_peak(double a, double b) { return flow(response_peak_time(a, b), a, b).g; }
+
+// The only stationary point of V after now, or infinity.
+inline double stationary(double v, double i, double a, double b) {
+    if (i == 0) return kInfinity;
+    const double u = (i - v) / (i * b), d = b - a, x = d * u;
+    if (!(x < 1.0)) return kInfinity;
+    const double t = std::abs(x) < 1e-14 ? u : -std::log1p(-x) / d;
+    return t > 0 ? t : kInfinity;
+}
+
+struct Maximum {
+    double time, value;  // value relative to leak
+};
+
+// Maximum of v over [0, dt] of an undisturbed neuron.
+inline Maximum maximum(double v, double i, double dt, double a, double b) {
+    Maximum best{0.0, v};
+    if (i > v) {  // rising now: the stationary point, if any, is the maximum; otherwise the end
+        const double t = std::min(stationary(v, i, a, b), dt);
+        const Flow f = flow(t, a, b);
+        const double value = v * f.em + i * f.g;
+        if (value > best.value) best = {t, value};
+    }
+    if (v < 0) {  // may fall first and rise again towards leak
+        const Flow f = flow(dt, a, b);
+        const double value = v * f.em + i * f.g;
+        if (value > best.value) best = {dt, value};
+    }
+    return best;
+}
+
+// ---- crossing ---------------------------------------------------------------------------------------------------
+
+// Root of v(t) = threshold in [lo, hi] where v(lo) < threshold <= v(hi): Newton kept inside the bracket,
+// started from the parabola through v, v' and v'' at 0.
+inline double solve_crossing(const Neuron& n, double v, double i, double lo, double hi) {
+    const double slope = n.a * (i - v), bend = -n.a * (n.b * i + slope), rest = n.threshold - v;
+    double t = 2 * rest / (slope + std::sqrt(std::max(slope * slope + 2 * bend * rest, 0.0)));
+    if (!(t > lo && t < hi)) t = 0.5 * (lo + hi);
+    for (int iteration = 0; iteration < 200; ++iteration) {
+        const Flow f = flow(t, n.a, n.b);
+        const double now = v * f.em + i * f.g, gap = now - n.threshold;
+        if (gap == 0) return t;
+        (gap < 0 ? lo : hi) = t;
+        double next = t - gap / (n.a * (i * f.es - now));
+        if (!(next >= lo && next <= hi)) next = 0.5 * (lo + hi);
+        const double step = next - t;
+        t = next;
+        if (std::abs(step) <= 1e-15 * std::abs(t) || hi - lo <= 1e-16 * hi) break;
+    }
+    return t;
+}
+
+// First time in [0, dt] at which v reaches the threshold from below, or a negative number.
+inline double first_crossing(const Neuron& n, double v, double i, double dt) {
+    if (n.rises_to_threshold()) {
+        if (v >= n.threshold && i > v) return 0.0;  // rounding put it at the threshold already
+        const double turn = i < v ? stationary(v, i, n.a, n.b) : 0.0;  // falls first: look after the minimum
+        if (turn >= dt) return -1.0;
+        const Flow f = flow(dt, n.a, n.b);
+        return v * f.em + i * f.g >= n.threshold ? solve_crossing(n, v, i, turn, dt) : -1.0;
+    }
+    if (!(i > v) || !(i > 0)) return -1.0;  // not rising
+    if (v >= n.threshold) return 0.0;
+    const double top = std::min(stationary(v, i, n.a, n.b), dt);
+    const Flow f = flow(top, n.a, n.b);
+    return v * f.em + i * f.g >= n.threshold ? solve_crossing(n, v, i, 0.0, top) : -1.0;
+}
+
+// ---- a stretch of time without arrivals -------------------------------------------------------------------------
+
+struct State {
+    double v, i;
+    double free = 0;  // V is held at reset until then
+};
+
+// Bring a neuron from time t0 to t1; `spike(time)` is told of every spike and returns false to give up.
+template <class OnSpike>
+inline void advance(const Neuron& n, State& s, double t0, double t1, bool spiking, OnSpike&& spike) {
+    double t = t0;
+    while (t < t1) {
+        if (s.free > t) {
+            const double until = std::min(s.free, t1);
+            s.i *= std::exp(-n.b * (until - t));
+            t = until;
+            continue;
+        }
+        const double wait = spiking ? first_crossing(n, s.v, s.i, t1 - t) : -1.0;
+        if (wait < 0) {
+            const Flow f = flow(t1 - t, n.a, n.b);
+            s.v = s.v * f.em + s.i * f.g;
+            s.i *= f.es;
+            return;
+        }
+        t += wait;
+        s.i *= std::exp(-n.b * wait);
+        s.v = n.reset;
+        s.free = t + n.refractory;
+        if (!spike(t)) return;
+    }
+}
+
+// v at time t of a neuron whose state was `s` at t0; spikes in between are taken into account.
+inline double membrane_at(const Neuron& n, State s, double t0, double t, bool spiking) {
+    advance(n, s, t0, t, spiking, [](double) { return true; });
+    return s.v;
+}
+
+// Keep the highest value of v over [t0, t1], in which the neuron does not spike.
+inline void raise_peak(const Neuron& n, const State& s, double t0, double t1, Maximum& peak) {
+    double t = t0, i = s.i;
+    if (s.free > t0) {
+        if (s.v > peak.value) peak = {t0, s.v};
+        t = std::min(s.free, t1);
+        i *= std::exp(-n.b * (t - t0));
+    }
+    if (t >= t1 && t > t0) return;
+    const Maximum m = maximum(s.v, i, t1 - t, n.a, n.b);
+    if (m.value > peak.value) peak = {t + m.time, m.value};
+}
+
+// ---- adjoint ----------------------------------------------------------------------------------------------------
+// tau_mem lV' = -lV, tau_syn lI' = -lI + lV in reversed time; dL/dV = -tau_mem lV, dL/dI = -tau_syn lI.
+
+struct NeuronGradient {
+    double tau_mem = 0, tau_syn = 0, threshold = 0, leak = 0, reset = 0, refractory = 0;
+    NeuronGradient& operator+=(const NeuronGradient& o) {
+        tau_mem += o.tau_mem, tau_syn += o.tau_syn, threshold += o.threshold;
+        leak += o.leak, reset += o.reset, refractory += o.refractory;
+        return *this;
+    }
+};
+
+struct Adjoint {
+    double v = 0, i = 0;  // lambda_V, lambda_I
+};
+
+// Integrals over one free stretch that the time constants' gradients need.
+//   dL/dtau_mem += lV * (I g_m - v0 m + ...) etc., with lV, lI at the stretch's end and v0, I0 at its start:
+//   int lV V' dt = lV (I0 c_vi - v0 c_vv),     (1/tau_syn) int lI I dt = I0 (lI c_ii + lV c_iv)
+struct StretchIntegrals {
+    double vv, vi, ii, iv;
+};
+
+// psi(y) = (y - 1 + exp(-y)) / y^2 and chi(y) = (1 - (1 + y) exp(-y)) / y^2 for y >= 0
+inline void second_differences(double y, double& psi, double& chi) {
+    if (y > 0.5) {
+        const double e = std::exp(-y);
+        psi = (y - 1 + e) / (y * y);
+        chi = (1 - (1 + y) * e) / (y * y);
+        return;
+    }
+    psi = chi = 0;
+    double power = 1;  // (-y)^k / k!
+    for (int k = 0; k < 14; ++k) {
+        psi += power / ((k + 1) * (k + 2));
+        chi += power / (k + 2);
+        power *= -y / (k + 1);
+    }
+}
+
+inline StretchIntegrals stretch_integrals(double dt, double a, double b, const Flow& f) {
+    const double x = (b - a) * dt;
+    double psi, chi;
+    second_differences(std::abs(x), psi, chi);
+    const double base = std::max(f.em, f.es) * dt * dt;
+    const double p = a * base * (x >= 0 ? psi : chi), q = b * base * (x >= 0 ? chi : psi);
+    return {a * dt * f.em, f.g - a * p, b * dt * f.es, b * q};
+}
+
+// Take the adjoint back over a free stretch; `start` is the state at its beginning (only read for the time constants).
+inline void flow_back_free(const Neuron& n, Adjoint& l, double dt, double v0, double i0, bool want_tau, NeuronGradient& grad) {
+    if (dt <= 0) return;
+    const Flow f = flow(dt, n.a, n.b);
+    if (want_tau) {
+        const StretchIntegrals c = stretch_integrals(dt, n.a, n.b, f);
+        grad.tau_mem += l.v * (i0 * c.vi - v0 * c.vv);
+        grad.tau_syn -= i0 * (l.i * c.ii + l.v * c.iv);
+    }
+    grad.leak -= l.v * (1.0 - f.em) / n.a;
+    l.i = l.i * f.es + l.v * f.g * (n.b / n.a);
+    l.v *= f.em;
+}
+
+// The same while V is held: lambda_V is zero, lambda_I decays alone.
+inline void flow_back_held(const Neuron& n, Adjoint& l, double dt, double i0, NeuronGradient& grad) {
+    if (dt <= 0) return;
+    const double es = std::exp(-n.b * dt);
+    grad.tau_syn -= i0 * l.i * n.b * dt * es;
+    l.i *= es;
+}
+
+// Release at r = t_k + refractory, `i` the current there: returns what it adds to dL/dt_k.
+inline double release_back(const Neuron& n, Adjoint& l, double i, NeuronGradient& grad) {
+    const double moved = l.v * (i - n.reset);  // tau_mem lV V'(r+)
+    grad.reset -= l.v / n.a;
+    grad.refractory += moved;
+    l.v = 0;
+    return moved;
+}
+
+struct SlopeFloor {
+    double floor;  // least tau_mem V' at a spike that the gradient believes
+    long acted = 0, spikes = 0;
+};
+
+// Spike at t_k with total derivative dt = dL/dt_k and current i.
+inline void spike_back(const Neuron& n, Adjoint& l, double dt, double i, SlopeFloor& slope, NeuronGradient& grad) {
+    double rise = i - n.threshold;  // tau_mem V'-
+    ++slope.spikes;
+    if (!(rise > slope.floor)) {
+        ++slope.acted;
+        rise = slope.floor;
+    }
+    l.v = rise > 0 ? dt / rise : 0.0;  // no slope, no floor: the spike passes nothing on
+    grad.threshold += l.v / n.a;
+}
+
+}  // namespace spikeloop

@@ -1,0 +1,83 @@
+// What happens to a neuron in its record beside arrivals, in the order in which an adjoint has to undo it.
+#pragma once
+#include "stage.hpp"
+
+namespace spikeloop {
+
+enum class MarkKind : int8_t { spike, release, sample };  // in this order at equal times
+
+struct Mark {
+    double time;
+    MarkKind kind;
+    bool peak = false;         // of a sample: it is the membrane's maximum
+    bool held_before = false;  // of a spike: observed while V was still held after the one before
+    double cotangent = 0;      // of a sample
+    int64_t spike = -1;        // row of the population's spikes (spike, release)
+    double i = 0;              // current at the mark
+    double v_after = 0;        // v right after it (the current is continuous there)
+};
+
+// A neuron that starts held at reset is released without a spike of this trial.
+inline void add_start_mark(std::vector<Mark>& marks, double held, double duration) {
+    if (held > 0 && held <= duration) marks.push_back({held, MarkKind::release});
+}
+
+// Marks of one neuron from its spike times (ascending) and membrane cotangents. A peak at a spike is the threshold itself:
+// its cotangent goes to `threshold_gradient` and leaves no mark.
+inline void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike, const Neuron& n, double duration) {
+    bool held = false;
+    if (!marks.empty() && marks.back().kind == MarkKind::release && marks.back().time > time) {
+        marks.pop_back();  // an observed spike inside the model's refractory period: V was never released
+        held = true;
+    } else if (!marks.empty() && marks.back().kind == MarkKind::spike) {
+        held = true;  // its release lies after the end
+    }
+    marks.push_back({time, MarkKind::spike, false, held, 0, spike});
+    if (time + n.refractory <= duration) marks.push_back({time + n.refractory, MarkKind::release, false, false, 0, spike});
+}
+
+inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, const MembraneCotangent& c, double& threshold_gradient) {
+    if (c.peak)
+        for (size_t k = 0; k < spike_marks; ++k)
+            if (marks[k].kind == MarkKind::spike && marks[k].time == c.time) {
+                threshold_gradient += c.value;
+                return;
+            }
+    marks.push_back({c.time, MarkKind::sample, c.peak, false, c.value});
+}
+
+inline void sort_marks(std::vector<Mark>& marks) {
+    std::stable_sort(marks.begin(), marks.end(), [](const Mark& x, const Mark& y) { return x.time < y.time; });
+}
+
+// Undo one mark; `held` tells whether V is held right after it and is updated to right before it.
+// `spike_cotangent` is dL/dt of all spikes of the population.
+inline void mark_back(const Neuron& n, const Mark& mark, Adjoint& l, bool& held, double* spike_cotangent, SlopeFloor& slope,
+                      NeuronGradient& grad) {
+    switch (mark.kind) {
+        case MarkKind::sample:
+            if (held)
+                grad.reset += mark.cotangent;
+            else
+                l.v -= mark.cotangent * n.a;
+            return;
+        case MarkKind::release: {
+            const double moved = release_back(n, l, mark.i, grad);
+            if (mark.spike >= 0) spike_cotangent[mark.spike] += moved;
+            held = true;
+            return;
+        }
+        case MarkKind::spike:
+            spike_back(n, l, spike_cotangent[mark.spike], mark.i, slope, grad);
+            held = mark.held_before;
+            if (held) l.v = 0;
+    }
+}
+
+// The adjoint at the start of the trial: V(0) is leak, or reset where leak >= threshold, unless a state was given.
+inline void start_back(const Neuron& n, const Adjoint& l, bool continued, NeuronGradient& grad) {
+    if (continued) return;
+    (n.rises_to_threshold() ? grad.reset : grad.leak) -= l.v / n.a;
+}
+
+}  // namespace spikeloop

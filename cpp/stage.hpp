@@ -1,0 +1,114 @@
+// What the kernels are handed: plain views of arrays that the caller keeps alive.
+#pragma once
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "lif.hpp"
+
+namespace spikeloop {
+
+// Spike trains of a batch: sample s owns rows start[s] .. start[s + 1].
+struct Trains {
+    const double* time = nullptr;
+    const int32_t* unit = nullptr;
+    const int64_t* start = nullptr;
+};
+
+struct Neurons {
+    int64_t size = 0;
+    const double *tau_mem, *tau_syn, *threshold, *leak, *reset, *refractory;
+    bool spiking = true;
+    Neuron operator[](int64_t m) const {
+        return {1.0 / tau_mem[m], 1.0 / tau_syn[m], threshold[m] - leak[m], reset[m] - leak[m], refractory[m]};
+    }
+    bool one_tau() const {
+        for (int64_t m = 1; m < size; ++m)
+            if (tau_mem[m] != tau_mem[0] || tau_syn[m] != tau_syn[0]) return false;
+        return true;
+    }
+};
+
+// Where and when membranes are sampled: `count` ascending times (row s of `time` if `per_sample`), `units` neurons.
+struct Sampling {
+    const double* time = nullptr;
+    int64_t count = 0;
+    bool per_sample = false;
+    const int32_t* unit = nullptr;
+    int64_t units = 0;
+    double* value = nullptr;  // (batch, count, units), absolute potentials
+    const double* times(int64_t sample) const { return time + (per_sample ? sample * count : 0); }
+};
+
+// Highest membrane of each neuron, (batch, size); absent where `value` is null.
+struct Peaks {
+    double* time = nullptr;
+    double* value = nullptr;
+};
+
+// State of every neuron, (batch, size) each: V (absolute), I, and how much longer V is held at reset.
+struct StateArrays {
+    double *membrane = nullptr, *current = nullptr, *held = nullptr;
+};
+
+struct Spike {
+    double time;
+    int32_t unit;
+};
+inline bool earlier(const Spike& x, const Spike& y) { return x.time < y.time || (x.time == y.time && x.unit < y.unit); }
+
+using SpikesPerSample = std::vector<std::vector<Spike>>;
+
+// What a forward pass is asked for and the bounds it keeps; the same for both kernels.
+struct Request {
+    int64_t batch = 0;
+    double duration = 0;
+    const uint8_t* silent = nullptr;  // (batch, size): neurons that may not spike
+    StateArrays start;                // to continue from, or nulls
+    StateArrays end;                  // to be filled, or nulls
+    Sampling sampling;
+    Peaks peaks;
+    int64_t spike_limit = 0;  // per neuron and sample
+    int threads = 1;
+};
+
+struct Explosion : std::runtime_error {
+    int64_t sample, unit;
+    Explosion(int64_t sample, int64_t unit) : std::runtime_error("activity explosion"), sample(sample), unit(unit) {}
+};
+
+inline State initial_state(const Neuron& n, const Request& request, double leak, int64_t slot) {
+    if (!request.start.membrane) return {n.initial(), 0.0, 0.0};
+    return {request.start.membrane[slot] - leak, request.start.current[slot], request.start.held[slot]};
+}
+
+inline void store_state(const StateArrays& end, int64_t slot, const State& s, double leak, double duration) {
+    if (!end.membrane) return;
+    end.membrane[slot] = s.v + leak;
+    end.current[slot] = s.i;
+    end.held[slot] = std::max(s.free - duration, 0.0);
+}
+
+// One membrane sample's or peak's cotangent: L's derivative with respect to V of `unit` at `time`.
+struct MembraneCotangent {
+    double time;
+    int32_t unit;
+    double value;
+    bool peak;  // of a peak: the arrival that ends the rise moves it
+};
+
+// What an adjoint pass is handed about its own population's record, beside the arrivals.
+struct Backward {
+    int64_t batch = 0;
+    double duration = 0;
+    Trains spikes;               // the population's own, as observed
+    double* time_cotangent = nullptr;  // (spikes,) dL/dt; recurrent arrivals and releases are added to it
+    std::vector<std::vector<MembraneCotangent>> membrane;  // per sample; may be empty
+    StateArrays start;
+    double slope_floor = 0;
+    bool want_weight = true, want_time = true, want_tau = false;
+    int threads = 1;
+};
+
+}  // namespace spikeloop

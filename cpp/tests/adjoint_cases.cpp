@@ -1,0 +1,137 @@
+// The adjoint kernels on random problems.
+#include "checks.hpp"
+#include "problem.hpp"
+
+namespace spikeloop::tests {
+namespace {
+
+// A loss that looks at everything: cotangents of 1 on every spike time, every sample and every peak.
+template <class T>
+struct Look {
+    Batch spikes;
+    std::vector<double> time_cotangent;
+    std::vector<std::vector<MembraneCotangent>> membrane;
+
+    Look(Problem<T>& x, const SpikesPerSample& seen) : spikes(to_batch(seen)) {
+        time_cotangent.assign(spikes.time.size(), 1.0);
+        membrane.resize(x.kind.samples);
+        for (int64_t s = 0; s < x.kind.samples; ++s) {
+            for (int64_t k = 0; k < 7; ++k)
+                for (int32_t m : x.sample_unit) membrane[s].push_back({x.sampling().times(s)[k], m, 1.0, false});
+            for (int64_t m = 0; m < x.kind.size; ++m) {
+                const int64_t slot = s * x.kind.size + m;
+                membrane[s].push_back({x.peak_time[slot], int32_t(m), 1.0, true});
+            }
+        }
+    }
+};
+
+// Every gradient of the problem, from the dense kernel.
+template <class T>
+struct Slope {
+    std::vector<T> weight;
+    std::vector<double> time;
+    DenseGradient<T> gradient;
+
+    Slope(Problem<T>& x, int threads) : weight(x.weight.size()), time(x.drive.time.size()) {
+        Look<T> look(x, dense_forward(x.dense(), x.neurons(), x.request()));
+        Backward request;
+        request.batch = x.kind.samples, request.duration = x.duration;
+        request.spikes = look.spikes.trains(), request.time_cotangent = look.time_cotangent.data();
+        request.membrane = look.membrane, request.start = x.started();
+        request.want_tau = true, request.threads = threads;
+        gradient.weight = {weight.data()}, gradient.time = {time.data()};
+        dense_adjoint(x.dense(), x.neurons(), request, gradient);
+    }
+};
+
+void dense_gradients_are_finite() {
+    for (const Kind& kind : kinds()) {
+        Problem<double> x(kind);
+        const Slope<double> slope(x, kind.threads);
+        for (double w : slope.weight) CHECK(std::isfinite(w));
+        for (double t : slope.time) CHECK(std::isfinite(t));
+        for (const NeuronGradient& g : slope.gradient.neuron) CHECK(std::isfinite(g.tau_mem + g.tau_syn + g.leak + g.reset));
+        Problem<float> y(kind);
+        const Slope<float> single(y, kind.threads);
+    }
+}
+
+// The same gradients and more, event by event.
+template <class T>
+struct QueueSlope {
+    std::vector<std::vector<T>> weight;
+    std::vector<std::vector<double>> delay;
+    std::vector<double> time;
+    QueueGradient<T> gradient;
+
+    QueueSlope(Problem<T>& x, const std::vector<QueueSource<T>>& sources, int threads) : time(x.drive.time.size()) {
+        Look<T> look(x, queue_forward(sources, x.populations(), x.queue_request()));
+        QueueAdjointRequest request;
+        request.batch = x.kind.samples, request.size = x.kind.size, request.duration = x.duration;
+        request.want_tau = true, request.threads = threads;
+        for (const auto& source : sources) weight.emplace_back(source.weights), delay.emplace_back(source.begin[source.size]);
+        for (size_t k = 0; k < sources.size(); ++k) {
+            gradient.weight.push_back(weight[k].data()), gradient.delay.push_back(delay[k].data());
+            gradient.time.push_back(sources[k].internal ? nullptr : time.data());
+        }
+        const std::vector<QueueBackward> cotangents = {{look.spikes.trains(), look.time_cotangent.data(), look.membrane}};
+        queue_adjoint(sources, x.populations(), cotangents, request, gradient);
+    }
+};
+
+template <class T>
+bool similar(const std::vector<T>& x, const std::vector<T>& y) {
+    double difference = 0, norm = 0;
+    for (size_t k = 0; k < x.size(); ++k) difference += (x[k] - y[k]) * (x[k] - y[k]), norm += x[k] * x[k];
+    return x.size() == y.size() && difference <= 1e-12 * norm;
+}
+
+std::vector<double> numbers(const std::vector<NeuronGradient>& neurons) {
+    std::vector<double> all;
+    for (const NeuronGradient& g : neurons) all.insert(all.end(), {g.tau_mem, g.tau_syn, g.threshold, g.leak, g.reset, g.refractory});
+    return all;
+}
+
+void the_kernels_agree() {
+    for (const Kind& kind : kinds()) {
+        Problem<double> x(kind), y(kind);
+        const Slope<double> dense(x, kind.threads);
+        const QueueSlope<double> queue(y, y.sparse(), kind.threads);
+        CHECK(similar(dense.weight, queue.weight[0]));
+        CHECK(similar(dense.time, queue.time));
+        CHECK(similar(numbers(dense.gradient.neuron), numbers(queue.gradient.neuron)));
+        CHECK(dense.gradient.slope.spikes == queue.gradient.slope.spikes);
+        Problem<float> z(kind);
+        const QueueSlope<float> single(z, z.sparse(), kind.threads);
+    }
+}
+
+void a_loop_has_gradients() {
+    Kind kind;
+    kind.samples = 9;
+    Problem<double> x(kind);
+    const Loop<double> loop(x);
+    const QueueSlope<double> one(x, loop.sources, 1), three(x, loop.sources, 3);
+    CHECK(one.weight == three.weight && one.delay == three.delay && one.time == three.time);
+    for (double w : one.weight[1]) CHECK(std::isfinite(w) && w != 0);
+}
+
+void threads_change_no_gradient() {
+    Kind kind;
+    kind.samples = 9, kind.size = 40;
+    Problem<float> x(kind);
+    const Slope<float> one(x, 1), three(x, 3);
+    CHECK(one.weight == three.weight && one.time == three.time);
+}
+
+}  // namespace
+
+std::vector<Case> adjoint_cases() {
+    return {{"dense gradients are finite", dense_gradients_are_finite},
+            {"the adjoint kernels agree", the_kernels_agree},
+            {"a loop has gradients", a_loop_has_gradients},
+            {"threads change no gradient", threads_change_no_gradient}};
+}
+
+}  // namespace spikeloop::tests

@@ -1,0 +1,82 @@
+"""spikeloop: train spiking networks event by event, on an ideal simulator or in the loop with a substrate."""
+
+from spikeloop._run import Experiment, attach, run
+from spikeloop._version import __version__
+from spikeloop.build import expected_amplitude, feedforward, recurrent
+from spikeloop.errors import (
+    ActivityExplosion,
+    CannotObserve,
+    CheckpointError,
+    DataError,
+    DoesNotFit,
+    InvalidEvents,
+    InvalidNetwork,
+    NoRule,
+    OutOfRange,
+    ShapeMismatch,
+    SpikeloopError,
+    SpikeloopWarning,
+    UnknownPopulation,
+    Unsupported,
+)
+from spikeloop.events import Events
+from spikeloop.gradient.eventprop import EventProp
+from spikeloop.initial import Initialiser, Normal, Uniform
+from spikeloop.network import Network
+from spikeloop.neuron import LI, LIF, psp_peak
+from spikeloop.population import Population
+from spikeloop.projection import Projection, Synapses
+from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
+from spikeloop.record import Cost, Lowering, Peak, Record, Samples, State
+from spikeloop.substrate.ideal import Ideal
+
+__all__ = [
+    "LI",
+    "LIF",
+    "NOTHING",
+    "ActivityExplosion",
+    "CannotObserve",
+    "CheckpointError",
+    "Cost",
+    "Cotangent",
+    "DataError",
+    "DoesNotFit",
+    "EventProp",
+    "Events",
+    "Every",
+    "Experiment",
+    "Gradients",
+    "Ideal",
+    "Initialiser",
+    "InvalidEvents",
+    "InvalidNetwork",
+    "Lowering",
+    "Network",
+    "NoRule",
+    "Normal",
+    "Observe",
+    "OutOfRange",
+    "Peak",
+    "Population",
+    "Projection",
+    "Record",
+    "Rule",
+    "Samples",
+    "ShapeMismatch",
+    "SpikeloopError",
+    "SpikeloopWarning",
+    "State",
+    "Substrate",
+    "Synapses",
+    "Trial",
+    "Uniform",
+    "UnknownPopulation",
+    "Unsupported",
+    "__version__",
+    "attach",
+    "expected_amplitude",
+    "feedforward",
+    "psp_peak",
+    "recurrent",
+    "run",
+]

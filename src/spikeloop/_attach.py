@@ -1,0 +1,127 @@
+"""The one autograd function: a record becomes differentiable by a rule, whoever made the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloop.errors import NoRule, Unsupported
+from spikeloop.events import Events
+from spikeloop.network import Key, Network
+from spikeloop.protocols import Cotangent, Rule, Trial
+from spikeloop.record import Peak, Record, Samples
+
+_Output = tuple[str, str]  # (kind, population); kind is one of time, count, membrane, peak
+
+
+def attach(trial: Trial, record: Record, rule: Rule | None) -> Record:
+    """``record`` with the gradient of ``rule`` attached to its spike times, counts, membranes and peaks.
+
+    It does not matter who made the record: a substrate, a chip, a file. Gradients flow to whatever in
+    ``trial.network`` and ``trial.drive`` requires them. The input populations appear in ``spikes`` as the drive itself.
+    """
+    made = _Made(trial, record, rule)
+    if torch.is_grad_enabled():
+        sources = trial.network.trainable()
+        sources |= {(name, "time"): events.time for name, events in trial.drive.items() if events.time.requires_grad}
+        if sources:
+            made.keys = tuple(sources)
+            return made.record_of(_Attached.apply(made, *sources.values()))
+    return made.record_of(made.values)
+
+
+class _Made:
+    """A trial, its record and the rule; which tensors of the record are differentiable, in a fixed order."""
+
+    def __init__(self, trial: Trial, record: Record, rule: Rule | None) -> None:
+        self.trial, self.record, self.rule = trial, record, rule
+        self.keys: tuple[Key, ...] = ()
+        outputs: dict[_Output, Tensor] = {}
+        for name, events in record.spikes.items():
+            if name not in trial.drive:
+                outputs["time", name] = events.time
+                count = record.count.get(name)
+                outputs["count", name] = events.count if count is None else count
+        for name, samples in record.membrane.items():
+            outputs["membrane", name] = samples.value
+        for name, peak in record.peak.items():
+            outputs["peak", name] = peak.value
+        self.outputs = tuple(outputs)
+        self.values = tuple(outputs.values())
+
+    def record_of(self, values: tuple[Tensor, ...]) -> Record:
+        """The record with ``values`` in the place of its differentiable tensors."""
+        spikes: dict[str, Events] = {}
+        count: dict[str, Tensor] = {}
+        new = dict(zip(self.outputs, values, strict=True))
+        for name, events in self.record.spikes.items():
+            if name in self.trial.drive:
+                spikes[name] = self.trial.drive[name]
+            else:
+                count[name] = new["count", name]
+                spikes[name] = Events._trusted(new["time", name], events.unit, events.start, events.size, count[name])
+        for name, events in self.trial.drive.items():
+            if name not in spikes:
+                spikes[name] = events
+        membrane = {n: Samples(s.time, s.unit, new["membrane", n]) for n, s in self.record.membrane.items()}
+        peak = {n: Peak(p.time, new["peak", n]) for n, p in self.record.peak.items()}
+        return replace(self.record, spikes=spikes, count=count, membrane=membrane, peak=peak)
+
+    def gradients(self, cotangents: tuple[Tensor | None, ...], wants: frozenset[Key]) -> Mapping[Key, Tensor]:
+        """What the rule makes of the cotangents (one per output); raises where it cannot use one."""
+        if self.rule is None:
+            raise NoRule(
+                "this record was made without a rule, so it has no gradient",
+                todo="Pass rule=EventProp() to run or Experiment, or wrap the forward in torch.no_grad()",
+            )
+        given: dict[str, dict[str, Tensor]] = {"time": {}, "count": {}, "membrane": {}, "peak": {}}
+        for (kind, population), cotangent in zip(self.outputs, cotangents, strict=True):
+            if cotangent is None:
+                continue
+            if kind in self.rule.accepts:
+                given[kind][population] = cotangent
+            elif bool(cotangent.any()):
+                raise Unsupported(
+                    f"{type(self.rule).__name__} cannot use a gradient of the {kind}",
+                    where=f"population {population!r}",
+                    expected=f"a loss of {', '.join(sorted(self.rule.accepts))}",
+                )
+        return self.rule.vjp(self.trial, self.record, Cotangent(**given, wants=wants))
+
+
+class _Attached(torch.autograd.Function):
+    """The only spiking autograd function: (what is trainable) -> (what was observed), differentiated by the rule."""
+
+    @staticmethod
+    def forward(ctx: Any, made: _Made, *sources: Tensor) -> tuple[Tensor, ...]:
+        values = tuple(value.detach() for value in made.values)
+        ctx.made = made
+        ctx.set_materialize_grads(False)
+        # Saved for torch to notice when anything the gradient depends on is changed in place before backward.
+        ctx.save_for_backward(*sources, *values, *_parameters(made.trial.network))
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise Unsupported(
+                "a record cannot be differentiated twice", todo="Leave out create_graph=True: second order is not done"
+            )
+        made: _Made = ctx.made
+        saved = ctx.saved_tensors
+        wanted = [key for key, needed in zip(made.keys, ctx.needs_input_grad[1:], strict=True) if needed]
+        found = made.gradients(cotangents, frozenset(wanted))
+        gradients: list[Tensor | None] = [None]
+        for key, source in zip(made.keys, saved, strict=False):
+            gradient = found.get(key)
+            gradients.append(None if gradient is None else gradient.to(source.dtype))
+        return tuple(gradients)
+
+
+def _parameters(network: Network) -> list[Tensor]:
+    modules = (*network.projections.values(), *network.populations.values())
+    return [value for module in modules for value in module._parameters.values() if value is not None]

@@ -1,0 +1,54 @@
+"""Arrays in a .npz that knows its format and version: written whole or not at all, read without pickles."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.errors import DataError
+
+
+def write_arrays(path: str | os.PathLike[str], form: str, version: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a compressed .npz; a file of that name survives if the disk is full."""
+    target = Path(path)
+    partial = target.with_name(target.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, format=np.array(form), version=np.array(version), allow_pickle=False, **arrays)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_arrays(
+    path: str | os.PathLike[str], form: str, version: int, names: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
+    """The arrays `names` of a file of `write_arrays`. Raises DataError if it is missing, broken, foreign or newer."""
+    where, expected = str(path), f"a file of format {form}"
+    try:
+        with Path(path).open("rb") as raw, zipfile.ZipFile(raw):  # np.load of something else would be no archive
+            raw.seek(0)
+            with np.load(raw, allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=where) from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"cannot be read ({error})", where=where, expected=expected) from error
+    if str(parts.get("format")) != form or not {"version", *names} <= set(parts):
+        raise DataError("the file is of another kind", where=where, expected=expected)
+    if int(parts["version"]) > version:
+        raise DataError(
+            f"written in version {int(parts['version'])} of the format",
+            where=where,
+            expected=f"at most version {version}",
+            todo="A newer spikeloop wrote it: update",
+        )
+    return {name: parts[name] for name in names}

@@ -1,0 +1,116 @@
+"""Ragged rows as plain tensors, sample b owning the rows start[b]:start[b + 1]: arranged and checked without loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from spikeloop.errors import InvalidEvents, ShapeMismatch
+
+
+def starts(lengths: Tensor) -> Tensor:
+    """(B + 1,) int64: where each sample begins, and the end."""
+    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+
+
+def owners(start: Tensor) -> Tensor:
+    """(S,) int64: the sample each row belongs to."""
+    return torch.repeat_interleave(torch.arange(len(start) - 1, device=start.device), start.diff())
+
+
+def gather_rows(start: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (S',) int64 of the samples `index`, one sample after the other, and their new start (len(index) + 1,)."""
+    begin = start[index]
+    lengths = start[index + 1] - begin
+    new_start = starts(lengths)
+    shift = torch.repeat_interleave(begin - new_start[:-1], lengths)
+    return torch.arange(len(shift), device=start.device) + shift, new_start
+
+
+def order(time: Tensor, sample: Tensor) -> Tensor:
+    """Permutation (S,) that sorts by (sample, time), stable."""
+    by_time = torch.argsort(time.detach(), stable=True)
+    return by_time[torch.argsort(sample[by_time], stable=True)]
+
+
+def joined(rows: Sequence[Tensor | ArrayLike]) -> tuple[Tensor, Tensor]:
+    """One float64 tensor of all `rows` (each one-dimensional) and their lengths (len(rows),) int64; keeps graphs."""
+    if any(isinstance(row, Tensor) for row in rows):
+        tensors = [torch.as_tensor(row, dtype=torch.float64) for row in rows]
+        return torch.cat(tensors), torch.tensor([len(row) for row in tensors], dtype=torch.int64)
+    arrays = [np.asarray(row, dtype=np.float64) for row in rows]
+    lengths = torch.tensor([len(row) for row in arrays], dtype=torch.int64)
+    return torch.from_numpy(np.concatenate(arrays) if arrays else np.empty(0)), lengths
+
+
+def chosen(index: int | slice | Sequence[int] | ArrayLike | Tensor, length: int) -> Tensor:
+    """(n,) int64, not negative: the samples that an index, slice, sequence of indices or mask selects."""
+    if isinstance(index, slice):
+        return torch.from_numpy(np.arange(length)[index].copy())
+    rows = torch.atleast_1d(torch.as_tensor(index))
+    if rows.dtype == torch.bool:
+        if rows.shape != (length,):
+            raise IndexError(f"a mask of shape {tuple(rows.shape)} on {length} samples")
+        return rows.nonzero()[:, 0]
+    if rows.ndim != 1 or (rows.is_floating_point() and len(rows)):
+        raise IndexError(f"samples are chosen by an int, a slice, a mask or a list of ints, not by {index!r}")
+    rows = rows.to(torch.int64)
+    outside = (rows < -length) | (rows >= length)
+    if bool(outside.any()):
+        raise IndexError(f"sample {int(rows[outside][0])} of {length}")
+    return torch.where(rows < 0, rows + length, rows)
+
+
+def positive(seconds: float, name: str) -> float:
+    """The seconds given, if they are a positive number."""
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise InvalidEvents(f"{name} = {seconds}", expected="a positive number of seconds")
+    return seconds
+
+
+def check_layout(time: Tensor, unit: Tensor, start: Tensor) -> None:
+    """Shapes and dtypes."""
+    wanted = (("time", time, torch.float64), ("unit", unit, torch.int32), ("start", start, torch.int64))
+    for name, tensor, dtype in wanted:
+        if tensor.ndim != 1 or tensor.dtype != dtype:
+            raise ShapeMismatch(
+                f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}",
+                where="Events",
+                expected=f"{dtype}, one-dimensional",
+                todo="Events.from_lists and its sisters convert",
+            )
+    if len(time) != len(unit):
+        raise ShapeMismatch(f"{len(time)} times, but {len(unit)} units", where="Events")
+    if not len(start) or int(start[0]) != 0 or int(start[-1]) != len(time) or bool((start.diff() < 0).any()):
+        raise ShapeMismatch(
+            "start does not divide the events into samples",
+            where="Events",
+            expected=f"ascending from 0 to the number of events, {len(time)}, one more entry than samples",
+        )
+
+
+def check_values(time: Tensor, unit: Tensor, start: Tensor, size: int) -> None:
+    """Finite, not negative, ascending times; whole units in range."""
+    seconds = time.detach()
+    row_of_sample = torch.zeros_like(seconds, dtype=torch.bool)
+    row_of_sample[start[:-1][start.diff() > 0]] = True
+    falling = torch.zeros_like(row_of_sample)
+    falling[1:] = (seconds.diff() < 0) & ~row_of_sample[1:]
+    faults = (
+        (~torch.isfinite(seconds), seconds, "a time of {} s", "finite times", None),
+        (seconds < 0, seconds, "a negative time, {} s", "times from 0 on, in seconds", None),
+        ((unit < 0) | (unit >= size), unit, "unit {}", f"units from 0 to {size - 1}, size being {size}", None),
+        (unit != unit.round(), unit, "unit {}", "whole numbers", None),
+        (falling, seconds, "{} s follows a later event", "ascending times", "Events.from_lists sorts"),
+    )
+    for fault, values, what, expected, todo in faults:
+        if bool(fault.any()):
+            row = int(fault.nonzero()[0])
+            sample = int(torch.searchsorted(start, torch.tensor(row), right=True)) - 1
+            where = f"sample {sample}, event {row - int(start[sample])}"
+            raise InvalidEvents(what.format(values[row].item()), where=where, expected=expected, todo=todo)

@@ -1,0 +1,189 @@
+"""The one doorway: run a network somewhere, then attach the gradient of a rule to what was observed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from spikeloop._attach import attach
+from spikeloop.errors import (
+    CannotObserve,
+    InvalidNetwork,
+    OutOfRange,
+    ShapeMismatch,
+    UnknownPopulation,
+    Unsupported,
+)
+from spikeloop.events import Events
+from spikeloop.network import Network
+from spikeloop.protocols import NOTHING, Observe, Rule, State, Substrate, Trial
+from spikeloop.record import Record
+from spikeloop.substrate.ideal import Ideal
+
+IDEAL = Ideal()
+"""The numbers as written; where everything runs unless another substrate is given."""
+
+Drive = Events | Mapping[str, Events]
+"""Events by input population, or plain Events where there is one input population."""
+
+
+def run(  # noqa: PLR0913 - the one doorway
+    network: Network,
+    drive: Drive,
+    duration: float,
+    *,
+    substrate: Substrate = IDEAL,
+    rule: Rule | None = None,
+    observe: Observe = NOTHING,
+    start: State | None = None,
+    number: int | None = None,
+    training: bool = False,
+) -> Record:
+    """Run ``network`` for ``duration`` seconds on ``drive`` and return what was observed, differentiable by ``rule``.
+
+    ``observe`` asks for more than spikes; ``start`` continues from a record's state; ``number`` chooses the draw of the
+    trial-to-trial noise; ``training`` turns dropout on (from torch's global generator). Without a rule the record can
+    be looked at, but a backward through it raises ``NoRule``.
+
+    Raises ``InvalidNetwork``, ``UnknownPopulation``, ``ShapeMismatch``, ``InvalidEvents`` (all events after the end),
+    ``OutOfRange``, ``CannotObserve``, ``Unsupported`` (a tensor that is not on the CPU), ``ActivityExplosion``.
+    """
+    if not (duration > 0 and math.isfinite(duration)):
+        raise OutOfRange(f"the duration is {duration}", expected="seconds, above zero")
+    network.check()
+    drives = _drives(network, drive, duration)
+    batch = len(next(iter(drives.values())))
+    _check_start(network, start, batch)
+    wish = observe if rule is None else observe.union(rule.needs(network))
+    if wish is not NOTHING:
+        _check_wish(network, wish, duration, substrate)
+    silent: dict[str, Tensor] = {}
+    if training:
+        drives, silent = _drop(network, drives, batch)
+    trial = Trial(network, drives, float(duration), wish, start, number, training, silent)
+    with torch.no_grad():
+        record = substrate.run(trial)
+    return attach(trial, record, rule)
+
+
+class Experiment(nn.Module):
+    """A network, where it runs, for how long, with which rule and what to observe, held together as one module.
+
+    ``experiment(drive)`` is ``run(network, drive, duration, ...)``, with dropout on in training mode. Parameters,
+    state_dict, ``train()`` and ``eval()`` are those of the network, under the prefix ``network``: what DDP needs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        duration: float,
+        substrate: Substrate = IDEAL,
+        rule: Rule | None = None,
+        observe: Observe = NOTHING,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.duration = duration
+        self.substrate = substrate
+        self.rule = rule
+        self.observe = observe
+
+    def forward(
+        self, drive: Drive, *, start: State | None = None, number: int | None = None, observe: Observe = NOTHING
+    ) -> Record:
+        """Run the batch ``drive``; ``observe`` is added to what the experiment observes anyway."""
+        return run(
+            self.network,
+            drive,
+            self.duration,
+            substrate=self.substrate,
+            rule=self.rule,
+            observe=self.observe.union(observe),
+            start=start,
+            number=number,
+            training=self.training,
+        )
+
+    def extra_repr(self) -> str:
+        """``duration 60 ms, substrate Ideal(), rule EventProp()``"""
+        rule = "no rule" if self.rule is None else f"rule {self.rule!r}"
+        return f"duration {self.duration * 1e3:g} ms, substrate {self.substrate!r}, {rule}"
+
+
+def _drives(network: Network, drive: Drive, duration: float) -> dict[str, Events]:
+    inputs = network.inputs
+    if not inputs:
+        raise InvalidNetwork("the network has no input population", expected="a Population without a neuron")
+    if isinstance(drive, Events):
+        if len(inputs) != 1:
+            raise UnknownPopulation(
+                f"plain Events drive one input, the network has {len(inputs)}",
+                where="drive",
+                expected=f"a mapping from {', '.join(inputs)} to Events",
+            )
+        drive = {inputs[0]: drive}
+    if set(drive) != set(inputs):
+        raise UnknownPopulation(
+            f"Events are given for {', '.join(map(repr, drive)) or 'nothing'}",
+            where="drive",
+            expected=f"exactly the input populations: {', '.join(map(repr, inputs))}",
+        )
+    drives = {name: drive[name] for name in inputs}
+    for name, events in drives.items():
+        _check_drive(name, events, network.populations[name].size, len(drives[inputs[0]]))
+        events.check_within(duration, f"drive {name!r}")
+    return drives
+
+
+def _check_drive(name: str, events: Events, size: int, batch: int) -> None:
+    where = f"drive {name!r}"
+    if events.size != size:
+        raise ShapeMismatch(f"the events are of {events.size} units", where=where, expected=f"{size}, its size")
+    if len(events) != batch:
+        raise ShapeMismatch(f"{len(events)} samples", where=where, expected=f"{batch}, as in the first drive")
+    if events.time.device.type != "cpu":
+        raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
+
+
+def _check_start(network: Network, start: State | None, batch: int) -> None:
+    if start is None:
+        return
+    for field in (start.membrane, start.current, start.held):
+        for name, value in field.items():
+            expected = (batch, network.populations[name].size)
+            if tuple(value.shape) != expected:
+                raise ShapeMismatch(
+                    f"the state is {tuple(value.shape)}", where=f"start, population {name!r}", expected=str(expected)
+                )
+
+
+def _check_wish(network: Network, wish: Observe, duration: float, substrate: Substrate) -> None:
+    if not (wish.membrane or wish.peak or wish.state):
+        return
+    wish.check(network, duration)
+    missing = substrate.offers(network).missing(wish)
+    if missing is not None:
+        raise CannotObserve(missing, where=repr(substrate))
+
+
+def _drop(network: Network, drives: dict[str, Events], batch: int) -> tuple[dict[str, Events], dict[str, Tensor]]:
+    """The drives without the events of dropped input units, and which other neurons are silent, per sample."""
+    kept, silent = dict(drives), {}
+    for name, population in network.populations.items():
+        if not population.dropout:
+            continue
+        dropped = torch.rand(batch, population.size) < population.dropout
+        if population.kind is None:
+            kept[name] = _without(drives[name], dropped)
+        else:
+            silent[name] = dropped
+    return kept, silent
+
+
+def _without(events: Events, dropped: Tensor) -> Events:
+    stays = ~dropped.flatten()[events.sample * events.size + events.unit]
+    before = torch.cat([events.start.new_zeros(1), stays.cumsum(0)])
+    return Events._trusted(events.time[stays], events.unit[stays], before[events.start], events.size)

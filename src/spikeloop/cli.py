@@ -1,0 +1,255 @@
+"""The command `spikeloop`: train, evaluate, plot. It only calls what the package offers."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated
+
+from spikeloop.errors import CheckpointError, OutOfRange, SpikeloopError
+
+try:
+    import tyro
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
+except ImportError as missing:
+    raise SystemExit(
+        'The command needs tyro and rich, which are not installed: pip install "spikeloop[cli]"'
+    ) from missing
+
+from spikeloop import pictures
+from spikeloop.tasks import FashionMNISTTask, MNISTTask, Split, Task, YinYangTask, task_of
+from spikeloop.training import Metrics, RunFolder, Settings, evaluate, fit
+from spikeloop.training import Progress as Step
+
+REFUSED, INTERRUPTED = 2, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a network; results go to a run folder: config, metrics, checkpoint, pictures."""
+
+    task: (
+        Annotated[YinYangTask, tyro.conf.subcommand(YinYangTask.name)]
+        | Annotated[MNISTTask, tyro.conf.subcommand(MNISTTask.name)]
+        | Annotated[FashionMNISTTask, tyro.conf.subcommand(FashionMNISTTask.name)]
+    )
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
+    """One training per seed: of the first weights, the order of the samples and dropout."""
+    folder: Path | None = None
+    """Where the results go; by default the first free one of runs/TASK, runs/TASK-2, ..."""
+    resume: bool = False
+    """Go on with the run in the folder, as if it had never been stopped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Print how often the network of a run folder is right."""
+
+    folder: tyro.conf.Positional[Path]
+    """A run folder."""
+    split: Split = "test"
+    """Which part of the data."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draw the pictures of a run folder anew."""
+
+    folder: tyro.conf.Positional[Path]
+    """A run folder."""
+
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Plot, tyro.conf.subcommand("plot")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 2 for anything refused, 130 for Ctrl-C."""
+    command = tyro.cli(
+        Command,
+        prog="spikeloop",
+        args=argv,
+        config=(
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.CascadeSubcommandArgs,
+            tyro.conf.FlagCreatePairsOff,
+        ),
+    )
+    console = Console()
+    try:
+        if isinstance(command, Train):
+            train(command, console)
+        elif isinstance(command, Evaluate):
+            show_accuracy(command, console)
+        else:
+            show_paths(console, draw(command.folder))
+    except SpikeloopError as error:
+        Console(stderr=True).print(f"spikeloop: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return REFUSED
+    except KeyboardInterrupt as interrupt:
+        Console(stderr=True).print(
+            f"\nspikeloop: {interrupt or 'stopped'}", markup=False, highlight=False, soft_wrap=True
+        )
+        return INTERRUPTED
+    return 0
+
+
+def train(command: Train, console: Console) -> None:
+    """One training per seed, then a table and the pictures of the first."""
+    if not command.seeds:
+        raise OutOfRange("no seed is given", where="--seeds", expected="at least one")
+    top = _folder_for(command)
+    rows: list[tuple[int, Metrics, float]] = []
+    folders = [top if len(command.seeds) == 1 else top / f"seed-{seed}" for seed in command.seeds]
+    for seed, folder in zip(command.seeds, folders, strict=True):
+        try:
+            rows.append((seed, *train_one(command.task, seed, folder, command.resume, console)))
+        except KeyboardInterrupt as interrupt:
+            again = _how_to_resume(command, top)
+            raise KeyboardInterrupt(f"stopped. To go on: {again}" if interrupt.args else "stopped") from interrupt
+    console.print(_result_table(command.task, rows))
+    show_paths(console, [path for folder in folders[:1] for path in draw(folder)])
+
+
+def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Console) -> tuple[Metrics, float]:
+    """The last epoch's metrics and the test accuracy."""
+    network, settings = task.network(seed), _noted(task, seed)
+    sizes = "-".join(str(population.size) for population in network.populations.values())
+    data, validation = task.data("train"), task.data("validation")
+    console.print(f"{task.name} {sizes}, {len(data)} samples, seed {seed}, into {folder}", highlight=False)
+    with _bar(console) as bar:
+        shown = bar.add_task("", total=None, status="")
+
+        def watch(step: Step) -> None:
+            bar.update(
+                shown, total=step.epochs * step.steps, completed=step.epoch * step.steps + step.step, status=_line(step)
+            )
+
+        training = fit(
+            network,
+            data,
+            settings,
+            epochs=task.epochs,
+            validation=validation,
+            folder=folder,
+            resume=resume,
+            watch=watch,
+        )
+    if not training.history:
+        raise OutOfRange("nothing was trained", where="--epochs", expected="at least one")
+    return training.history[-1], evaluate(network, task.data("test"), settings=settings)
+
+
+def show_accuracy(command: Evaluate, console: Console) -> None:
+    """The accuracy on one split."""
+    folder = RunFolder(command.folder)
+    task, seed = _task_in(folder)
+    network = task.network(seed)
+    folder.load_network(network)
+    right = evaluate(network, task.data(command.split), settings=task.settings(seed))
+    console.print(f"{task.name}, {command.split}: {100 * right:.2f} % right", highlight=False)
+
+
+def draw(path: Path) -> list[Path]:
+    """Draws the pictures of the run in `path`, from its checkpoint and metrics."""
+    folder = RunFolder(path)
+    task, seed = _task_in(folder)
+    network = task.network(seed)
+    folder.load_network(network)
+    return pictures.draw(task, network, folder.read_metrics(), path)
+
+
+def show_paths(console: Console, paths: Sequence[Path]) -> None:
+    """Names the files that were written."""
+    for path in paths:
+        console.print(str(path), style="dim", highlight=False, soft_wrap=True)
+
+
+def _noted(task: Task, seed: int) -> Settings:
+    """The task's settings, with what is needed to make the task again."""
+    note = {"task": task.name, "options": dataclasses.asdict(task), "seed": seed}
+    return dataclasses.replace(task.settings(seed), note=note)
+
+
+def _task_in(folder: RunFolder) -> tuple[Task, int]:
+    note = folder.read_config().get("note") or {}
+    try:
+        return task_of(note["task"], note["options"]), int(note["seed"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            "the run was not made by `spikeloop train`", where=str(folder.path), todo="Load it in Python"
+        ) from error
+
+
+def _folder_for(command: Train) -> Path:
+    if command.folder is not None:
+        return command.folder
+    if command.resume:
+        raise CheckpointError("which run?", where="--resume", todo="Give its --folder")
+    candidate, number = Path("runs") / command.task.name, 1
+    while candidate.exists():
+        number += 1
+        candidate = Path("runs") / f"{command.task.name}-{number}"
+    return candidate
+
+
+def _how_to_resume(command: Train, folder: Path) -> str:
+    words = ["spikeloop", "train", command.task.name, "--folder", str(folder), "--resume"]
+    for field in dataclasses.fields(command.task):
+        value = getattr(command.task, field.name)
+        if value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    if command.seeds != (0,):
+        words += ["--seeds", *map(str, command.seeds)]
+    return " ".join(words)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+    )
+
+
+def _line(step: Step) -> str:
+    return (
+        f"epoch {step.epoch + 1}/{step.epochs}  loss {step.loss:.3f}  {100 * step.accuracy:.1f} % right  "
+        f"{step.spikes_per_sample:.0f} spikes/sample  {step.samples_per_second:,.0f} samples/s"
+    )
+
+
+def _result_table(task: Task, rows: Sequence[tuple[int, Metrics, float]]) -> Table:
+    table = Table(title=f"{task.name}, last epoch", title_justify="left", box=None, pad_edge=False)
+    for name in ("seed", "train %", "validation %", "test %", "spikes/sample", "samples/s", "s"):
+        table.add_column(name, justify="right")
+    for seed, last, test in rows:
+        seen = last["validation_accuracy"]
+        table.add_row(
+            str(seed),
+            f"{100 * last['accuracy']:.2f}",
+            "" if seen is None else f"{100 * seen:.2f}",
+            f"{100 * test:.2f}",
+            f"{last['spikes_per_sample']:.1f}",
+            f"{last['samples_per_second']:,.0f}",
+            f"{last['seconds']:.1f}",
+        )
+    if len(rows) > 1:
+        tests = [100 * test for _, _, test in rows]
+        table.add_row("mean", "", "", f"{mean(tests):.2f} ± {stdev(tests) / len(tests) ** 0.5:.2f}", "", "", "")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

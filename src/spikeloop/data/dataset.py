@@ -1,0 +1,219 @@
+"""Labelled events and images, and batches of them: one gather each, no loop over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from spikeloop._ragged import chosen
+from spikeloop.errors import CheckpointError, OutOfRange, ShapeMismatch
+from spikeloop.events import Events
+
+_ORDER, _AUGMENT, _SPLIT = 1, 2, 3  # what a random stream is for
+
+
+class Batches(Protocol):
+    """What a `Loader` needs of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Events, Tensor]:
+        """Events and labels of the samples `index` (n,) int64; the generator feeds augmentation, if there is any."""
+        ...
+
+
+class EventDataset:
+    """Events and one label per sample, whole in memory.
+
+    labels: (B, ...) tensor or array; class numbers are kept as int64, anything else as it is.
+    """
+
+    events: Events
+    labels: Tensor
+
+    def __init__(self, events: Events, labels: Tensor | ArrayLike) -> None:
+        self.events, self.labels = events, _labels(labels, len(events))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.events})"
+
+    def __getitem__(self, index: int) -> tuple[Events, Tensor]:
+        """One sample as a batch of one, and its label."""
+        return self.events[index], self.labels[index]
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Events, Tensor]:
+        """Events and labels of the samples `index` (n,) int64. Nothing is random here."""
+        return self.events[index], self.labels[index]
+
+    def subset(self, index: slice | Sequence[int] | Tensor) -> EventDataset:
+        """The samples of a slice, a mask or a sequence of indices."""
+        rows = chosen(index, len(self))
+        return EventDataset(self.events[rows], self.labels[rows])
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[EventDataset, EventDataset]:
+        """Two parts drawn at random, the first with `fraction` of the samples, each in the original order."""
+        first, second = _parts(len(self), fraction, seed)
+        return self.subset(first), self.subset(second)
+
+
+class ImageEvents:
+    """Images and one label per sample, turned into events when a batch is asked for.
+
+    images: (B, H, W) uint8, 0 to 255, or floats from 0 to 1; labels: (B, ...).
+    encode: images (n, H, W) as float32 from 0 to 1 -> Events of n samples.
+    augment: images and generator -> images, drawn anew for every batch. Without it images are encoded once.
+    """
+
+    def __init__(
+        self,
+        images: Tensor | ArrayLike,
+        labels: Tensor | ArrayLike,
+        encode: Callable[[Tensor], Events],
+        augment: Callable[[Tensor, torch.Generator | None], Tensor] | None = None,
+    ) -> None:
+        self.images = torch.as_tensor(images)
+        if self.images.ndim != 3:
+            raise ShapeMismatch(f"images of shape {tuple(self.images.shape)}", expected="(batch, height, width)")
+        self.labels = _labels(labels, len(self.images))
+        self.encode, self.augment = encode, augment
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        height, width = self.images.shape[1:]
+        return f"{type(self).__name__}({len(self)} images of {height} x {width})"
+
+    @cached_property
+    def events(self) -> Events:
+        """All images encoded as they are, without augmentation."""
+        pieces = [self.encode(_unit_range(part)) for part in self.images.split(5000)]
+        return Events.cat(pieces) if pieces else self.encode(_unit_range(self.images))
+
+    def __getitem__(self, index: int) -> tuple[Events, Tensor]:
+        """One sample as a batch of one, and its label."""
+        return self.batch(chosen(index, len(self)))[0], self.labels[index]
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Events, Tensor]:
+        """Events and labels of the samples `index` (n,) int64, augmented with draws of `generator`."""
+        if self.augment is None:
+            return self.events[index], self.labels[index]
+        return self.encode(self.augment(_unit_range(self.images[index]), generator)), self.labels[index]
+
+    def subset(self, index: slice | Sequence[int] | Tensor) -> ImageEvents:
+        """The samples of a slice, a mask or a sequence of indices."""
+        rows = chosen(index, len(self))
+        return ImageEvents(self.images[rows], self.labels[rows], self.encode, self.augment)
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[ImageEvents, ImageEvents]:
+        """Two parts drawn at random, the first with `fraction` of the samples, each in the original order."""
+        first, second = _parts(len(self), fraction, seed)
+        return self.subset(first), self.subset(second)
+
+
+class Loader:
+    """Batches of a data set; iterating is one epoch.
+
+    Order and augmentation are a function of (seed, epoch, batch), so those three numbers are the whole state: a
+    loader restored with `load_state_dict` in the middle of an epoch goes on with the very batches that were to come.
+    `position` counts the batches of the running epoch that were handed out.
+    """
+
+    def __init__(self, dataset: Batches, batch_size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
+        if batch_size < 1:
+            raise OutOfRange(f"a batch size of {batch_size}", where="loader", expected="1 or more")
+        self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
+        self.seed, self.epoch, self.position = seed, 0, 0
+        self._restored = False
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Events, Tensor]]:
+        if not self._restored and self.position:  # an epoch that was left early
+            self.epoch, self.position = self.epoch + 1, 0
+        self._restored = False
+        order = self._order()
+        while self.position < len(self):
+            chance = _stream(_AUGMENT, self.epoch, self.position, self.seed)
+            begin = self.position * self.batch_size
+            self.position += 1
+            yield self.dataset.batch(order[begin : begin + self.batch_size], chance)
+        self.epoch, self.position = self.epoch + 1, 0
+
+    def _order(self) -> Tensor:
+        """(samples,) int64: the order of the running epoch."""
+        if not self.shuffle:
+            return torch.arange(len(self.dataset))
+        return torch.randperm(len(self.dataset), generator=_stream(_ORDER, self.epoch, 0, self.seed))
+
+    def state_dict(self) -> dict[str, int]:
+        """Plain numbers: seed, epoch, position and what they are valid for."""
+        return {
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "position": self.position,
+            "samples": len(self.dataset),
+            "batch_size": self.batch_size,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the loader that gave `state` was. Raises CheckpointError if it had other data or batches."""
+        mine = self.state_dict()
+        if set(state) != set(mine):
+            raise CheckpointError("not the state of a loader", where="loader", expected=", ".join(mine))
+        for name in ("samples", "batch_size"):
+            if state[name] != mine[name]:
+                raise CheckpointError(f"{name} is {mine[name]}", where="loader", expected=f"{state[name]}, as saved")
+        self.seed, self.epoch, self.position = int(state["seed"]), int(state["epoch"]), int(state["position"])
+        self._restored = True
+
+
+def loader(
+    dataset: Batches, batch_size: int, shuffle: bool = False, seed: int | None = None, drop_last: bool = False
+) -> Loader:
+    """Batches of (Events, labels), in a new random order each epoch with shuffle=True.
+
+    seed: None draws one from torch's global generator, so that torch.manual_seed decides.
+    """
+    chosen_seed = int(torch.randint(1 << 62, ())) if seed is None else seed
+    return Loader(dataset, batch_size, shuffle, chosen_seed, drop_last)
+
+
+def _stream(purpose: int, epoch: int, position: int, seed: int) -> torch.Generator:
+    """A random stream of its own for each purpose, epoch, position and seed."""
+    if seed < 0:
+        raise OutOfRange(f"seed {seed}", where="data", expected="0 or more")
+    state = np.random.SeedSequence((purpose, epoch, position, seed)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) >> 1)
+
+
+def _labels(labels: Tensor | ArrayLike, samples: int) -> Tensor:
+    tensor = torch.as_tensor(labels)
+    if tensor.ndim == 0 or len(tensor) != samples:
+        raise ShapeMismatch(f"labels of shape {tuple(tensor.shape)}", expected=f"one for each of {samples} samples")
+    return tensor if tensor.is_floating_point() else tensor.to(torch.int64)
+
+
+def _parts(samples: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Two ascending index tensors that share out the samples at random."""
+    if not 0.0 <= fraction <= 1.0:
+        raise OutOfRange(f"a fraction of {fraction}", where="split", expected="0 to 1")
+    order = torch.randperm(samples, generator=_stream(_SPLIT, 0, 0, seed))
+    border = round(fraction * samples)
+    return order[:border].sort().values, order[border:].sort().values
+
+
+def _unit_range(images: Tensor) -> Tensor:
+    """Images as float32 from 0 to 1."""
+    return images.float() / 255.0 if images.dtype == torch.uint8 else images.float()

@@ -1,0 +1,70 @@
+"""Where data files come from: the folder SPIKELOOP_DATA, the cache, or their official sources."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spikeloop.errors import DataError
+
+VARIABLE = "SPIKELOOP_DATA"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a data set: its folder and name, where it is published, and what it must contain.
+
+    sources: addresses of folders, tried in this order; sha256 of the file, in hexadecimal digits.
+    """
+
+    folder: str
+    name: str
+    sha256: str
+    sources: Sequence[str]
+
+    def locate(self) -> Path:
+        """Path of the verified file: SPIKELOOP_DATA/folder/name if it is there, else downloaded to the cache.
+
+        Raises DataError if the checksum is wrong, nothing can be downloaded, or pooch (extra `cli`) is missing.
+        """
+        if root := os.environ.get(VARIABLE):
+            path = Path(root) / self.folder / self.name
+            if path.exists():
+                verify(path, self.sha256)
+                return path
+        return self._download()
+
+    def _download(self) -> Path:
+        by_hand = f"or put {self.name} into the folder {self.folder} of the folder that {VARIABLE} names"
+        try:
+            import pooch
+        except ImportError as error:
+            todo = f'Install the download tool with pip install "spikeloop[cli]", {by_hand}'
+            raise DataError("not on this machine, and pooch is not installed", where=self.name, todo=todo) from error
+        cache = pooch.os_cache("spikeloop") / self.folder
+        problems: list[str] = []
+        for source in self.sources:
+            try:
+                found = pooch.retrieve(source + self.name, f"sha256:{self.sha256}", self.name, cache)
+                return Path(found)
+            except (OSError, ValueError) as error:  # no network; wrong checksum
+                problems.append(f"{source}: {error}")
+        raise DataError(
+            f"not on this machine and not to be downloaded ({'; '.join(problems)})",
+            where=self.name,
+            expected=f"sha256 {self.sha256}",
+            todo=f"Try again with a network, {by_hand}",
+        )
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Raises DataError if the contents of the file are not those expected."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise DataError(
+            f"sha256 {found}", where=str(path), expected=sha256, todo="The file is damaged or another one: replace it"
+        )

@@ -1,0 +1,1 @@
+"""The native engine: arrays in, arrays out. ``plan`` makes arrays of a network; ``exact`` and ``adjoint`` run them."""

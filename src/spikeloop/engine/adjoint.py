@@ -1,0 +1,158 @@
+"""The exact adjoint: gradients of weights, delays, neuron parameters and drive times, from spikes. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from spikeloop.engine import _core
+from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Pull, Run, Slopes, Stage, Trains, Weights
+from spikeloop.engine.exact import arriving, queue_sources, states
+
+Key = tuple[str, str]
+NO_PULL = Pull()
+
+
+@dataclass
+class Backward:
+    """A backward pass over all stages: what is wanted, and what has been gathered so far.
+
+    trains: observed spikes of all populations.  pulls: what the loss says of each.  wants: keys of the gradients.
+    time: dL/dt of the spikes of each population, filled from the last stage to the drive.
+    """
+
+    stages: Sequence[Stage]
+    trains: Mapping[str, Trains]
+    run: Run
+    pulls: Mapping[str, Pull]
+    wants: frozenset[Key]
+    slope_floor: float = 0.0
+    time: dict[str, Float] = field(default_factory=dict)
+    gradients: dict[Key, Float | Weights] = field(default_factory=dict)
+    slopes: Slopes = Slopes()
+
+    def __call__(self) -> None:
+        """Sweep the stages from the last to the first."""
+        for name, trains in self.trains.items():
+            given = self.pulls.get(name, NO_PULL).time
+            self.time[name] = np.zeros(len(trains[0])) if given is None else np.array(given, dtype=np.float64)
+        for stage in reversed(self.stages):
+            if self._matters(stage):
+                _dense(self, stage) if stage.dense else _queue(self, stage)
+        for name, what in self.wants:
+            if what == "time":
+                self.gradients[name, what] = self.time[name]
+
+    def _matters(self, stage: Stage) -> bool:
+        """Whether the stage, or anything it listens to, has a gradient that is wanted."""
+        owners = [neurons.name for neurons in stage.populations] + [link.name for link in stage.links]
+        return any(owner in owners for owner, _ in self.wants) or any(self.wants_time(link) for link in stage.links)
+
+    def wants_time(self, link: Link) -> bool:
+        """Whether anybody asks how the link's arrival times matter."""
+        if (link.name, "delay") in self.wants or (link.source, "time") in self.wants:
+            return True
+        return any(link.source == n.name and self._matters(stage) for stage in self.stages for n in stage.populations)
+
+    def wants_tau(self, stage: Stage) -> bool:
+        """Whether a time constant's gradient, which needs integrals, is wanted."""
+        return any((n.name, tau) in self.wants for n in stage.populations for tau in ("tau_mem", "tau_syn"))
+
+    def weights(self, link: Link) -> Weights | None:
+        """Zeros to add the link's weight gradient to, if it is wanted."""
+        if (link.name, "weight") not in self.wants:
+            return None
+        self.gradients[link.name, "weight"] = zeros = np.zeros_like(link.weight)
+        return zeros
+
+    def cotangent(self, name: str) -> Any:
+        """What is known of a population, as the native engine takes it."""
+        pull = self.pulls.get(name, NO_PULL)
+        sampling = None if pull.sampling is None else (pull.sampling.time, pull.sampling.unit, pull.sampling.value)
+        peaks = None if pull.peaks is None else (pull.peaks.time, pull.peaks.value)
+        return (self.trains[name], self.time[name], sampling, peaks, states(pull.start))
+
+    def keep(self, stage: Stage, neuron: Float, spikes: int, floored: int) -> None:
+        """Take over what the native engine found for a stage's neurons."""
+        first = 0
+        for neurons in stage.populations:
+            for row, what in enumerate(FIELDS):
+                if (neurons.name, what) in self.wants:
+                    self.gradients[neurons.name, what] = neuron[row, first : first + neurons.size]
+            first += neurons.size
+        self.slopes = Slopes(self.slopes.spikes + spikes, self.slopes.floored + floored)
+
+    def add_times(self, link: Link, arrival: Float) -> None:
+        """Add the derivatives by a link's arrival times to those of its source's spikes."""
+        recent = self.run.recent.get(link.source)
+        self.time[link.source] += arrival if recent is None else arrival[_new_events(recent, self.trains[link.source])]
+
+
+def _dense(back: Backward, stage: Stage) -> None:
+    (neurons,) = stage.populations
+    run = back.run
+    arrivals = [arriving(link, back.trains, run) for link in stage.links]
+    sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
+    weights = [back.weights(link) for link in stage.links]
+    times = [np.zeros(len(e[0])) if back.wants_time(link) else None for e, link in zip(arrivals, stage.links, strict=True)]
+    neuron, spikes, floored = _core.dense_adjoint(
+        sources, neurons.values, neurons.spiking, run.batch, run.duration, back.cotangent(neurons.name), weights, times,
+        back.wants_tau(stage), back.slope_floor, run.threads,
+    )  # fmt: skip
+    back.keep(stage, neuron, spikes, floored)
+    for link, events, time in zip(stage.links, arrivals, times, strict=True):
+        if time is None:
+            continue
+        if (link.name, "delay") in back.wants:
+            common = link.delays is Delays.COMMON
+            back.gradients[link.name, "delay"] = (
+                time.sum(keepdims=True) if common else np.bincount(events[1], time, len(link.delay))
+            )
+        back.add_times(link, time)
+
+
+def _queue(back: Backward, stage: Stage) -> None:
+    run = back.run
+    names = {neurons.name for neurons in stage.populations}
+    sources = queue_sources(stage, back.trains, run)
+    weights = [back.weights(link) for link in stage.links]
+    delays = [np.zeros(len(link.rows.target)) if link.rows and (link.name, "delay") in back.wants else None for link in stage.links]
+    times = [
+        np.zeros(len(source[0][0])) if link.source not in names and back.wants_time(link) else None
+        for source, link in zip(sources, stage.links, strict=True)
+    ]
+    neuron, spikes, floored = _core.queue_adjoint(
+        sources, [(n.values, n.spiking) for n in stage.populations], run.batch, run.duration,
+        [back.cotangent(n.name) for n in stage.populations], weights, delays, times,
+        back.wants_tau(stage), back.slope_floor, run.threads,
+    )  # fmt: skip
+    back.keep(stage, neuron, spikes, floored)
+    for link, delay, time in zip(stage.links, delays, times, strict=True):
+        if delay is not None:
+            back.gradients[link.name, "delay"] = _shared_delay(link, delay)
+        if time is not None:
+            back.add_times(link, time)
+
+
+def _shared_delay(link: Link, delay: Float) -> Float:
+    """From one value per synapse, in order of the rows, to one per delay, in the projection's order."""
+    assert link.rows is not None
+    if link.delays is Delays.COMMON:
+        return delay.sum(keepdims=True)
+    if link.delays is Delays.PER_UNIT:
+        return np.bincount(np.repeat(np.arange(len(link.delay)), np.diff(link.rows.begin)), delay, len(link.delay))
+    if link.rows.synapse is None:
+        return delay
+    own = np.empty_like(delay)
+    own[link.rows.synapse] = delay
+    return own
+
+
+def _new_events(recent: Trains, new: Trains) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Where the events of ``new`` stand in ``joined(recent, new)``."""
+    batch = len(new[2]) - 1
+    sample = np.repeat(np.arange(batch), np.diff(new[2]))
+    return np.arange(len(new[0])) + recent[2][1:][sample]

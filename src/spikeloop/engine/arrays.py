@@ -1,0 +1,151 @@
+"""What the engine is handed: a network as arrays, stage by stage, and what is asked of each population."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Weights = NDArray[np.floating[Any]]
+Trains = tuple[Float, NDArray[np.int32], NDArray[np.int64]]
+"""Spike trains of a batch: time (S,), unit (S,), start (B + 1,)."""
+
+FIELDS = ("tau_mem", "tau_syn", "threshold", "leak", "reset", "refractory")
+"""The rows of `Neurons.values`."""
+
+
+class Delays(IntEnum):
+    """What has a delay of its own; the numbers are the native engine's."""
+
+    COMMON = 0
+    PER_UNIT = 1
+    PER_SYNAPSE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """A population: ``values`` is (6, N) float64, rows as in `FIELDS`."""
+
+    name: str
+    values: Float
+    spiking: bool
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.values.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Synapses sorted by presynaptic unit: row u is ``begin[u]:begin[u + 1]``.
+
+    target: (K,) int32.  weight: (K,) int64, which weight; None: one each, in this order.
+    synapse: (K,) int64, each one's place in the projection's own list; None: the same order.
+    """
+
+    begin: NDArray[np.int64]
+    target: NDArray[np.int32]
+    weight: NDArray[np.int64] | None
+    synapse: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A projection: dense weights (N_source, N_target) without ``rows``, or a flat list of weights with them.
+
+    delay: (1,), (N_source,) or, in the order of the rows, (K,).
+    """
+
+    name: str
+    source: str
+    target: str
+    weight: Weights
+    rows: Rows | None
+    delay: Float
+    delays: Delays
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Populations that run together: one that only listens to earlier stages, or several in a loop.
+
+    dense: a single population with dense links from earlier stages and at most one delay per unit.
+    """
+
+    populations: tuple[Neurons, ...]
+    links: tuple[Link, ...]
+    dense: bool
+    dtype: np.dtype[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """Membrane samples: time (1, T) or (B, T), unit (M,) int32, value (B, T, M): samples, or their cotangent."""
+
+    time: Float
+    unit: NDArray[np.int32]
+    value: Float
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """Highest membranes: time and value (B, N); in an adjoint, value is the cotangent."""
+
+    time: Float
+    value: Float
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """Membrane, current and remaining hold of every neuron, (B, N) each."""
+
+    membrane: Float
+    current: Float
+    held: Float
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """What is asked of one population; the arrays of ``end``, ``sampling`` and ``peaks`` are filled by the engine.
+
+    silent: (B, N) uint8, neurons that may not spike.  start: where to continue from.
+    """
+
+    silent: NDArray[np.uint8] | None = None
+    start: States | None = None
+    end: States | None = None
+    sampling: Sampling | None = None
+    peaks: Peaks | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pull:
+    """What a loss says of one population: dL/dt of its spikes (S,), cotangents of its membrane samples and peaks."""
+
+    time: Float | None = None
+    sampling: Sampling | None = None
+    peaks: Peaks | None = None
+    start: States | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """How many spikes an adjoint passed, and at how many of them the slope floor acted."""
+
+    spikes: int = 0
+    floored: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """How a trial is carried out: recent spikes (negative times) are still on their way when it starts."""
+
+    batch: int
+    duration: float
+    threads: int
+    recent: dict[str, Trains] = field(default_factory=dict)

@@ -1,0 +1,121 @@
+"""The exact forward pass: the spikes of every population, and what else is asked for. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spikeloop.engine import _core
+from spikeloop.engine.arrays import Ask, Delays, Link, Run, Stage, States, Trains
+
+NOTHING = Ask()
+
+
+class Explosion(Exception):
+    """A neuron passed the limit of spikes: where."""
+
+    def __init__(self, population: str, sample: int, unit: int) -> None:
+        super().__init__(population, sample, unit)
+        self.population, self.sample, self.unit = population, sample, unit
+
+
+def forward(
+    stages: Sequence[Stage], drive: Mapping[str, Trains], run: Run, asks: Mapping[str, Ask], spike_limit: int
+) -> dict[str, Trains]:
+    """Run ``stages`` on ``drive``: the spike trains of all populations by name, the drive's included.
+
+    Times in seconds; events at negative or late times are not delivered. Raises ``Explosion``.
+    """
+    trains = dict(drive)
+    for stage in stages:
+        made = _dense(stage, trains, run, asks, spike_limit) if stage.dense else _queue(stage, trains, run, asks, spike_limit)
+        trains.update(made)
+    return trains
+
+
+def _dense(
+    stage: Stage, trains: Mapping[str, Trains], run: Run, asks: Mapping[str, Ask], spike_limit: int
+) -> dict[str, Trains]:
+    (neurons,) = stage.populations
+    sources = [(arriving(link, trains, run), link.weight, link.delay) for link in stage.links]
+    ask = asks.get(neurons.name, NOTHING)
+    try:
+        made = _core.dense_forward(
+            sources, neurons.values, neurons.spiking, run.batch, run.duration, _asked(ask), spike_limit, run.threads
+        )
+    except _core.Explosion as where:
+        raise _explosion(stage, where) from None
+    return {neurons.name: made}
+
+
+def _queue(
+    stage: Stage, trains: Mapping[str, Trains], run: Run, asks: Mapping[str, Ask], spike_limit: int
+) -> dict[str, Trains]:
+    populations = [(neurons.values, neurons.spiking) for neurons in stage.populations]
+    wishes = [_asked(asks.get(neurons.name, NOTHING)) for neurons in stage.populations]
+    sources = queue_sources(stage, trains, run)
+    try:
+        made = _core.queue_forward(sources, populations, run.batch, run.duration, wishes, spike_limit, run.threads)
+    except _core.Explosion as where:
+        raise _explosion(stage, where) from None
+    return dict(zip((neurons.name for neurons in stage.populations), made, strict=True))
+
+
+def arriving(link: Link, trains: Mapping[str, Trains], run: Run) -> Trains:
+    """The spikes that a link from an earlier stage brings, recent ones first."""
+    new = trains[link.source]
+    recent = run.recent.get(link.source)
+    return new if recent is None else joined(recent, new)
+
+
+def joined(first: Trains, second: Trains) -> Trains:
+    """Sample by sample, the events of ``first`` before those of ``second``."""
+    batch = len(first[2]) - 1
+    sample = np.concatenate([np.repeat(np.arange(batch), np.diff(start)) for start in (first[2], second[2])])
+    order = np.argsort(sample, kind="stable")
+    time, unit = (np.concatenate([first[k], second[k]])[order] for k in (0, 1))
+    return time, unit.astype(np.int32), first[2] + second[2]
+
+
+def queue_sources(stage: Stage, trains: Mapping[str, Trains], run: Run) -> list[Any]:
+    """The links of an event-queue stage as the native engine takes them."""
+    first = first_neurons(stage)
+    sources: list[Any] = []
+    for link in stage.links:
+        rows = link.rows
+        assert rows is not None
+        internal = link.source in first
+        events = run.recent.get(link.source) if internal else arriving(link, trains, run)
+        sources.append(
+            (events, first.get(link.source, -1), first[link.target], rows.begin, rows.target, rows.weight)
+            + (link.weight, link.delay, int(Delays(link.delays)))
+        )
+    return sources
+
+
+def first_neurons(stage: Stage) -> dict[str, int]:
+    """Where each population starts in the stage's numbering of neurons."""
+    sizes = [neurons.size for neurons in stage.populations]
+    firsts = np.cumsum([0, *sizes[:-1]]).tolist()
+    return dict(zip((neurons.name for neurons in stage.populations), firsts, strict=True))
+
+
+def _asked(ask: Ask) -> Any:
+    sampling = None if ask.sampling is None else (ask.sampling.time, ask.sampling.unit, ask.sampling.value)
+    peaks = None if ask.peaks is None else (ask.peaks.time, ask.peaks.value)
+    return (ask.silent, states(ask.start), states(ask.end), sampling, peaks)
+
+
+def states(given: States | None) -> Any:
+    """A state as the native engine takes it."""
+    return None if given is None else (given.membrane, given.current, given.held)
+
+
+def _explosion(stage: Stage, where: Exception) -> Explosion:
+    sample, unit = where.args
+    name, first = max(
+        ((name, first) for name, first in first_neurons(stage).items() if first <= unit), key=lambda pair: pair[1]
+    )
+    return Explosion(name, sample, unit - first)

@@ -1,0 +1,128 @@
+"""Network to arrays: stages in topological order, weights and parameters as NumPy views."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Rows, Stage, Weights
+from spikeloop.network import Network
+from spikeloop.population import Population
+from spikeloop.projection import Projection, Synapses
+
+_INERT = {"threshold": np.inf}  # what a neuron without the field gets; 0 otherwise
+_orders: weakref.WeakKeyDictionary[Network, list[list[str]]] = weakref.WeakKeyDictionary()
+_rows: weakref.WeakKeyDictionary[Synapses, Rows] = weakref.WeakKeyDictionary()
+
+
+def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage]:
+    """The stages of ``network``, earlier ones first. ``executed`` replaces weights, by projection."""
+    return [_stage(network, names, executed or {}) for names in _order(network)]
+
+
+def _order(network: Network) -> list[list[str]]:
+    """Names of the populations of each stage: the strongly connected components, sources first."""
+    if network not in _orders:
+        graph: dict[str, list[str]] = {name: [] for name, p in network.populations.items() if p.kind is not None}
+        for projection in network.projections.values():
+            if projection.source in graph:
+                graph[projection.target].append(projection.source)
+        _orders[network] = _components(graph)
+    return _orders[network]
+
+
+def _components(sources: dict[str, list[str]]) -> list[list[str]]:
+    """Strongly connected components, each after all that it listens to (Tarjan 1972, without recursion)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+    for root in sources:
+        work = [(root, iter(sources[root]))] if root not in index else []
+        while work:
+            node, rest = work[-1]
+            if node not in index:
+                index[node] = low[node] = len(index)
+                stack.append(node)
+            new = next((n for n in rest if n not in index), None)
+            if new is not None:
+                work.append((new, iter(sources[new])))
+                continue
+            work.pop()
+            low[node] = min([low[node], *(low[n] for n in sources[node] if n in stack)])
+            if low[node] == index[node]:
+                members = stack[stack.index(node) :]
+                del stack[stack.index(node) :]
+                found.append(sorted(members, key=list(sources).index))
+    return found
+
+
+def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage:
+    incoming = {name: p for name, p in network.projections.items() if p.target in names}
+    dense = len(names) == 1 and all(
+        p.source not in names and p.synapses is None and _delays(p) is not Delays.PER_SYNAPSE for p in incoming.values()
+    )
+    weights = {name: _array(executed.get(name, p.weight)) for name, p in incoming.items()}
+    dtype = np.result_type(*(w.dtype for w in weights.values())) if weights else np.dtype(np.float64)
+    links = tuple(_link(name, p, weights[name].astype(dtype, copy=False), dense) for name, p in incoming.items())
+    return Stage(tuple(_neurons(name, network.populations[name]) for name in names), links, dense, dtype)
+
+
+def _array(tensor: Tensor) -> Weights:
+    array = tensor.detach()
+    if array.dtype not in (torch.float32, torch.float64):
+        array = array.to(torch.float32)
+    return np.ascontiguousarray(array.numpy())
+
+
+def _neurons(name: str, population: Population) -> Neurons:
+    values = np.empty((len(FIELDS), population.size))
+    for row, field in enumerate(FIELDS):
+        values[row] = getattr(population, field).detach().numpy() if field in population.fields else _INERT.get(field, 0.0)
+    return Neurons(name, values, population.spiking)
+
+
+def _delays(projection: Projection) -> Delays:
+    delay = projection.delay
+    if delay.ndim == 0:
+        return Delays.COMMON
+    return Delays.PER_UNIT if delay.ndim == 2 and delay.shape[1] == 1 and projection.shape != delay.shape else Delays.PER_SYNAPSE
+
+
+def _link(name: str, projection: Projection, weight: Weights, dense: bool) -> Link:
+    delays = _delays(projection)
+    delay: Float = projection.delay.detach().to(torch.float64).numpy().reshape(-1)
+    rows = None if dense else rows_of(projection)
+    if rows is not None:
+        weight = weight.reshape(-1)
+        if delays is Delays.PER_SYNAPSE and rows.synapse is not None:
+            delay = delay[rows.synapse]
+    return Link(name, projection.source, projection.target, weight, rows, np.ascontiguousarray(delay), delays)
+
+
+def rows_of(projection: Projection) -> Rows:
+    """The synapses of ``projection`` by presynaptic unit; kept for as long as its list of synapses lives."""
+    assert projection.shape is not None
+    synapses = projection.synapses
+    if synapses is None:
+        return _all_to_all(*projection.shape)
+    if synapses not in _rows:
+        source, target, index = (part.numpy() for part in (synapses.source, synapses.target, synapses.index))
+        order = np.argsort(source, kind="stable")
+        begin = np.searchsorted(source[order], np.arange(projection.shape[0] + 1))
+        _rows[synapses] = Rows(begin.astype(np.int64), _column(target[order]), index[order].astype(np.int64), order)
+    return _rows[synapses]
+
+
+def _all_to_all(sources: int, targets: int) -> Rows:
+    begin = np.arange(sources + 1, dtype=np.int64) * targets
+    return Rows(begin, _column(np.tile(np.arange(targets), sources)), None, None)
+
+
+def _column(target: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int32]]:
+    return np.ascontiguousarray(target, dtype=np.int32)

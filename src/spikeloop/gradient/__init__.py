@@ -1,0 +1,1 @@
+"""Rules that differentiate records: sibling files of one shape."""

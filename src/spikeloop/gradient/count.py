@@ -1,0 +1,62 @@
+"""The pseudo-gradient of spike counts: charge brought over charge spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from spikeloop.engine.arrays import Link, Neurons, Stage
+from spikeloop.network import Key, Network
+from spikeloop.protocols import Cotangent
+from spikeloop.record import Record
+
+_ROOM = 1 << 22  # values held at a time where every synapse needs one per sample
+
+
+def count_gradients(stages: Sequence[Stage], network: Network, record: Record, cotangent: Cotangent) -> dict[Key, Tensor]:
+    """Gradients of the weights for the counts' cotangents, see `EventProp`; from the last stage to the first."""
+    pulls = {name: pull for name, pull in cotangent.count.items() if bool(pull.any())}
+    gradients: dict[Key, Tensor] = {}
+    for stage in reversed(stages):
+        inside = {neurons.name: neurons for neurons in stage.populations}
+        for link in stage.links:
+            pull = pulls.get(link.target)
+            if pull is None:
+                continue
+            charge = pull * _per_charge(inside[link.target], pull.dtype)
+            count = record.spikes[link.source].detach().count.to(charge.dtype)
+            by_weight, by_count = _dense(link, charge, count) if link.rows is None else _sparse(link, charge, count)
+            if (link.name, "weight") in cotangent.wants:
+                gradients[link.name, "weight"] = by_weight.reshape(network.projections[link.name].weight.shape)
+            if link.source not in inside:
+                pulls[link.source] = pulls[link.source] + by_count if link.source in pulls else by_count
+    return gradients
+
+
+def _per_charge(neurons: Neurons, dtype: torch.dtype) -> Tensor:
+    tau_mem, tau_syn, threshold, _, reset, _ = neurons.values
+    return torch.from_numpy(tau_syn / (tau_mem * (threshold - reset))).to(dtype)
+
+
+def _dense(link: Link, charge: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    weight = torch.from_numpy(link.weight).to(charge.dtype)
+    return count.t() @ charge, charge @ weight.t()
+
+
+def _sparse(link: Link, charge: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    rows = link.rows
+    assert rows is not None
+    target = torch.from_numpy(rows.target).to(torch.int64)
+    source = torch.repeat_interleave(torch.arange(len(rows.begin) - 1), torch.from_numpy(rows.begin).diff())
+    which = torch.arange(len(target)) if rows.weight is None else torch.from_numpy(rows.weight)
+    weight = torch.from_numpy(link.weight).to(charge.dtype)
+    by_weight, by_count = torch.zeros_like(weight), torch.zeros_like(count)
+    step = max(_ROOM // max(len(target), 1), 1)
+    for first in range(0, len(charge), step):
+        some = slice(first, first + step)
+        pulled = charge[some][:, target]
+        by_weight.index_add_(0, which, (pulled * count[some][:, source]).sum(0))
+        by_count[some] = by_count[some].index_add(1, source, pulled * weight[which])
+    return by_weight, by_count

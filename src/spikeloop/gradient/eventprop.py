@@ -1,0 +1,149 @@
+"""EventProp: exact gradients of spike times and membranes, from the record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloop.engine.adjoint import Backward, Key
+from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Trains
+from spikeloop.engine.plan import plan
+from spikeloop.engine.trial import run_of, start_of, trains_of
+from spikeloop.errors import OutOfRange, Unsupported
+from spikeloop.gradient.count import count_gradients
+from spikeloop.network import Network
+from spikeloop.protocols import NOTHING, Cotangent, Gradients, Observe, Trial
+from spikeloop.record import Record
+
+
+@dataclass
+class Tally:
+    """How many spikes the rule has differentiated, and at how many of them its slope floor acted."""
+
+    spikes: int = 0
+    floored: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """floored / spikes."""
+        return self.floored / max(self.spikes, 1)
+
+    def reset(self) -> None:
+        """Start counting again."""
+        self.spikes = self.floored = 0
+
+
+@dataclass(frozen=True)
+class EventProp:
+    r"""Exact gradients of any loss of spike times, membrane samples and peaks (Wunderlich & Pehle 2021, with delays,
+    refractory periods, all neuron parameters and recurrence).
+
+    At a spike :math:`t_k` of a neuron, with :math:`\dot V^-` its slope there,
+
+    .. math:: \lambda_V(t_k^-) = \frac{1}{\tau_m \dot V^-} \frac{dL}{dt_k},
+
+    between spikes the adjoints flow back as :math:`\tau_m \lambda_V' = -\lambda_V`,
+    :math:`\tau_s \lambda_I' = -\lambda_I + \lambda_V`, and :math:`dL/dw = -\tau_s \lambda_I` at arrivals. It uses the
+    observed spikes whoever made them; currents are modelled.
+
+    slope_floor: :math:`\tau_m \dot V^-` (potential units) is taken to be at least this; gradients have heavy tails where
+    membranes graze the threshold. 0, exact, suits `Ideal`. A slope that is not positive, where recording and model
+    disagree, passes nothing on unless there is a floor. ``tally`` counts how often the floor acted.
+
+    count_gradient: exact gradients cannot create or remove spikes, so a loss of ``record.count`` gets a pseudo-gradient.
+    A neuron that keeps what its synapses bring spikes once per :math:`\tau_m (\vartheta - V_r)` of charge, and an arrival
+    brings :math:`w \tau_s`:
+
+    .. math:: n_m \approx \frac{\tau_s}{\tau_m (\vartheta - V_r)} \sum_i w_{im} n_i
+
+    This is differentiated by the weights, and by the counts :math:`n_i` of populations of earlier stages (a loop is not
+    unrolled). False: a loss of the count is an error.
+    """
+
+    slope_floor: float = 0.0
+    count_gradient: bool = True
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.slope_floor < float("inf"):
+            raise OutOfRange(f"slope_floor is {self.slope_floor}", where="EventProp", expected="a number of at least 0")
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """Spike times, membrane samples, peaks and, with the pseudo-gradient, counts."""
+        return frozenset({"time", "membrane", "peak"} | ({"count"} if self.count_gradient else set()))
+
+    def needs(self, network: Network) -> Observe:
+        """Spikes are enough."""
+        return NOTHING
+
+    def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
+        """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
+        stages = plan(trial.network, record.executed)
+        back = Backward(
+            stages,
+            _observed(trial, record),
+            run_of(trial),
+            {name: _pull(trial, record, cotangent, name) for name in trial.network.populations},
+            cotangent.wants,
+            self.slope_floor,
+        )
+        back()
+        self.tally.spikes += back.slopes.spikes
+        self.tally.floored += back.slopes.floored
+        gradients = _shaped(trial.network, back.gradients)
+        if any(bool(c.any()) for c in cotangent.count.values()):
+            for key, extra in count_gradients(stages, trial.network, record, cotangent).items():
+                gradients[key] = gradients[key] + extra if key in gradients else extra
+        return gradients
+
+
+def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
+    """The spike trains of every population; none where a population does not spike."""
+    batch = len(next(iter(trial.drive.values())))
+    silent = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
+    spikes = {**trial.drive, **record.spikes}
+    for name, population in trial.network.populations.items():
+        if population.spiking and name not in spikes:
+            raise Unsupported(
+                "EventProp needs the spikes of every population", where=f"population {name!r}", expected="them in the record"
+            )
+    return {name: trains_of(spikes[name]) if name in spikes else silent for name in trial.network.populations}
+
+
+def _pull(trial: Trial, record: Record, cotangent: Cotangent, name: str) -> Pull:
+    time = sampling = peaks = None
+    if name in cotangent.time:
+        time = _float64(cotangent.time[name])
+    if name in cotangent.membrane:
+        samples = record.membrane[name]
+        sampling = Sampling(
+            np.atleast_2d(_float64(samples.time)),
+            samples.unit.to(torch.int32).numpy(),
+            _float64(cotangent.membrane[name]),
+        )
+    if name in cotangent.peak:
+        peaks = Peaks(_float64(record.peak[name].time), _float64(cotangent.peak[name]))
+    return Pull(time, sampling, peaks, start_of(trial, name))
+
+
+def _float64(tensor: Tensor) -> Float:
+    return np.ascontiguousarray(tensor.detach().to(torch.float64).numpy())
+
+
+def _shaped(network: Network, found: Mapping[Key, np.ndarray]) -> dict[Key, Tensor]:
+    """Gradients in the shapes of the network's quantities: shared values get the sum."""
+    gradients: dict[Key, Tensor] = {}
+    for (owner, what), value in found.items():
+        gradient = torch.from_numpy(value)
+        if owner in network.projections:
+            projection = network.projections[owner]
+            gradient = gradient.reshape((projection.weight if what == "weight" else projection.delay).shape)
+        elif what != "time" and getattr(network.populations[owner], what).ndim == 0:
+            gradient = gradient.sum()
+        gradients[owner, what] = gradient
+    return gradients

@@ -1,0 +1,125 @@
+"""Losses of what was observed, and cures for too much and too little activity. All are means over the batch.
+
+None of them is NaN or skips a sample because a neuron is silent: spike times cannot tell a silent neuron to spike, so
+there the gradient goes through ``Events.count`` (`Record.count`), for which a rule states a pseudo-gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spikeloop.errors import ShapeMismatch
+from spikeloop.events import Events
+from spikeloop.record import Peak, Samples
+
+__all__ = [
+    "activity_target",
+    "first_spike_class",
+    "first_spike_cross_entropy",
+    "max_over_time",
+    "max_over_time_cross_entropy",
+    "silent_neurons",
+    "spike_budget",
+    "spike_count_cross_entropy",
+]
+
+_STEEPEST = 50.0  # times in units of tau1 beyond which the early-spike term grows no more: exp stays finite
+
+
+def first_spike_class(events: Events) -> Tensor:
+    """(B,) int64: the unit that spikes first, -1 for a sample without spikes; of simultaneous ones the lowest."""
+    time, unit = events.detach().first().min(1) if events.size else (torch.empty(0), torch.empty(0))
+    return torch.where(torch.isinf(time), -1, unit)
+
+
+def first_spike_cross_entropy(
+    events: Events,
+    label: Tensor,
+    tau0: float = 0.5e-3,
+    tau1: float = 6.4e-3,
+    alpha: float = 3e-3,
+    silent_push: float = 1.0,
+) -> Tensor:
+    """The unit named by ``label`` (B,) shall spike first, and early.
+
+    ``-log softmax(-t / tau0)[label] + alpha (exp(t_label / tau1) - 1)`` with t the first spike of each unit in seconds.
+    A silent unit counts as spiking ``tau1`` after the last spike of the batch. Where the label's unit is silent there
+    is no early-spike term but ``silent_push * relu(1 - count_label)``: through the gradient of the count it is made to
+    spike.
+
+    The defaults are those of Wunderlich & Pehle 2021 (inputs within 30 ms, tau_mem 20 ms, tau_syn 5 ms).
+    """
+    label = _labels(label, len(events))
+    latest = float(events.time.detach().max()) if len(events.time) else 0.0
+    time = events.first(fill=latest + tau1)
+    at_label = time.gather(1, label)
+    total = functional.cross_entropy(-time / tau0, label[:, 0], reduction="sum")
+    silent = at_label.detach() > latest
+    early = torch.expm1((at_label / tau1).clamp_max(_STEEPEST))
+    total = total + alpha * early[~silent].sum()
+    if bool(silent.any()):
+        missing = (1.0 - events.count.gather(1, label)).relu()
+        total = total + silent_push * missing[silent].sum()
+    return total / max(len(events), 1)
+
+
+def max_over_time(observed: Peak | Samples) -> Tensor:
+    """(B, N): the highest value of each membrane, exact for a `Peak`, of the samples for `Samples`."""
+    return observed.value if isinstance(observed, Peak) else observed.value.max(1).values
+
+
+def max_over_time_cross_entropy(observed: Peak | Samples, label: Tensor, scale: float = 10.0) -> Tensor:
+    """Cross entropy of ``softmax(scale * max_t V)`` and ``label`` (B,): the highest membrane names the class.
+
+    ``scale`` is one over a temperature, in units of the potential.
+    """
+    return _cross_entropy(scale * max_over_time(observed), label)
+
+
+def spike_count_cross_entropy(count: Tensor | Events, label: Tensor, scale: float = 1.0) -> Tensor:
+    """Cross entropy of ``softmax(scale * count)`` and ``label`` (B,): the busiest unit names the class."""
+    return _cross_entropy(scale * _counts(count), label)
+
+
+def spike_budget(count: Tensor | Events, budget: float) -> Tensor:
+    """``mean_b relu(sum_n count - budget)``: a population may emit ``budget`` spikes per sample, each more costs 1."""
+    return _mean((_counts(count).sum(1) - budget).relu())
+
+
+def activity_target(count: Tensor | Events, target: float) -> Tensor:
+    """``mean_n (mean_b count - target)^2 / 2``: every neuron shall spike ``target`` times per sample on average."""
+    return _mean((_batch_mean(_counts(count)) - target).square()) / 2
+
+
+def silent_neurons(count: Tensor | Events, minimum: float = 0.1) -> Tensor:
+    """``sum_n relu(minimum - mean_b count)``: lifts the neurons that are silent over the batch, and no others.
+
+    A neuron whose mean count per sample is at least ``minimum`` gets no gradient.
+    """
+    return (minimum - _batch_mean(_counts(count))).relu().sum()
+
+
+def _counts(count: Tensor | Events) -> Tensor:
+    return count.count if isinstance(count, Events) else count
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.sum() / max(values.numel(), 1)
+
+
+def _batch_mean(values: Tensor) -> Tensor:
+    return values.sum(0) / max(len(values), 1)
+
+
+def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    label = _labels(label, len(logits))[:, 0]
+    return functional.cross_entropy(logits, label, reduction="sum") / max(len(logits), 1)
+
+
+def _labels(label: Tensor, batch: int) -> Tensor:
+    """(B, 1) int64."""
+    if tuple(label.shape) != (batch,):
+        raise ShapeMismatch(f"the labels have shape {tuple(label.shape)}", expected=f"({batch},), one per sample")
+    return label.to(torch.int64)[:, None]

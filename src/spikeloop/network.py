@@ -1,0 +1,178 @@
+"""A network: what is to be run. Nothing in it says where, how or with which gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import ItemsView, Iterable, Mapping, ValuesView
+from typing import Generic, NoReturn, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from spikeloop.errors import InvalidNetwork, UnknownPopulation, Unsupported
+from spikeloop.population import Population
+from spikeloop.projection import Projection
+
+Key = tuple[str, str]
+"""(owner, field): ("input_to_hidden", "weight"), ("hidden", "tau_mem")."""
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Named(nn.ModuleDict, Generic[M]):
+    """Modules of one type by name, in the order given; an unknown name raises ``UnknownPopulation``."""
+
+    def __getitem__(self, key: str) -> M:
+        try:
+            return cast(M, self._modules[key])
+        except KeyError:
+            raise UnknownPopulation(f"there is no {key!r}", expected=f"one of {', '.join(self._modules)}") from None
+
+    def values(self) -> ValuesView[M]:
+        """The modules."""
+        return cast("ValuesView[M]", self._modules.values())
+
+    def items(self) -> ItemsView[str, M]:
+        """(name, module) pairs."""
+        return cast("ItemsView[str, M]", self._modules.items())
+
+
+class Network(nn.Module):
+    """Populations by name and the projections between them, checked as a whole.
+
+    ``projections`` is a list, named ``source_to_target`` (a second one between the same two is ``source_to_target2``),
+    or a mapping with names of your own. Any population may project to any other, itself included; inputs receive
+    nothing. Populations without a neuron are the inputs. Both are kept in the order given.
+
+    Raises ``InvalidNetwork``, ``ShapeMismatch`` or ``UnknownPopulation``.
+    """
+
+    populations: Named[Population]
+    projections: Named[Projection]
+
+    def __init__(
+        self, populations: Mapping[str, Population], projections: Iterable[Projection] | Mapping[str, Projection]
+    ) -> None:
+        super().__init__()
+        named = _numbered(projections)
+        for name, population in populations.items():
+            _check_member(name, population, Population)
+        for name, projection in named.items():
+            _check_member(name, projection, Projection)
+            if name in populations:
+                raise InvalidNetwork(f"both a population and a projection are named {name!r}")
+        self.populations = Named(dict(populations))
+        self.projections = Named(named)
+        for name, projection in self.projections.items():
+            if self.populations[projection.target].kind is None:
+                raise InvalidNetwork(
+                    f"{projection.target!r} is an input", where=f"projection {name}", expected="a target with neurons"
+                )
+            projection.bind(self.populations[projection.source], self.populations[projection.target])
+            if not self.populations[projection.source].spiking:
+                raise InvalidNetwork(
+                    f"{projection.source!r} never spikes", where=f"projection {name}", expected="a source of spikes"
+                )
+        self._checked: dict[str, tuple[int, ...]] = {}
+        self.check()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the input populations."""
+        return tuple(name for name, population in self.populations.items() if population.kind is None)
+
+    def projection(self, source: str, target: str) -> Projection:
+        """The projection from ``source`` to ``target``; the first, if there are several."""
+        for projection in self.projections.values():
+            if (projection.source, projection.target) == (source, target):
+                return projection
+        raise UnknownPopulation(
+            f"there is no projection from {source!r} to {target!r}", expected=f"one of {', '.join(self.projections)}"
+        )
+
+    def quantities(self) -> dict[Key, Tensor]:
+        """Every number the network consists of, in natural units and with its graph, by (owner, field).
+
+        A projection's "weight" as it is and its "delay" in seconds; a population's neuron fields ("tau_mem", ...).
+        """
+        found: dict[Key, Tensor] = {}
+        for name, projection in self.projections.items():
+            found[name, "weight"] = projection.weight
+            found[name, "delay"] = projection.delay
+        for name, population in self.populations.items():
+            for field in population.fields:
+                found[name, field] = getattr(population, field)
+        return found
+
+    def trainable(self) -> dict[Key, Tensor]:
+        """Those of `quantities` that require a gradient: what a rule is asked about."""
+        found: dict[Key, Tensor] = {}
+        for modules in (self.projections, self.populations):
+            for name, module in modules.items():
+                for stored, value in module._parameters.items():
+                    if value is not None and value.requires_grad:
+                        field = stored.removeprefix("log_").removeprefix("raw_")
+                        found[name, field] = getattr(module, field)
+        return found
+
+    def check(self) -> None:
+        """Raise where values, perhaps learned or loaded, make no network any more, naming the place.
+
+        ``InvalidNetwork`` for weights, delays or neuron fields that are not finite and for impossible neurons,
+        ``Unsupported`` for tensors that are not on the CPU. Cheap: `run` calls it every time.
+        """
+        for name, projection in self.projections.items():
+            for field, value in projection._parameters.items():
+                if value is not None:
+                    _check_finite(value.detach(), f"projection {name}", field)
+        for name, population in self.populations.items():
+            stored = (*population._parameters.values(), *population._buffers.values())
+            versions = tuple(v for tensor in stored if tensor is not None for v in (id(tensor), tensor._version))
+            if self._checked.get(name) != versions:
+                for tensor in stored:
+                    if tensor is not None:
+                        _check_place(tensor, f"population {name}")
+                population.check(name)
+                self._checked[name] = versions
+
+    def forward(self, *_: object, **__: object) -> NoReturn:
+        """A network is not a function: raises ``Unsupported``, which says what to call."""
+        raise Unsupported(
+            "a Network says what is to be run, not where",
+            todo="Call run(network, drive, duration), or Experiment(network, duration)(drive)",
+        )
+
+
+def _numbered(projections: Iterable[Projection] | Mapping[str, Projection]) -> dict[str, Projection]:
+    if isinstance(projections, Mapping):
+        return dict(cast("Mapping[str, Projection]", projections))
+    named: dict[str, Projection] = {}
+    for projection in projections:
+        name = projection.name if isinstance(projection, Projection) else "projection"
+        number, taken = 1, name
+        while taken in named:
+            number += 1
+            taken = f"{name}{number}"
+        named[taken] = projection
+    return named
+
+
+def _check_member(name: object, module: object, kind: type[nn.Module]) -> None:
+    if not isinstance(module, kind):
+        raise InvalidNetwork(f"{name!r} is a {type(module).__name__}", expected=f"a {kind.__name__}")
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict, name):
+        raise InvalidNetwork(
+            f"{name!r} cannot be a name", expected="a word without dots that torch does not use itself"
+        )
+
+
+def _check_place(tensor: Tensor, where: str) -> None:
+    if tensor.device.type != "cpu":
+        raise Unsupported(f"its tensors are on {tensor.device}", where=where, todo="Move the network to the CPU")
+
+
+def _check_finite(tensor: Tensor, where: str, field: str) -> None:
+    _check_place(tensor, where)
+    if not math.isfinite(float(tensor.sum())) and not bool(tensor.isfinite().all()):  # a finite sum has no NaN in it
+        kind = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
+        raise InvalidNetwork(f"{field} has {kind} values", where=where, expected="finite numbers")

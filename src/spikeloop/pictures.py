@@ -1,0 +1,84 @@
+"""The pictures of a run folder: how it learned, what one sample looks like inside, where the borders lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spikeloop import plot
+from spikeloop._run import run
+from spikeloop.network import Network
+from spikeloop.protocols import Every, Observe
+from spikeloop.record import Record
+from spikeloop.tasks import Task, YinYangTask
+from spikeloop.training import Metrics
+
+TRACES = 10
+PERIOD_SHARE = 1 / 600
+
+
+def draw(task: Task, network: Network, metrics: Sequence[Metrics], folder: Path) -> list[Path]:
+    """Draws all pictures that suit the task into `folder`; returns their paths."""
+    paths = [draw_activity(task, network, folder / "activity.png")]
+    if metrics:
+        figure, axes = plot.canvas()
+        plot.learning_curve(metrics, ax=axes)
+        paths.insert(0, plot.save(figure, folder / "learning_curve.png"))
+    if isinstance(task, YinYangTask):
+        paths.append(draw_decisions(task, network, folder / "decision_map.png"))
+    return paths
+
+
+def draw_activity(task: Task, network: Network, path: Path) -> Path:
+    """Spikes of every layer and membranes of the output, for the first test sample."""
+    drive, label = task.data("test").batch(torch.tensor([0]))
+    period = task.duration * PERIOD_SHARE
+    shown = range(min(TRACES, network.populations["output"].size))
+    observe = Observe(membrane={"output": Every(period, neurons=list(shown))})
+    with torch.no_grad():
+        record = run(network, drive, task.duration, observe=observe)
+    layers = [name for name in record.spikes if name != "output"]
+    heights = [0.5 if network.populations[name].size < 10 else 1.0 for name in layers]
+    figure, axes = plot.canvas(
+        len(layers) + 1, size=(6.4, 1.2 + 1.5 * sum(heights) + 1.8), sharex=True, height_ratios=[*heights, 1.2]
+    )
+    for name, ax in zip(layers, axes, strict=False):
+        plot.raster(record.spikes[name], 0, ax=ax)
+        ax.set_xlabel("")
+        ax.set_ylabel(name)
+    plot.membrane(record, "output", 0, ax=axes[-1], threshold=_threshold(network))
+    axes[0].set_title(_answer(task, record, int(label[0])), loc="left", fontsize=10)
+    return plot.save(figure, path)
+
+
+def draw_decisions(task: YinYangTask, network: Network, path: Path) -> Path:
+    """The class of every point, and the test points on top."""
+    data, readout = task.data("test"), task.settings(0).readout
+    assert readout is not None
+
+    def classify(points: Tensor) -> Tensor:
+        with torch.no_grad():
+            return readout.decide(run(network, data.encode(points), task.duration, observe=readout.observe))
+
+    figure, axes = plot.canvas(size=(4.4, 4.4))
+    points = data.points[:, :2]
+    plot.decision_map(classify, ax=axes, points=points, labels=data.labels)
+    right = float((classify(points) == data.labels).double().mean())
+    axes.set_title(f"{100 * right:.1f} % of {len(points)} test points", loc="left", fontsize=10)
+    return plot.save(figure, path)
+
+
+def _threshold(network: Network) -> float | Tensor:
+    output = network.populations["output"]
+    return output.threshold if "threshold" in output.fields else 1.0
+
+
+def _answer(task: Task, record: Record, label: int) -> str:
+    readout = task.settings(0).readout
+    if readout is None or not set(readout.observe.peak) <= set(record.peak):
+        return f"a test sample of class {label}"
+    said = int(readout.decide(record)[0])
+    return f"a test sample of class {label}, " + ("no answer" if said < 0 else f"taken for {said}")

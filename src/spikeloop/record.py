@@ -1,0 +1,121 @@
+"""A record: what was observed while a network ran, whoever ran it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from spikeloop.events import Events
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A membrane (or another trace) sampled over time.
+
+    time: (T,) or (B, T) float64 seconds.  unit: (M,) int64, the neurons observed.  value: (B, T, M); carries the
+    gradient.
+    """
+
+    time: Tensor
+    unit: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Peak:
+    """The maximum over time of each neuron's membrane: exact where it is computed, of the samples where it is measured.
+
+    time: (B, N) float64 seconds, where the maximum is.  value: (B, N); carries the gradient.
+    """
+
+    time: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took. Seconds, joules, numbers of events over the whole batch; None: not known."""
+
+    wall_time: float = 0.0
+    chip_time: float | None = None
+    spikes: int = 0
+    synaptic_events: int = 0
+    events_lost: int = 0
+    energy: float | None = None
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """What became of the network on its way to a chip: how many weights were clipped, masked, dropped; its place."""
+
+    clipped: int = 0
+    masked: int = 0
+    dropped: int = 0
+    placement: Mapping[str, Tensor] = field(default_factory=dict)
+    calibration: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a run ended, to continue from: by population.
+
+    membrane, current: (B, N).  held: (B, N), seconds of refractory time that are left (0 where free).
+    recent: spikes still on their way through delays, their times as ages: seconds before the end.
+    """
+
+    membrane: Mapping[str, Tensor] = field(default_factory=dict)
+    current: Mapping[str, Tensor] = field(default_factory=dict)
+    held: Mapping[str, Tensor] = field(default_factory=dict)
+    recent: Mapping[str, Events] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Record:
+    """What was observed: the only thing a rule, a loss or a picture gets to see of a run.
+
+    spikes: `Events` of every spiking population and of the inputs (the drive).  duration: seconds.
+    count: (B, N), number of spikes of every population but the inputs, differentiable: where silent neurons and budgets
+    get their gradient.
+    membrane: `Samples` of the populations that were asked for.  peak: `Peak` likewise.
+    executed: by projection, the weights in model units as the substrate ran them.
+    state: where it ended, if asked for.  number: which draw of the trial-to-trial noise.
+    """
+
+    spikes: Mapping[str, Events]
+    duration: float
+    count: Mapping[str, Tensor] = field(default_factory=dict)
+    membrane: Mapping[str, Samples] = field(default_factory=dict)
+    peak: Mapping[str, Peak] = field(default_factory=dict)
+    executed: Mapping[str, Tensor] = field(default_factory=dict)
+    state: State | None = None
+    number: int | None = None
+    lowering: Lowering | None = None
+    cost: Cost = field(default_factory=Cost)
+
+    def __len__(self) -> int:
+        """The number of samples in the batch."""
+        return len(next(iter(self.spikes.values()))) if self.spikes else 0
+
+    def __repr__(self) -> str:
+        chip = "" if self.cost.chip_time is None else f" (chip {_seconds(self.cost.chip_time)})"
+        samples = len(self)
+        populations = [
+            f"{name} {len(events.time) / max(samples, 1):.1f}" for name, events in self.spikes.items() if events.size
+        ]
+        parts = [f"{_seconds(self.duration)}{chip}", f"{samples} sample{'' if samples == 1 else 's'}"]
+        text = ", ".join(parts) + ": " + ", ".join(populations) + " spikes/sample"
+        traces = [f"membrane of {name}" for name in self.membrane] + [f"peak of {name}" for name in self.peak]
+        if self.lowering is not None:
+            traces.append(f"{self.lowering.clipped} weights clipped")
+        if self.lowering is not None or self.cost.events_lost:
+            traces.append(f"{self.cost.events_lost} events dropped")
+        return ", ".join([text, *traces])
+
+
+def _seconds(value: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= scale:
+            return f"{value / scale:.4g} {unit}"
+    return f"{value / 1e-9:.4g} ns"

@@ -1,0 +1,1 @@
+"""Places that carry out trials: sibling files of one shape."""

@@ -1,0 +1,104 @@
+"""The ideal substrate: the numbers as written, in exact continuous time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spikeloop.engine.arrays import Ask, Peaks, Sampling, States, Trains
+from spikeloop.engine.exact import Explosion, forward
+from spikeloop.engine.plan import plan
+from spikeloop.engine.trial import empty_states, events_of, run_of, start_of, state_of, trains_of
+from spikeloop.errors import ActivityExplosion
+from spikeloop.network import Network
+from spikeloop.population import Population
+from spikeloop.protocols import Every, Observe, Trial
+from spikeloop.record import Cost, Peak, Record, Samples
+
+
+@dataclass(frozen=True)
+class Ideal:
+    """Runs a network event by event, exactly, with as many threads as ``torch.get_num_threads()`` says.
+
+    Membranes can be sampled at any times, peaks are exact, results do not depend on the number of threads. A neuron that
+    spikes more than ``spike_limit`` times in one sample raises ``ActivityExplosion``.
+    """
+
+    spike_limit: int = 10_000
+
+    def offers(self, network: Network) -> Observe:
+        """Every membrane at any times, every peak, the final state."""
+        names = [name for name, population in network.populations.items() if population.kind is not None]
+        return Observe({name: Every(0.0) for name in names}, frozenset(names), state=True)
+
+    def run(self, trial: Trial) -> Record:
+        """Carry out ``trial``."""
+        began = time.perf_counter()
+        network, run = trial.network, run_of(trial)
+        drive = {name: trains_of(events) for name, events in trial.drive.items()}
+        neurons = {name: p for name, p in network.populations.items() if p.kind is not None}
+        asks = {name: _ask(trial, name, population, run.batch) for name, population in neurons.items()}
+        try:
+            trains = forward(plan(network), drive, run, asks, self.spike_limit)
+        except Explosion as found:
+            raise ActivityExplosion(
+                f"neuron {found.unit} spikes more than {self.spike_limit} times",
+                where=f"population {found.population!r}, sample {found.sample}",
+                expected="an activity that does not run away",
+                todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
+            ) from None
+        cost = Cost(wall_time=time.perf_counter() - began, **_events(network, trains))
+        return _record(trial, trains, asks, cost)
+
+
+def _ask(trial: Trial, name: str, population: Population, batch: int) -> Ask:
+    observe, size = trial.observe, population.size
+    sampling = peaks = None
+    if name in observe.membrane:
+        times = observe.times(name, trial.duration).numpy().reshape(1, -1)
+        unit = observe.neurons(name, size).to(torch.int32).numpy()
+        sampling = Sampling(np.ascontiguousarray(times), unit, np.empty((batch, times.shape[1], len(unit))))
+    if name in observe.peak:
+        peaks = Peaks(np.empty((batch, size)), np.empty((batch, size)))
+    silent = trial.silent.get(name)
+    return Ask(
+        silent=None if silent is None else np.ascontiguousarray(silent.numpy(), dtype=np.uint8),
+        start=start_of(trial, name),
+        end=empty_states(batch, size) if observe.state else None,
+        sampling=sampling,
+        peaks=peaks,
+    )
+
+
+def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost: Cost) -> Record:
+    network, spikes, ends = trial.network, dict(trial.drive), dict[str, States]()
+    membrane, peak = dict[str, Samples](), dict[str, Peak]()
+    for name, ask in asks.items():
+        population = network.populations[name]
+        if population.spiking:
+            spikes[name] = events_of(trains[name], population.size)
+        if ask.sampling is not None:
+            time, unit, value = (torch.from_numpy(a) for a in (ask.sampling.time[0], ask.sampling.unit, ask.sampling.value))
+            membrane[name] = Samples(time, unit.to(torch.int64), value)
+        if ask.peaks is not None:
+            peak[name] = Peak(torch.from_numpy(ask.peaks.time), torch.from_numpy(ask.peaks.value))
+        if ask.end is not None:
+            ends[name] = ask.end
+    state = state_of(network, ends, trains, trial) if trial.observe.state else None
+    return Record(spikes, trial.duration, membrane=membrane, peak=peak, state=state, number=trial.number, cost=cost)
+
+
+def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:
+    """How many spikes were emitted, and about how many synapses they reached."""
+    emitted = {name: len(part[0]) for name, part in trains.items()}
+    reached = 0
+    for projection in network.projections.values():
+        source = network.populations[projection.source].size
+        synapses = projection.synapses
+        fan_out = network.populations[projection.target].size if synapses is None else len(synapses.target) / source
+        reached += round(emitted[projection.source] * fan_out)
+    inner = sum(n for name, n in emitted.items() if name not in network.inputs)
+    return {"spikes": inner, "synaptic_events": reached}

@@ -1,0 +1,145 @@
+"""The tasks that the command line knows: data, network and settings under one name, with values that work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spikeloop.build import feedforward
+from spikeloop.data.dataset import ImageEvents
+from spikeloop.data.images import rotate
+from spikeloop.data.mnist import MNIST, FashionMNIST
+from spikeloop.data.yin_yang import YinYang
+from spikeloop.errors import OutOfRange
+from spikeloop.initial import Normal
+from spikeloop.network import Network
+from spikeloop.neuron import LI, LIF, psp_peak
+from spikeloop.training import Cosine, Decay, FirstSpike, LiftSilent, MaxOverTime, Settings, lion
+
+Split = Literal["train", "validation", "test"]
+TAU_MEM, TAU_SYN = 20e-3, 5e-3
+
+
+@dataclass(frozen=True)
+class YinYangTask:
+    """Which part of a Yin-Yang symbol a point lies in, told by the first spike (Wunderlich and Pehle 2021)."""
+
+    name: ClassVar[str] = "yin-yang"
+    inputs: ClassVar[int] = 5
+    classes: ClassVar[int] = 3
+    duration: ClassVar[float] = 60e-3
+
+    hidden: tuple[int, ...] = (200,)
+    """Neurons of each hidden layer."""
+    epochs: int = 100
+    batch_size: int = 32
+    learning_rate: float = 5e-3
+
+    def data(self, split: Split) -> YinYang:
+        """5000 points to learn from, 1000 each to validate and to test."""
+        return YinYang(split)
+
+    def network(self, seed: int) -> Network:
+        """Amplitudes as published for 5-200-3; deeper layers keep the sum of their inputs."""
+        sizes = [self.inputs, *self.hidden, self.classes]
+        peak = psp_peak(TAU_MEM, TAU_SYN)
+        weights = [Normal(1.5 * peak, 0.78 * peak)]
+        weights += [_scaled(0.93 * peak, 0.1 * peak, size / 200) for size in self.hidden]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return feedforward(sizes, LIF(tau_mem=TAU_MEM, tau_syn=TAU_SYN), weight=weights)
+
+    def settings(self, seed: int) -> Settings:
+        return Settings(
+            duration=self.duration,
+            readout=FirstSpike(),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            schedule=Decay(0.95),
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class MNISTTask:
+    """Handwritten digits as spike latencies, told by the highest membrane of non-spiking outputs."""
+
+    name: ClassVar[str] = "mnist"
+    source: ClassVar[type[MNIST] | type[FashionMNIST]] = MNIST
+    classes: ClassVar[int] = 10
+    duration: ClassVar[float] = 40e-3
+
+    hidden: tuple[int, ...] = (350,)
+    """Neurons of each hidden layer."""
+    size: Literal[28, 16] = 28
+    """Pixels along each side."""
+    rotation: float = 0.0
+    """Training images are turned by up to so many degrees."""
+    dropout: float = 0.15
+    """Share of the input units that are silenced, anew for each sample of the training."""
+    epochs: int = 20
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+
+    def data(self, split: Split) -> ImageEvents:
+        """55000 images to learn from, 5000 to validate, 10000 to test."""
+        turned = split == "train" and self.rotation > 0
+        return self.source(split, self.size, augment=self._turn if turned else None)
+
+    def _turn(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        return rotate(images, self.rotation, generator)
+
+    def network(self, seed: int) -> Network:
+        """784-350-10 begins with the published amplitudes; other sizes keep the sum of their inputs."""
+        pixels = self.size**2
+        sizes, peak = [pixels, *self.hidden, self.classes], psp_peak(TAU_MEM, TAU_SYN)
+        weights = [_scaled(0.078 * peak, 0.045 * peak, pixels / 784)]
+        weights += [_scaled(0.078 * peak, 0.2 * peak, before / 784) for before in self.hidden[:-1]]
+        weights += [_scaled(0.2 * peak, 0.37 * peak, self.hidden[-1] / 350)]
+        times = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
+        dropout = [self.dropout, *(0.0 for _ in self.hidden), 0.0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return feedforward(sizes, LIF(**times), readout=LI(**times), weight=weights, dropout=dropout)
+
+    def settings(self, seed: int) -> Settings:
+        layers = ("hidden",) if len(self.hidden) == 1 else tuple(f"hidden{i + 1}" for i in range(len(self.hidden)))
+        return Settings(
+            duration=self.duration,
+            readout=MaxOverTime(),
+            regulariser=LiftSilent(layers),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            optimizer=lion,
+            schedule=Cosine(),
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class FashionMNISTTask(MNISTTask):
+    """Pictures of clothes, in every other respect like mnist."""
+
+    name: ClassVar[str] = "fashion-mnist"
+    source: ClassVar[type[MNIST] | type[FashionMNIST]] = FashionMNIST
+
+
+Task = YinYangTask | MNISTTask
+
+
+def task_of(name: str, options: dict[str, Any]) -> Task:
+    """The task of that name with options as `dataclasses.asdict` gives them, lists instead of tuples included."""
+    for kind in (YinYangTask, MNISTTask, FashionMNISTTask):
+        if kind.name == name:
+            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+            return kind(**given)
+    raise OutOfRange(f"no task {name!r}", expected="yin-yang, mnist or fashion-mnist")
+
+
+def _scaled(mean: float, std: float, fan_in: float) -> Normal:
+    """Amplitudes whose sum over the inputs does not depend on their number; `fan_in` relative to the published one."""
+    return Normal(mean / fan_in, std / math.sqrt(fan_in))

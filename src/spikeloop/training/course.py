@@ -1,0 +1,244 @@
+"""A training under way: the one mutable thing, and all that a checkpoint must hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from spikeloop._run import run
+from spikeloop.data.dataset import Batches, loader
+from spikeloop.errors import CheckpointError, InvalidNetwork, OutOfRange
+from spikeloop.events import Events
+from spikeloop.network import Network
+from spikeloop.protocols import Rule, Substrate
+from spikeloop.record import Record
+from spikeloop.training.readout import Readout, readout_of
+from spikeloop.training.settings import Settings
+
+EVALUATION_BATCH = 1000
+
+
+class Metrics(TypedDict):
+    """One epoch, one line of `metrics.jsonl`. Accuracies are shares of 1; floored: share of the spikes whose slope the
+    rule raised to its floor; None: not known. `loss` and `accuracy` are means over the epoch's steps."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_accuracy: float | None
+    spikes_per_sample: float
+    samples_per_second: float
+    floored: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: `step` of `steps` in `epoch` of `epochs` (from 0), and the means of this epoch so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    spikes_per_sample: float
+    samples_per_second: float
+
+
+@dataclass
+class Sums:
+    """What has been added up in the present epoch."""
+
+    samples: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    spikes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a sample is run and read."""
+
+    duration: float
+    readout: Readout
+    substrate: Substrate
+    rule: Rule | None
+
+    @classmethod
+    def of(cls, network: Network, data: Batches, settings: Settings, substrate: Substrate, rule: Rule | None) -> Place:
+        duration = settings.duration if settings.duration is not None else getattr(data, "duration", None)
+        if duration is None:
+            raise OutOfRange("the data set does not say how long a sample runs", todo="Give Settings(duration=...)")
+        return cls(duration, settings.readout or readout_of(network), substrate, rule)
+
+    def run(self, network: Network, drive: Events | Mapping[str, Events], **trial: Any) -> Record:
+        return run(
+            network,
+            drive,
+            self.duration,
+            substrate=self.substrate,
+            rule=self.rule,
+            observe=self.readout.observe,
+            **trial,
+        )
+
+
+class Course:
+    """A network on its way through `epochs` epochs of `data`."""
+
+    def __init__(self, network: Network, data: Batches, settings: Settings, epochs: int, place: Place) -> None:
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise InvalidNetwork("no parameter requires a gradient: there is nothing to train")
+        if len(data) == 0:
+            raise OutOfRange("the data set is empty: there is nothing to learn from")
+        self.network, self.settings, self.epochs, self.place = network, settings, epochs, place
+        self.optimizer = settings.optimizer(parameters, settings.learning_rate)
+        self.batches = loader(data, settings.batch_size, shuffle=True, seed=settings.seed)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.spiking = [
+            name for name, population in network.populations.items() if population.spiking and population.kind
+        ]
+        self.epoch, self.taken = 0, 0
+        self.history: list[Metrics] = []
+        self.sums = Sums()
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch."""
+        return len(self.batches)
+
+    def step(self, drive: Events | Mapping[str, Events], label: Tensor) -> None:
+        """One batch: forward, loss, backward, update."""
+        began = time.perf_counter()
+        self._set_rate()
+        number = self.epoch * self.steps + self.taken
+        record = self.place.run(self.network, drive, training=True, number=number)
+        loss = self.place.readout.loss(record, label)
+        if self.settings.regulariser is not None:
+            loss = loss + self.settings.regulariser(record)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.taken += 1
+        self._add(record, label, float(loss.detach()), began)
+
+    def _set_rate(self) -> None:
+        factor = self.settings.schedule(self.epoch + self.taken / self.steps, self.epochs)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _add(self, record: Record, label: Tensor, loss: float, began: float) -> None:
+        sums, size = self.sums, len(label)
+        sums.samples += size
+        sums.loss += loss * size
+        sums.correct += int((self.place.readout.decide(record) == label).sum())
+        sums.spikes += sum(len(record.spikes[name].time) for name in self.spiking)
+        sums.seconds += time.perf_counter() - began
+
+    def progress(self) -> Progress:
+        """Where it is now."""
+        line = self._means()
+        return Progress(
+            self.epoch,
+            self.epochs,
+            self.taken,
+            self.steps,
+            line["loss"],
+            line["accuracy"],
+            line["spikes_per_sample"],
+            line["samples_per_second"],
+        )
+
+    def close_epoch(self, validation: Batches | None) -> None:
+        """Write down the epoch and begin the next one."""
+        line = self._means()
+        if validation is not None:
+            line["validation_accuracy"] = accuracy(self.network, validation, self.place)
+        self.history.append(line)
+        self.epoch, self.taken, self.sums = self.epoch + 1, 0, Sums()
+
+    def _means(self) -> Metrics:
+        sums, samples = self.sums, max(self.sums.samples, 1)
+        return Metrics(
+            epoch=self.epoch,
+            loss=sums.loss / samples,
+            accuracy=sums.correct / samples,
+            validation_accuracy=None,
+            spikes_per_sample=sums.spikes / samples,
+            samples_per_second=sums.samples / sums.seconds if sums.seconds else 0.0,
+            floored=None,
+            seconds=sums.seconds,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that the future depends on."""
+        found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                found[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+        found["generator"] = torch.get_rng_state()
+        return found
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything else that the future depends on, as JSON can hold it."""
+        return {
+            "epoch": self.epoch,
+            "taken": self.taken,
+            "sums": asdict(self.sums),
+            "history": self.history,
+            "batches": self.batches.state_dict(),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Go on from what `tensors` and `numbers` returned."""
+        try:
+            restore_network(self.network, tensors)
+            self.optimizer.load_state_dict(
+                {"state": _states(tensors), "param_groups": self.optimizer.state_dict()["param_groups"]}
+            )
+            self.batches.load_state_dict(numbers["batches"])
+            self.epoch, self.taken = int(numbers["epoch"]), int(numbers["taken"])
+            self.sums, self.history = Sums(**numbers["sums"]), list(numbers["history"])
+            torch.set_rng_state(tensors["generator"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not belong to this training ({error})",
+                todo="Give the network, data and settings it was made with",
+            ) from error
+
+
+def restore_network(network: Network, tensors: Mapping[str, Tensor]) -> None:
+    """Give `network` the weights that `Course.tensors` returned. Raises CheckpointError where they do not fit."""
+    try:
+        network.load_state_dict(_under("network.", tensors))
+    except RuntimeError as error:
+        raise CheckpointError("the checkpoint is of another network", expected=str(error)) from error
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _states(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer.", tensors).items():
+        index, _, key = name.partition(".")
+        states.setdefault(int(index), {})[key] = value
+    return states
+
+
+@torch.no_grad()
+def accuracy(network: Network, data: Batches, place: Place) -> float:
+    """The share of `data` that the network answers rightly; a silent answer is wrong."""
+    correct = 0
+    for drive, label in loader(data, EVALUATION_BATCH):
+        correct += int((place.readout.decide(place.run(network, drive)) == label).sum())
+    return correct / max(len(data), 1)

@@ -1,0 +1,84 @@
+"""How a class is read from a record, and the loss that trains it: the two must agree, so they are one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from spikeloop.errors import InvalidNetwork
+from spikeloop.loss import first_spike_class, first_spike_cross_entropy, max_over_time_cross_entropy
+from spikeloop.network import Network
+from spikeloop.neuron import LI, LIF
+from spikeloop.protocols import NOTHING, Observe
+from spikeloop.record import Record
+
+
+class Readout(Protocol):
+    """What `fit` and `evaluate` need to know about the answer of a network."""
+
+    @property
+    def observe(self) -> Observe:
+        """What must be observed besides the spikes."""
+        ...
+
+    def loss(self, record: Record, label: Tensor) -> Tensor:
+        """The mean loss over the batch, a scalar; label (B,) int64."""
+        ...
+
+    def decide(self, record: Record) -> Tensor:
+        """(B,) int64: the class of every sample, -1 where the network says nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class FirstSpike:
+    """The unit that spikes first names the class: -log softmax(-t / tau0)[label] + alpha (exp(t_label / tau1) - 1).
+
+    Times in seconds. Wunderlich and Pehle 2021 (arXiv 2009.08378), whose values are the defaults.
+    """
+
+    population: str = "output"
+    tau0: float = 0.5e-3
+    tau1: float = 6.4e-3
+    alpha: float = 3e-3
+
+    @property
+    def observe(self) -> Observe:
+        return NOTHING
+
+    def loss(self, record: Record, label: Tensor) -> Tensor:
+        spikes = record.spikes[self.population]
+        return first_spike_cross_entropy(spikes, label, tau0=self.tau0, tau1=self.tau1, alpha=self.alpha)
+
+    def decide(self, record: Record) -> Tensor:
+        return first_spike_class(record.spikes[self.population])
+
+
+@dataclass(frozen=True)
+class MaxOverTime:
+    """The unit whose membrane peaks highest names the class: -log softmax(scale max_t V)[label]. V in thresholds."""
+
+    population: str = "output"
+    scale: float = 10.0
+
+    @property
+    def observe(self) -> Observe:
+        return Observe(peak={self.population})
+
+    def loss(self, record: Record, label: Tensor) -> Tensor:
+        return max_over_time_cross_entropy(record.peak[self.population], label, self.scale)
+
+    def decide(self, record: Record) -> Tensor:
+        return record.peak[self.population].value.argmax(1)
+
+
+def readout_of(network: Network) -> Readout:
+    """The natural readout of the last population: first spike where it spikes, highest peak where it does not."""
+    name, last = list(network.populations.items())[-1]
+    if last.kind is LIF:
+        return FirstSpike(name)
+    if last.kind is LI:
+        return MaxOverTime(name)
+    raise InvalidNetwork("the last population is an input: it answers nothing", where=name, todo="Give a readout")

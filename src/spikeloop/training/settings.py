@@ -1,0 +1,96 @@
+"""How to train: one value that says everything but what is trained, on what, and where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from spikeloop.errors import SpikeloopError
+from spikeloop.loss import silent_neurons
+from spikeloop.record import Record
+from spikeloop.training.readout import Readout
+
+Schedule = Callable[[float, int], float]
+"""(epochs done, a real number; epochs in all) -> factor on the learning rate: nothing to store, nothing out of step."""
+
+OptimizerFactory = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
+"""(parameters, learning rate) -> optimiser."""
+
+
+@dataclass(frozen=True)
+class Decay:
+    """factor^k in epoch k = 0, 1, ...; a factor of 1 is a constant learning rate."""
+
+    factor: float = 1.0
+
+    def __call__(self, epoch: float, epochs: int) -> float:
+        return self.factor ** int(epoch)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from 1 to `floor` over all epochs (Loshchilov and Hutter, 1608.03983)."""
+
+    floor: float = 0.0
+
+    def __call__(self, epoch: float, epochs: int) -> float:
+        return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * min(epoch / max(epochs, 1), 1.0)))
+
+
+def adam(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+    """Adam (Kingma and Ba, 1412.6980), one fused call per step."""
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+
+
+def lion(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+    """Lion, the sign of a momentum (Chen et al., 2302.06675): steps do not grow with a heavy-tailed gradient.
+
+    From the package lion-pytorch (extra `cli`).
+    """
+    try:
+        from lion_pytorch.foreach import Lion
+    except ImportError as missing:
+        raise SpikeloopError(
+            "Lion needs lion-pytorch, which is not installed", todo='pip install "spikeloop[cli]"'
+        ) from missing
+    return Lion(parameters, lr=learning_rate, betas=(0.9, 0.99))
+
+
+@dataclass(frozen=True)
+class LiftSilent:
+    """A regulariser: strength * sum over neurons of relu(minimum - mean count over the batch), see `silent_neurons`."""
+
+    populations: tuple[str, ...] = ("hidden",)
+    minimum: float = 0.1
+    strength: float = 1.0
+
+    def __call__(self, record: Record) -> Tensor:
+        lifts = [silent_neurons(record.count[name], self.minimum) for name in self.populations]
+        return self.strength * torch.stack(lifts).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to train.
+
+    duration: seconds that a sample runs; None takes `duration` of the data set.
+    readout: None takes the natural one of the last population, see `readout_of`.
+    regulariser: a term that is added to the loss.  schedule: factor on the learning rate during the training.
+    seed: of the order of the samples and of dropout.  checkpoint_period: seconds between checkpoints within an epoch.
+    note: kept in the run folder's config.json as it is.
+    """
+
+    duration: float | None = None
+    readout: Readout | None = None
+    regulariser: Callable[[Record], Tensor] | None = None
+    batch_size: int = 32
+    learning_rate: float = 5e-3
+    optimizer: OptimizerFactory = adam
+    schedule: Schedule = field(default_factory=Decay)
+    seed: int = 0
+    checkpoint_period: float = 30.0
+    note: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,107 @@
+"""The engine, through `run` on `Ideal`, against the naive twin and against closed forms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, Draw
+from observing import neurons, observe, train
+from problems import MS, Problem, period, psp_peak, single
+from reference import Run
+
+from spikeloop import Observe, Record, run
+
+DELAYS = ("none", "scalar", "source", "synapse")
+
+
+def assert_equal(problem: Problem, record: Record, sample: int, naive: Run, tolerance: float = 1e-9) -> int:
+    """Same spikes within `tolerance` seconds, same membranes and peaks; returns the number of spikes."""
+    total = 0
+    for name in neurons(problem):
+        if problem.groups[name].kind == "lif":
+            for unit, expected in enumerate(naive.trains(name)):
+                found = train(record, name, sample, unit)
+                assert len(found) == len(expected), (name, unit, found, expected)
+                np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+                total += len(found)
+            assert record.count[name][sample].tolist() == [len(each) for each in naive.trains(name)]
+        samples, peak = record.membrane[name], record.peak[name]
+        expected = naive.membrane(name, samples.time)
+        np.testing.assert_allclose(samples.value[sample].numpy(), expected, rtol=0, atol=1e3 * tolerance)
+        np.testing.assert_allclose(peak.value[sample].numpy(), naive.peak(name)[:, 1], rtol=0, atol=1e3 * tolerance)
+    return total
+
+
+@pytest.mark.parametrize("ratio", ["wide", "near", "equal"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_equals_the_naive_twin(family: str, ratio: str) -> None:
+    total = 0
+    for number, delay in enumerate(DELAYS):
+        rng = np.random.default_rng(number)
+        tonic = 0.2 * (number % 2)
+        problem = FAMILIES[family](Draw(rng, size=7, ratio=ratio, delay=delay, tonic=tonic, batch=2))
+        record = observe(problem)
+        for sample in range(2):
+            total += assert_equal(problem, record, sample, problem.reference(sample))
+    assert total > 150
+
+
+@pytest.mark.parametrize("family", ["one_layer", "recurrent", "loop"])
+@pytest.mark.parametrize("size", [1, 40])
+def test_other_sizes_equal_the_naive_twin(family: str, size: int) -> None:
+    problem = FAMILIES[family](Draw(np.random.default_rng(size), size=size, inputs=9, batch=1))
+    assert assert_equal(problem, observe(problem), 0, problem.reference()) >= 2
+
+
+@pytest.mark.parametrize("family", ["one_layer", "two_layers", "recurrent"])
+def test_a_second_of_many_spikes_equals_the_naive_twin(family: str) -> None:
+    rng = np.random.default_rng(11)
+    problem = FAMILIES[family](Draw(rng, size=5, tonic=0.4, batch=1, duration=1.0, spikes=100.0))
+    assert assert_equal(problem, observe(problem), 0, problem.reference()) > 400
+
+
+@pytest.mark.parametrize("tau_syn", [2 * MS, 9.99999 * MS, 10 * MS, 10.00001 * MS, 50 * MS])
+def test_a_potential_that_just_reaches_the_threshold_makes_no_spike(tau_syn: float) -> None:
+    exact = 1 / psp_peak(10 * MS, tau_syn)
+    counts = []
+    for factor in (0.999, 1.0, 1.001):
+        record = observe(single(exact * factor, 10 * MS, tau_syn, 0.1))
+        counts.append(int(record.count["hidden"].sum()))
+    assert counts == [0, 0, 1]
+    for factor, expected in ((1 - 1e-5, 0), (1 + 1e-5, 1)):
+        record = observe(single(exact * factor, 10 * MS, tau_syn, 0.1), torch.float32)
+        assert int(record.count["hidden"].sum()) == expected
+
+
+@pytest.mark.parametrize("refractory", [0.0, 2 * MS])
+def test_tonic_firing_has_the_period_of_the_closed_form(refractory: float) -> None:
+    fields = {"threshold": 1.0, "leak": 1.3, "reset": -0.2, "refractory": refractory}
+    record = observe(single(0.0, 10 * MS, 5 * MS, 1.0, **fields))
+    expected = period(10 * MS, **fields)
+    times = expected * np.arange(1, int((1.0 + refractory) / expected) + 1) - refractory
+    np.testing.assert_allclose(train(record, "hidden", 0, 0), times, rtol=0, atol=1e-13)
+
+
+def test_a_sample_at_a_spike_sees_the_reset() -> None:
+    problem = single(6.0, 10 * MS, 5 * MS, 50 * MS, reset=-0.3, refractory=1 * MS)
+    network = problem.network(trainable=False)
+    spikes = run(network, problem.events(), problem.duration).spikes["hidden"].time
+    assert len(spikes)
+    times = torch.cat([spikes, spikes + 0.5 * MS]).sort().values
+    value = (
+        run(network, problem.events(), problem.duration, observe=Observe({"hidden": times})).membrane["hidden"].value
+    )
+    assert torch.equal(value, torch.full_like(value, -0.3))
+
+
+def test_events_at_the_same_time_add_up_and_arrivals_after_the_end_do_nothing() -> None:
+    problem = single(1.5, 10 * MS, 5 * MS, 30 * MS)
+    twice = {"input": (np.full(2, 1 * MS), np.zeros(2, dtype=int))}
+    links = [replace(problem.links[0], weight=np.array([[3.0]]))]
+    one, two = observe(replace(problem, links=links)), observe(replace(problem, drives=[twice]))
+    torch.testing.assert_close(one.spikes["hidden"].time, two.spikes["hidden"].time, rtol=0, atol=1e-15)
+    late = [replace(problem.links[0], weight=np.array([[50.0]]), delay=np.array(29.5 * MS))]
+    assert len(observe(replace(problem, links=late)).spikes["hidden"].time) == 0

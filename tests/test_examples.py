@@ -1,0 +1,32 @@
+"""Every example runs, in its quick form, and is short."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QUICK", "1")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    with torch.random.fork_rng(devices=[]):
+        runpy.run_path(str(path), run_name="__main__")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 60
+
+
+def test_examples_are_there() -> None:
+    expected = {
+        "custom_loss", "freeze_and_tau", "membranes", "own_data", "recurrent_delays", "resume", "yin_yang",
+    }  # fmt: skip
+    assert expected <= {path.stem for path in EXAMPLES}

@@ -1,0 +1,158 @@
+"""Losses against their formulas, their gradients, and what they do about silence."""
+
+import math
+
+import pytest
+import torch
+
+from spikeloop import Events, Peak, Samples
+from spikeloop.errors import ShapeMismatch
+from spikeloop.loss import (
+    activity_target,
+    first_spike_class,
+    first_spike_cross_entropy,
+    max_over_time,
+    max_over_time_cross_entropy,
+    silent_neurons,
+    spike_budget,
+    spike_count_cross_entropy,
+)
+
+MS = 1e-3
+
+
+def spikes(trains, size=3):
+    """Events with a graph, and a count that can be differentiated."""
+    events = Events.from_trains(trains, size=size, scale=MS)
+    events.time.requires_grad_()
+    count = events.count.double().requires_grad_()
+    return Events._trusted(events.time, events.unit, events.start, size, count), count
+
+
+def test_the_class_is_the_first_to_spike():
+    events = Events.from_trains([[[3], [2, 9], []], [[], [], []], [[1], [1], [5]]], scale=MS)
+    assert first_spike_class(events).tolist() == [1, -1, 0]
+    assert first_spike_class(events).dtype == torch.int64
+    assert first_spike_class(events[:0]).tolist() == []
+
+
+def test_first_spike_cross_entropy_is_its_formula():
+    times = torch.tensor([[12.0, 13.0, 15.0], [9.0, 8.5, 20.0]], dtype=torch.float64)
+    label = torch.tensor([0, 0])
+    events, _ = spikes([[[t] for t in sample] for sample in times.tolist()])
+    tau0, tau1, alpha = 0.5, 6.4, 3e-3
+    logs = -torch.log_softmax(-times / tau0, 1)[:, 0]
+    expected = (logs + alpha * (torch.exp(times[:, 0] / tau1) - 1)).mean()
+    loss = first_spike_cross_entropy(events, label)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    loss.backward()
+    share = torch.softmax(-times / tau0, 1)
+    slope = -share / (tau0 * MS)
+    slope[:, 0] += 1 / (tau0 * MS) + alpha / (tau1 * MS) * torch.exp(times[:, 0] / tau1)
+    found = events.time.grad
+    assert found is not None
+    assert torch.zeros(2, 3, dtype=torch.float64).index_put(
+        (events.sample, events.unit.long()), found
+    ).flatten().tolist() == (pytest.approx((slope / 2).flatten().tolist(), rel=1e-9))
+
+
+def test_a_silent_label_pushes_through_its_count_alone():
+    events, count = spikes([[[], [10], [11]], [[9], [10], []]])
+    loss = first_spike_cross_entropy(events, torch.tensor([0, 0]), silent_push=2.0)
+    assert math.isfinite(loss.item())
+    loss.backward()
+    assert count.grad is not None
+    assert count.grad.tolist() == [[-1.0, 0, 0], [0, 0, 0]]
+    assert events.time.grad is not None
+    assert bool(events.time.grad.isfinite().all())
+    wrong = events.time.grad[:2]  # the first sample's spikes of other units: later is better
+    assert bool((wrong < 0).all())
+
+
+def test_silent_others_do_not_matter():
+    events, count = spikes([[[9], [], []]])
+    loss = first_spike_cross_entropy(events, torch.tensor([0]), alpha=0.0)
+    assert 0 < loss.item() < 1e-4
+    loss.backward()
+    assert count.grad is None
+
+
+def test_total_silence_is_finite_and_pushes_every_label():
+    events, count = spikes([[[], [], []], [[], [], []]])
+    loss = first_spike_cross_entropy(events, torch.tensor([2, 1]))
+    assert loss.item() == pytest.approx(math.log(3) + 1.0)
+    loss.backward()
+    assert count.grad is not None
+    assert count.grad.tolist() == [[0, 0, -0.5], [0, -0.5, 0]]
+
+
+def test_late_spikes_stay_finite():
+    events, _ = spikes([[[1e7], [2e7], [3e7]]])
+    for alpha in (0.0, 3e-3):
+        loss = first_spike_cross_entropy(events, torch.tensor([0]), alpha=alpha)
+        assert math.isfinite(loss.item())
+        (slope,) = torch.autograd.grad(loss, events.time)
+        assert bool(slope.isfinite().all())
+
+
+def test_an_empty_batch_costs_nothing():
+    events, count = spikes([])
+    label = torch.empty(0, dtype=torch.int64)
+    assert first_spike_cross_entropy(events, label).item() == 0
+    for loss in (spike_budget(count, 3), activity_target(count, 0.0), spike_count_cross_entropy(count, label)):
+        assert loss.item() == 0
+    assert silent_neurons(count).item() == pytest.approx(0.3)
+
+
+def test_labels_have_one_entry_per_sample():
+    events, _ = spikes([[[9], [], []]])
+    with pytest.raises(ShapeMismatch, match=r"shape \(2,\).*\(1,\)"):
+        first_spike_cross_entropy(events, torch.tensor([0, 1]))
+    with pytest.raises(ShapeMismatch, match="labels"):
+        spike_count_cross_entropy(torch.zeros(2, 3), torch.zeros(2, 1))
+
+
+def test_max_over_time_of_peaks_and_of_samples():
+    value = torch.tensor([[[0.1, 0.5], [0.4, 0.2], [0.3, 0.3]]], requires_grad=True)
+    samples = Samples(torch.arange(3.0), torch.arange(2), value)
+    assert torch.equal(max_over_time(samples), torch.tensor([[0.4, 0.5]]))
+    peak = Peak(torch.zeros(1, 2), torch.tensor([[0.4, 0.5]], requires_grad=True))
+    one, other = (max_over_time_cross_entropy(seen, torch.tensor([1]), scale=10.0) for seen in (samples, peak))
+    assert one.item() == pytest.approx(math.log1p(math.exp(-1.0)), rel=1e-5)
+    assert one.item() == other.item()
+    one.backward()
+    assert value.grad is not None
+    assert value.grad.nonzero().tolist() == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_spike_counts_name_the_class():
+    events, count = spikes([[[1, 2], [3], []], [[], [1], [2, 3, 4]]])
+    expected = torch.nn.functional.cross_entropy(0.5 * count, torch.tensor([0, 2]))
+    assert spike_count_cross_entropy(events, torch.tensor([0, 2]), scale=0.5).item() == pytest.approx(expected.item())
+
+
+def test_a_budget_costs_only_what_exceeds_it():
+    _, count = spikes([[[1, 2], [3], []], [[], [1], []]])
+    loss = spike_budget(count, 2)
+    assert loss.item() == 0.5
+    loss.backward()
+    assert count.grad is not None
+    assert count.grad.tolist() == [[0.5] * 3, [0.0] * 3]
+
+
+def test_an_activity_target_pulls_both_ways():
+    _, count = spikes([[[1, 2], [3], []], [[1, 2], [1], []]])
+    loss = activity_target(count, 1.0)
+    assert loss.item() == pytest.approx((1 + 0 + 1) / 3 / 2)
+    loss.backward()
+    assert count.grad is not None
+    assert count.grad.sign().tolist() == [[1, 0, -1]] * 2
+
+
+def test_only_neurons_that_are_silent_over_the_batch_are_lifted():
+    _, count = spikes([[[1], [3], []]] + [[[], [], []]] * 9 + [[[], [2], []]] * 10)
+    loss = silent_neurons(count, minimum=0.1)
+    assert loss.item() == pytest.approx(0.05 + 0 + 0.1)
+    loss.backward()
+    assert count.grad is not None
+    assert (count.grad != 0).any(0).tolist() == [True, False, True]

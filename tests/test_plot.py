@@ -1,0 +1,125 @@
+"""Pictures: what is drawn, in which units, and what is refused. How they look is for eyes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from spikeloop import Events, plot
+from spikeloop.errors import CannotObserve, OutOfRange, UnknownPopulation
+from spikeloop.record import Record, Samples
+
+SPIKES = Events.from_lists([[0.01, 0.02, 0.03], [0.015]], [[2, 0, 7], [1]], size=8)
+
+
+def record(unit: tuple[int, ...] = (2, 5)) -> Record:
+    time = torch.linspace(0, 0.05, 11, dtype=torch.float64)
+    value = torch.arange(2 * 11 * len(unit), dtype=torch.float32).reshape(2, 11, len(unit)) / 50
+    return Record({"hidden": SPIKES}, 0.05, membrane={"hidden": Samples(time, torch.tensor(unit), value)})
+
+
+def test_raster_shows_one_sample_in_milliseconds() -> None:
+    _, ax = plot.canvas()
+    assert plot.raster(SPIKES, 0, ax=ax) is ax
+    (line,) = ax.lines
+    assert np.allclose(line.get_xdata(), [10, 20, 30])
+    assert np.array_equal(line.get_ydata(), [2, 0, 7])
+    assert ax.get_xlabel() == "Time (ms)"
+    assert ax.get_ylim() == (-0.5, 7.5)
+
+
+def test_raster_of_nothing_and_of_no_sample() -> None:
+    _, ax = plot.canvas()
+    plot.raster(Events.from_lists([[]], [[]], size=3), 0, ax=ax)
+    assert len(ax.lines[0].get_xdata()) == 0
+    with pytest.raises(OutOfRange, match="sample 2 does not exist"):
+        plot.raster(SPIKES, 2, ax=ax)
+
+
+def test_membrane_draws_traces_threshold_and_spikes() -> None:
+    _, ax = plot.canvas()
+    plot.membrane(record(), "hidden", 0, ax=ax, threshold=1.5)
+    first, second, threshold = ax.lines
+    assert np.allclose(first.get_xdata(), np.linspace(0, 50, 11))
+    assert np.allclose(first.get_ydata(), record().membrane["hidden"].value[0, :, 0])
+    assert np.allclose(second.get_ydata(), record().membrane["hidden"].value[0, :, 1])
+    assert list(threshold.get_ydata()) == [1.5, 1.5]
+    (stroke,) = ax.collections  # unit 2 spiked and was observed, units 0 and 7 were not observed
+    (start, end) = stroke.get_segments()[0]
+    assert np.allclose(start, [10, 1.5])
+    assert end[1] > 1.5
+    assert ax.get_xlim() == (0, 50)
+
+
+def test_membrane_with_a_threshold_per_neuron() -> None:
+    _, ax = plot.canvas()
+    plot.membrane(record(), "hidden", 0, ax=ax, threshold=torch.arange(8.0))
+    assert sorted(line.get_ydata()[0] for line in ax.lines[2:]) == [2, 5]
+
+
+def test_membrane_of_a_readout_has_no_threshold() -> None:
+    made = record()
+    silent = Record({"input": SPIKES}, 0.05, membrane={"output": made.membrane["hidden"]})
+    _, ax = plot.canvas()
+    plot.membrane(silent, "output", 1, ax=ax)
+    assert len(ax.lines) == 2
+    assert not ax.collections
+
+
+def test_membrane_that_was_not_observed() -> None:
+    _, ax = plot.canvas()
+    with pytest.raises(CannotObserve, match="was not sampled"):
+        plot.membrane(Record({"hidden": SPIKES}, 0.05), "hidden", ax=ax)
+    with pytest.raises(UnknownPopulation, match="no population 'hiden'"):
+        plot.membrane(record(), "hiden", ax=ax)
+    with pytest.raises(OutOfRange, match="sample -1"):
+        plot.membrane(record(), "hidden", -1, ax=ax)
+
+
+def test_learning_curve() -> None:
+    lines = [{"epoch": k, "accuracy": 0.5 + k / 10, "validation_accuracy": None} for k in range(6)]
+    _, ax = plot.canvas()
+    plot.learning_curve(lines, ax=ax)
+    (line,) = ax.lines
+    assert np.allclose(line.get_xdata(), range(1, 7))
+    assert np.allclose(line.get_ydata(), [50, 40, 30, 20, 10, 5])  # no errors: half of the least
+    assert [text.get_text() for text in ax.texts] == ["training 100.0 %"]
+
+
+def test_learning_curve_of_nothing() -> None:
+    _, ax = plot.canvas()
+    plot.learning_curve([], ax=ax)
+    assert not ax.lines
+
+
+def halves(points: Tensor) -> Tensor:
+    return torch.where(points[:, 1] > 0.75, -1, (points[:, 0] > 0.5).long())
+
+
+def test_decision_map_colours_the_field_and_rings_mistakes() -> None:
+    _, ax = plot.canvas()
+    points, labels = torch.tensor([[0.1, 0.1], [0.9, 0.1], [0.8, 0.2]]), torch.tensor([0, 1, 0])
+    plot.decision_map(halves, ax=ax, points=points, labels=labels, resolution=4)
+    field = np.asarray(ax.images[0].get_array())
+    assert np.array_equal(field, [[1, 1, 2, 2]] * 3 + [[0, 0, 0, 0]])
+    dots, rings = ax.collections
+    assert np.allclose(dots.get_offsets(), points)
+    assert np.allclose(rings.get_offsets(), [[0.8, 0.2]])
+
+
+def test_decision_map_of_silence() -> None:
+    _, ax = plot.canvas()
+    plot.decision_map(lambda points: torch.full((len(points),), -1), ax=ax, resolution=3)
+    assert not np.asarray(ax.images[0].get_array()).any()
+
+
+def test_save_writes_a_png(tmp_path: Path) -> None:
+    figure, axes = plot.canvas(2, 1, sharex=True)
+    plot.raster(SPIKES, ax=axes[0])
+    plot.membrane(record(), "hidden", ax=axes[1])
+    path = plot.save(figure, tmp_path / "picture.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
