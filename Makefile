@@ -1,5 +1,5 @@
-# demo   install spikeloop and train Yin-Yang        test   install and pass every test        lint   style, layers, types
-# bench  the committed tables of figures             docs   the pages of the public names      stub   the types of the C++ module
+# demo   install spikeloop and train Yin-Yang        test   install and pass every test
+# lint   style, layers and types      bench   the committed tables of figures      docs   pages of the public names
 PYTHON ?= python3
 EPOCHS ?= 60
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -11,11 +11,12 @@ endif
 
 bin := .venv/bin
 brian2 := .venv-brian2
-sources := pyproject.toml CMakeLists.txt constraints.txt README.md $(shell find cpp src -type f -not -name '*.so' -not -path '*__pycache__*')
+sources := pyproject.toml CMakeLists.txt constraints.txt $(shell find cpp src -type f -not -path "cpp/tests/*" -not -name '*.so' -not -path '*__pycache__*')
 
-.PHONY: demo test lint bench docs stub clean
+.PHONY: demo test lint bench docs clean
 
 demo: .venv/cli
+	rm -rf runs/demo
 	$(bin)/spikeloop train yin-yang --epochs $(EPOCHS) --folder runs/demo
 
 test: .venv/dev $(brian2)/ready
@@ -34,9 +35,6 @@ bench: .venv/dev
 
 docs: .venv/dev
 	$(bin)/pdoc --output-directory build/docs spikeloop
-
-stub: .venv/dev
-	$(bin)/python -m nanobind.stubgen -m spikeloop.engine._core -o src/spikeloop/engine/_core.pyi
 
 clean:
 	rm -rf .venv .venv-brian2 build

@@ -13,7 +13,7 @@ constexpr int64_t kSlabBytes = int64_t(32) << 20;  // adjoints of arrivals kept 
 
 // One stretch between arrivals, for neurons of one pair of time constants.
 template <class T>
-struct Stretch {
+struct Interval {
     double begin, end;
     T em, es, g, back, leak;  // back: lambda_V's share in lambda_I; leak: integral of lambda_V
     T vv, vi, ii, iv;
@@ -42,7 +42,7 @@ struct Job {
 // Scratch of one thread.
 template <class T>
 struct Scratch {
-    std::vector<Stretch<T>> stretches;
+    std::vector<Interval<T>> stretches;
     std::vector<std::vector<Mark>> marks;  // per active neuron
     std::vector<int32_t> place;            // neuron -> position in `active`, -1
     std::vector<T> v0, i0;                 // (stretches, lanes) of the current block
@@ -52,14 +52,16 @@ struct Scratch {
 template <class T>
 struct Lanes {
     static constexpr int N = kLanes<T>;
-    alignas(64) T v[N], i[N], lv[N], li[N], leak[N], tau_mem[N], tau_syn[N], keep[N];
+    alignas(64) T v[N], i[N], lv[N], li[N], leak[N], tau_mem[N], tau_syn[N], keep[N], charge[N];  // charge: tau_syn of the neuron
     int64_t column[N];
+    bool side_by_side;  // the columns follow each other and fill the block
     int count;
     Neuron neuron[N];
     bool held[N], close[N];
     std::vector<Mark>* marks[N];
     int64_t next[N];  // the next mark, forwards or backwards
     NeuronGradient gradient[N];
+    double soonest = -kInfinity;  // no lane has a mark or is held before it (forwards) or after it (backwards)
 };
 
 template <class T>
@@ -75,6 +77,8 @@ void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) 
     for (int64_t e = r.spikes.start[out.sample]; e < r.spikes.start[out.sample + 1]; ++e) take(r.spikes.unit[e]);
     if (!r.membrane.empty())
         for (const auto& c : r.membrane[out.sample]) take(c.unit);
+    if (int64_t(out.active.size()) * 2 > job.neurons.size)  // most of them: take all, rows are then read and written whole
+        for (int32_t m = 0; m < job.neurons.size; ++m) take(m);
     std::sort(out.active.begin(), out.active.end());
     for (size_t p = 0; p < out.active.size(); ++p) scratch.place[out.active[p]] = int32_t(p);
     out.neuron.assign(out.active.size(), {});
@@ -103,12 +107,12 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
 }
 
 template <class T>
-void make_stretches(const Job<T>& job, const SampleAdjoint<T>& out, std::vector<Stretch<T>>& stretches) {
+void make_stretches(const Job<T>& job, const SampleAdjoint<T>& out, std::vector<Interval<T>>& stretches) {
     stretches.resize(out.arrivals.size() + 1);
     const double a = job.neuron[0].a, b = job.neuron[0].b;
     double now = 0;
     for (size_t n = 0; n < stretches.size(); ++n) {
-        Stretch<T>& s = stretches[n];
+        Interval<T>& s = stretches[n];
         s.begin = now;
         s.end = now = n < out.arrivals.size() ? out.arrivals[n].time : job.request.duration;
         if (!job.one_tau) continue;
@@ -122,10 +126,11 @@ void make_stretches(const Job<T>& job, const SampleAdjoint<T>& out, std::vector<
 
 // Replay one lane over a stretch, mark by mark, and note the current at each.
 template <class T>
-void replay_lane(Lanes<T>& x, int l, const Stretch<T>& stretch, double* kink) {
+void replay_lane(Lanes<T>& x, int l, const Interval<T>& stretch, double* kink) {
     const Neuron& n = x.neuron[l];
     double v = x.v[l], i = x.i[l], t = stretch.begin;
     const auto go_to = [&](double until) {
+        if (until == t) return;
         const Flow f = flow(until - t, n.a, n.b);
         if (!x.held[l]) v = v * f.em + i * f.g;
         i *= f.es;
@@ -147,7 +152,7 @@ void replay_lane(Lanes<T>& x, int l, const Stretch<T>& stretch, double* kink) {
 
 // The same backwards.
 template <class T>
-void sweep_lane_back(const Job<T>& job, Lanes<T>& x, int l, const Stretch<T>& stretch, bool first, double v0, double i0, SlopeFloor& slope) {
+void sweep_lane_back(const Job<T>& job, Lanes<T>& x, int l, const Interval<T>& stretch, bool first, double v0, double i0, SlopeFloor& slope) {
     const Neuron& n = x.neuron[l];
     const bool tau = job.request.want_tau;
     Adjoint adjoint{double(x.lv[l]), double(x.li[l])};
@@ -171,6 +176,7 @@ void sweep_lane_back(const Job<T>& job, Lanes<T>& x, int l, const Stretch<T>& st
 
 template <class T>
 void open_lanes(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch, size_t begin, Lanes<T>& x) {
+    x.soonest = -kInfinity;
     x.count = int(std::min<size_t>(Lanes<T>::N, out.active.size() - begin));
     for (int l = 0; l < Lanes<T>::N; ++l) {
         const size_t p = begin + std::min(l, x.count - 1);
@@ -181,24 +187,30 @@ void open_lanes(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scra
         const State s = initial_state(x.neuron[l], start, job.neurons.leak[m], out.sample * job.neurons.size + m);
         x.v[l] = T(s.v), x.i[l] = T(s.i);
         x.lv[l] = x.li[l] = x.leak[l] = x.tau_mem[l] = x.tau_syn[l] = 0;
-        x.held[l] = s.free > 0;
+        x.held[l] = s.free > 0, x.charge[l] = T(1 / x.neuron[l].b);
         x.next[l] = 0, x.gradient[l] = {};
     }
+    x.side_by_side = x.count == Lanes<T>::N && x.column[Lanes<T>::N - 1] - x.column[0] == Lanes<T>::N - 1;
 }
 
 // Lanes that a stretch has to treat one by one; false if there are none.
 template <class T>
-bool find_close(const Job<T>& job, Lanes<T>& x, const Stretch<T>& stretch, bool forwards) {
-    bool some = false;
+bool find_close(const Job<T>& job, Lanes<T>& x, const Interval<T>& stretch, bool forwards) {
+    if (forwards ? stretch.end < x.soonest : stretch.begin >= x.soonest && stretch.begin > 0) return false;
+    bool some = false, held = !job.one_tau;
+    double soonest = forwards ? kInfinity : -kInfinity;
     for (int l = 0; l < x.count; ++l) {
         const auto& marks = *x.marks[l];
-        const bool more = forwards ? x.next[l] < int64_t(marks.size()) : x.next[l] >= 0;
-        const bool marked = more && (forwards ? marks[x.next[l]].time <= stretch.end
-                                              : marks[x.next[l]].time > stretch.begin || stretch.begin == 0);
-        x.close[l] = !job.one_tau || x.held[l] || marked;
-        some |= x.close[l];
+        held |= x.held[l];
+        x.close[l] = !job.one_tau || x.held[l];
+        if (forwards ? x.next[l] >= int64_t(marks.size()) : x.next[l] < 0) continue;
+        const double time = marks[x.next[l]].time;
+        soonest = forwards ? std::min(soonest, time) : std::max(soonest, time);
+        if (forwards ? time <= stretch.end : time > stretch.begin || stretch.begin == 0) x.close[l] = true;
     }
+    for (int l = 0; l < x.count; ++l) some |= x.close[l];
     for (int l = x.count; l < Lanes<T>::N; ++l) x.close[l] = false;
+    x.soonest = held || some ? (forwards ? -kInfinity : kInfinity) : soonest;
     return some;
 }
 
@@ -211,9 +223,12 @@ SPIKELOOP_INLINE void replay(const Job<T>& job, const SampleAdjoint<T>& out, Scr
         if (n > 0) {
             const Arrival& arrival = out.arrivals[n - 1];
             const T* row = job.sources[arrival.source].weight + arrival.unit * job.neurons.size;
-            for (int l = 0; l < N; ++l) x.i[l] += row[x.column[l]];
+            if (x.side_by_side)
+                for (int l = 0; l < N; ++l) x.i[l] += row[x.column[0] + l];
+            else
+                for (int l = 0; l < N; ++l) x.i[l] += row[x.column[l]];
         }
-        const Stretch<T>& s = scratch.stretches[n];
+        const Interval<T>& s = scratch.stretches[n];
         if (job.request.want_tau) {
             std::copy_n(x.v, N, scratch.v0.data() + n * N);
             std::copy_n(x.i, N, scratch.i0.data() + n * N);
@@ -231,6 +246,7 @@ SPIKELOOP_INLINE void replay(const Job<T>& job, const SampleAdjoint<T>& out, Scr
         }
     }
     for (int l = 0; l < N; ++l) x.next[l] = int64_t(x.marks[l]->size()) - 1;
+    x.soonest = kInfinity;
 }
 
 template <class T>
@@ -238,7 +254,7 @@ SPIKELOOP_INLINE void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scrat
     constexpr int N = Lanes<T>::N;
     const bool tau = job.request.want_tau;
     for (size_t n = scratch.stretches.size(); n-- > 0;) {
-        const Stretch<T>& s = scratch.stretches[n];
+        const Interval<T>& s = scratch.stretches[n];
         T close_lv[N], close_li[N];
         const bool close = find_close(job, x, s, false);
         const T *v0 = tau ? scratch.v0.data() + n * N : nullptr, *i0 = tau ? scratch.i0.data() + n * N : nullptr;
@@ -265,12 +281,16 @@ SPIKELOOP_INLINE void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scrat
                 if (x.close[l]) x.lv[l] = close_lv[l], x.li[l] = close_li[l];
         if (n == 0) break;
         T* at = charge + (n - 1) * N;
-        for (int l = 0; l < N; ++l) at[l] = x.li[l] * T(1 / x.neuron[l].b);
+        for (int l = 0; l < N; ++l) at[l] = x.li[l] * x.charge[l];
         if (!job.want_arrival_time) continue;
         const Arrival& arrival = out.arrivals[n - 1];
         const T* row = job.sources[arrival.source].weight + arrival.unit * job.neurons.size;
-        T sum = 0;
-        for (int l = 0; l < N; ++l) sum += row[x.column[l]] * (x.lv[l] - x.li[l]);
+        T part[N], sum = 0;
+        if (x.side_by_side)
+            for (int l = 0; l < N; ++l) part[l] = row[x.column[0] + l] * (x.lv[l] - x.li[l]);
+        else
+            for (int l = 0; l < N; ++l) part[l] = row[x.column[l]] * (x.lv[l] - x.li[l]);
+        for (int l = 0; l < N; ++l) sum += part[l];
         scratch.arrival[n - 1] += double(sum);
     }
 }
@@ -328,6 +348,10 @@ void add_weight_rows(const Job<T>& job, const std::vector<SampleAdjoint<T>>& sam
                 T* weight = gradient.weight[arrival.source];
                 if (!weight || arrival.unit % shares != share) continue;
                 T* row = weight + arrival.unit * job.neurons.size;
+                if (lanes == N && column[N - 1] - column[0] == N - 1) {
+                    store(row + column[0], load(row + column[0]) - load(charge + k * N));
+                    continue;
+                }
                 for (int l = 0; l < lanes; ++l) row[column[l]] -= charge[k * N + l];
             }
         }

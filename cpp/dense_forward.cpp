@@ -52,7 +52,8 @@ struct Block {
 
 template <class T, int N>
 struct Lanes {
-    alignas(64) T v[N], i[N], next_v[N], next_i[N], bound[N], level[N];
+    alignas(64) T v[N], i[N], next_v[N], next_i[N], level[N];
+    alignas(64) int8_t close[N];  // the bound reached the level
     Neuron neuron[N];
     Maximum peak[N];
     double free[N];
@@ -96,8 +97,7 @@ void start_lanes(const Sweep<T>& sweep, const Block<T>& block, Lanes<T, N>& x) {
 // Lanes whose bound reached the level: spikes, refractory holds and peaks, in double precision.
 template <class T, int N>
 __attribute__((noinline)) void look_closely(const Sweep<T>& sweep, const Block<T>& block, Lanes<T, N>& x, const Interval<T>& interval) {
-    for (int l = 0; l < block.count; ++l) {
-        if (!(x.bound[l] >= x.level[l])) continue;
+    for_each_set(x.close, N, [&](int l) {
         const State before{double(x.v[l]), double(x.i[l]), x.free[l]};
         State s = before;
         double first_spike = -1;
@@ -115,21 +115,20 @@ __attribute__((noinline)) void look_closely(const Sweep<T>& sweep, const Block<T
         }
         x.next_v[l] = T(s.v), x.next_i[l] = T(s.i), x.free[l] = s.free;
         set_level(x, l, interval.end, sweep.wants_peak());
-    }
+    });
 }
 
 // Peaks of neurons that never spike: only a maximum inside the interval has to be solved for.
 template <class T, int N>
-__attribute__((noinline)) void raise_peaks(const Block<T>& block, Lanes<T, N>& x, const Interval<T>& interval) {
-    for (int l = 0; l < block.count; ++l) {
-        if (!(x.bound[l] >= x.level[l])) continue;
+__attribute__((noinline)) void raise_peaks(Lanes<T, N>& x, const Interval<T>& interval) {
+    for_each_set(x.close, N, [&](int l) {
         const bool turns = x.i[l] > x.v[l] && !(x.next_i[l] > x.next_v[l]);
         if (turns)
             raise_peak(x.neuron[l], {double(x.v[l]), double(x.i[l])}, interval.begin, interval.end, x.peak[l]);
         else if (double(x.next_v[l]) > x.peak[l].value)
             x.peak[l] = {interval.end, double(x.next_v[l])};
         set_level(x, l, interval.end, true);
-    }
+    });
 }
 
 template <class T, int N>
@@ -140,9 +139,8 @@ __attribute__((noinline)) void take_samples(const Sweep<T>& sweep, const Block<T
         const double time = times[x.next_sample];
         if (!(time < interval.end || last)) return;
         for (const auto& [l, column] : x.sampled) {
-            const bool close = x.bound[l] >= x.level[l];
             const State s{double(x.v[l]), double(x.i[l]), x.free[l]};
-            const double v = membrane_at(x.neuron[l], s, interval.begin, time, close && x.spiking[l]);
+            const double v = membrane_at(x.neuron[l], s, interval.begin, time, x.close[l] && x.spiking[l]);
             sampling.value[(sweep.sample * sampling.count + x.next_sample) * sampling.units + column] =
                 v + sweep.neurons->leak[block.first + l];
         }
@@ -206,9 +204,9 @@ SPIKELOOP_INLINE void sweep_block(const Sweep<T>& sweep, const Block<T>& block) 
         }
         const Interval<T>& interval = sweep.intervals[n];
         if constexpr (!OneTau) set_flows(own, x, interval);
-        V next_v[W], next_i[W], bound[W];
         const V zero = V{};
-        auto close = zero > zero;
+        V next_v[W], next_i[W];
+        decltype(zero > zero) close[W], some = zero > zero;
         for (int k = 0; k < W; ++k) {
             V em, es, g, top;
             if constexpr (OneTau)
@@ -216,21 +214,22 @@ SPIKELOOP_INLINE void sweep_block(const Sweep<T>& sweep, const Block<T>& block) 
             else
                 em = load(own.em + k * L), es = load(own.es + k * L), g = load(own.g + k * L), top = load(own.top + k * L);
             const V decayed = v[k] * em;
-            bound[k] = (v[k] > decayed ? v[k] : decayed) + (i[k] > zero ? i[k] : zero) * top;
-            close |= bound[k] >= level[k];
+            const V bound = (v[k] > decayed ? v[k] : decayed) + (i[k] > zero ? i[k] : zero) * top;
+            close[k] = bound >= level[k];
+            some |= close[k];
             next_v[k] = decayed + i[k] * g;
             next_i[k] = i[k] * es;
         }
-        if (__builtin_expect(sampling || any(close), 0)) {
+        if (__builtin_expect(sampling || any(some), 0)) {
             for (int k = 0; k < W; ++k) {
-                store(x.v + k * L, v[k]), store(x.i + k * L, i[k]), store(x.bound + k * L, bound[k]);
+                store(x.v + k * L, v[k]), store(x.i + k * L, i[k]), store_bytes<T>(x.close + k * L, close[k]);
                 store(x.next_v + k * L, next_v[k]), store(x.next_i + k * L, next_i[k]);
             }
             if (sampling) take_samples(sweep, block, x, interval, n + 1 == count);
             if (Spiking)
                 look_closely(sweep, block, x, interval);
             else if (peaks)
-                raise_peaks(block, x, interval);
+                raise_peaks(x, interval);
             for (int k = 0; k < W; ++k)
                 next_v[k] = load(x.next_v + k * L), next_i[k] = load(x.next_i + k * L), level[k] = load(x.level + k * L);
         }

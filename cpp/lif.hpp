@@ -26,19 +26,24 @@ struct Flow {
     double em, es, g;
 };
 
-// (1 - exp(-x)) / x for x >= 0; `one_minus_exp` receives 1 - exp(-x)
-inline double phi(double x, double& one_minus_exp) {
-    one_minus_exp = -std::expm1(-x);
-    return x > 1e-300 ? one_minus_exp / x : 1.0;
+// (1 - exp(-x)) / x for 0 <= x < 1/8, by its series: exact to the last bit or two, and quick.
+inline double phi_series(double x) {
+    constexpr double c[] = {1.0,        -1.0 / 2,     1.0 / 6,      -1.0 / 24,      1.0 / 120,
+                            -1.0 / 720, 1.0 / 5040,   -1.0 / 40320, 1.0 / 362880,   -1.0 / 3628800};
+    const double x2 = x * x, x4 = x2 * x2;
+    const double low = (c[0] + c[1] * x) + x2 * (c[2] + c[3] * x), high = (c[4] + c[5] * x) + x2 * (c[6] + c[7] * x);
+    return low + x4 * (high + x4 * (c[8] + c[9] * x));
 }
 
 inline Flow flow(double dt, double a, double b) {
-    const double x = (b - a) * dt;
-    const double slow = std::exp(-std::min(a, b) * dt);  // the slower mode; the faster one is a fraction of it
-    double q;
-    const double g = slow * a * dt * phi(std::abs(x), q);
-    const double fast = slow * (1.0 - q);
-    return x >= 0 ? Flow{slow, fast, g} : Flow{fast, slow, g};
+    const double x = (b - a) * dt, em = std::exp(-a * dt);
+    if (std::abs(x) < 0.125) {  // near tau_mem = tau_syn, or a short time: the difference of the modes loses digits
+        const double slow = x >= 0 ? em : std::exp(-b * dt), y = std::abs(x), p = phi_series(y);
+        const double fast = slow * (1.0 - y * p);
+        return x >= 0 ? Flow{em, fast, em * a * dt * p} : Flow{fast, slow, slow * a * dt * p};
+    }
+    const double es = std::exp(-b * dt);
+    return {em, es, a * (em - es) / (b - a)};
 }
 
 // Time at which the response to one arrival peaks, and its height for a weight of 1.
@@ -88,33 +93,51 @@ inline double solve_crossing(const Neuron& n, double v, double i, double lo, dou
     if (!(t > lo && t < hi)) t = 0.5 * (lo + hi);
     for (int iteration = 0; iteration < 200; ++iteration) {
         const Flow f = flow(t, n.a, n.b);
-        const double now = v * f.em + i * f.g, gap = now - n.threshold;
+        const double now = v * f.em + i * f.g, current = i * f.es, gap = now - n.threshold;
         if (gap == 0) return t;
         (gap < 0 ? lo : hi) = t;
-        double next = t - gap / (n.a * (i * f.es - now));
-        if (!(next >= lo && next <= hi)) next = 0.5 * (lo + hi);
-        const double step = next - t;
-        t = next;
-        if (std::abs(step) <= 1e-15 * std::abs(t) || hi - lo <= 1e-16 * hi) break;
+        const double rise = n.a * (current - now), step = -gap / rise;
+        if (!(t + step >= lo && t + step <= hi)) {
+            t = 0.5 * (lo + hi);
+            if (hi - lo <= 1e-16 * hi) break;
+            continue;
+        }
+        t += step;
+        // Newton leaves an error of v''/(2 v') step^2: done once that is below the last digit of t
+        if (n.a * std::abs(n.b * current + rise) * step * step <= 1e-17 * std::abs(rise) * t) break;
     }
     return t;
 }
 
-// First time in [0, dt] at which v reaches the threshold from below, or a negative number.
-inline double first_crossing(const Neuron& n, double v, double i, double dt) {
+// A stretch that ends at a crossing (wait >= 0), or runs to its end without one (wait < 0; v and i are those at the end).
+struct Stretch {
+    double wait, v, i;
+};
+
+// Follow an undisturbed neuron from now for dt, or until v reaches the threshold from below.
+inline Stretch follow(const Neuron& n, double v, double i, double dt) {
+    const Flow f = flow(dt, n.a, n.b);
+    const double end_v = v * f.em + i * f.g, end_i = i * f.es;
+    const Stretch none{-1.0, end_v, end_i};
     if (n.rises_to_threshold()) {
-        if (v >= n.threshold && i > v) return 0.0;  // rounding put it at the threshold already
+        if (v >= n.threshold && i > v) return {0.0, v, i};  // rounding put it at the threshold already
         const double turn = i < v ? stationary(v, i, n.a, n.b) : 0.0;  // falls first: look after the minimum
-        if (turn >= dt) return -1.0;
-        const Flow f = flow(dt, n.a, n.b);
-        return v * f.em + i * f.g >= n.threshold ? solve_crossing(n, v, i, turn, dt) : -1.0;
+        if (turn >= dt || end_v < n.threshold) return none;
+        return {solve_crossing(n, v, i, turn, dt), 0, 0};
     }
-    if (!(i > v) || !(i > 0)) return -1.0;  // not rising
-    if (v >= n.threshold) return 0.0;
-    const double top = std::min(stationary(v, i, n.a, n.b), dt);
-    const Flow f = flow(top, n.a, n.b);
-    return v * f.em + i * f.g >= n.threshold ? solve_crossing(n, v, i, 0.0, top) : -1.0;
+    if (!(i > v) || !(i > 0)) return none;  // not rising
+    if (v >= n.threshold) return {0.0, v, i};
+    if (end_v >= n.threshold) return {solve_crossing(n, v, i, 0.0, dt), 0, 0};
+    if (end_i >= end_v || std::max(v, 0.0) + i * n.a * dt < n.threshold) return none;  // rises to the end, or never enough
+    const double top = stationary(v, i, n.a, n.b);
+    if (!(top < dt)) return none;
+    const Flow highest = flow(top, n.a, n.b);
+    if (v * highest.em + i * highest.g < n.threshold) return none;
+    return {solve_crossing(n, v, i, 0.0, top), 0, 0};
 }
+
+// First time in [0, dt] at which v reaches the threshold from below, or a negative number.
+inline double first_crossing(const Neuron& n, double v, double i, double dt) { return follow(n, v, i, dt).wait; }
 
 // ---- a stretch of time without arrivals -------------------------------------------------------------------------
 
@@ -134,15 +157,19 @@ inline void advance(const Neuron& n, State& s, double t0, double t1, bool spikin
             t = until;
             continue;
         }
-        const double wait = spiking ? first_crossing(n, s.v, s.i, t1 - t) : -1.0;
-        if (wait < 0) {
+        if (!spiking) {
             const Flow f = flow(t1 - t, n.a, n.b);
             s.v = s.v * f.em + s.i * f.g;
             s.i *= f.es;
             return;
         }
-        t += wait;
-        s.i *= std::exp(-n.b * wait);
+        const Stretch stretch = follow(n, s.v, s.i, t1 - t);
+        if (stretch.wait < 0) {
+            s.v = stretch.v, s.i = stretch.i;
+            return;
+        }
+        t += stretch.wait;
+        s.i *= std::exp(-n.b * stretch.wait);
         s.v = n.reset;
         s.free = t + n.refractory;
         if (!spike(t)) return;

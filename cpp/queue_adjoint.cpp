@@ -142,6 +142,7 @@ class Undo {
     }
 
     void go_to(int64_t m, double time) {
+        if (time == time_[m]) return;
         const Flow f = flow(time - time_[m], s_.neuron[m].a, s_.neuron[m].b);
         if (!held_[m]) state_[m].v = state_[m].v * f.em + state_[m].i * f.g;
         state_[m].i *= f.es;

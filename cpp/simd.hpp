@@ -43,4 +43,26 @@ SPIKELOOP_INLINE bool any(const Mask& mask) {
     return all != 0;
 }
 
+// A comparison of vectors of T as one byte a lane, not zero where it holds.
+template <class T, class Mask>
+SPIKELOOP_INLINE void store_bytes(int8_t* to, const Mask& mask) {
+    typedef int8_t Bytes __attribute__((vector_size(kLanes<T>)));
+    const Bytes bytes = __builtin_convertvector(mask, Bytes);
+    std::memcpy(to, &bytes, sizeof bytes);
+}
+
+// Calls `visit(lane)` for every byte that is not zero; `count` is a multiple of 8.
+template <class Visit>
+SPIKELOOP_INLINE void for_each_set(const int8_t* bytes, int count, Visit&& visit) {
+    for (int first = 0; first < count; first += 8) {
+        uint64_t word;
+        std::memcpy(&word, bytes + first, sizeof word);
+        while (word) {
+            const int byte = __builtin_ctzll(word) / 8;
+            word &= ~(uint64_t(0xff) << (8 * byte));
+            visit(first + byte);
+        }
+    }
+}
+
 }  // namespace spikeloop

@@ -14,11 +14,14 @@ net = Network(
     {"input": Population(700), "hidden": Population(128, LIF(20e-3, 5e-3)), "output": Population(20, LI(20e-3, 5e-3))},
     [
         Projection("input", "hidden", Normal(0.4, 0.2)),
-        Projection("hidden", "hidden", Normal(0.0, 0.2), delay=nn.Parameter(30e-3 * torch.rand(128, 128))),
+        Projection("hidden", "hidden", Normal(0.0, 0.05), delay=nn.Parameter(30e-3 * torch.rand(128, 128))),
         Projection("hidden", "output", Normal(0.2, 0.3)),
     ],
 )
-trains, label = 0.2 * torch.rand(16, 50, dtype=torch.float64), torch.arange(16)  # 50 random spikes for each of 16 classes
+trains, label = (
+    0.2 * torch.rand(16, 50, dtype=torch.float64),
+    torch.arange(16),
+)  # 50 random spikes for each of 16 classes
 drive = Events.from_padded(trains, torch.randint(700, (16, 50)), size=700)
 opt = torch.optim.Adam(net.parameters(), 5e-3)
 

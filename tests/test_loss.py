@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spikeloop import Events, Peak, Samples
+from spikeloop import LI, LIF, EventProp, Events, Network, Normal, Observe, Peak, Samples, feedforward, run
 from spikeloop.errors import ShapeMismatch
 from spikeloop.loss import (
     activity_target,
@@ -80,10 +80,10 @@ def test_silent_others_do_not_matter():
 def test_total_silence_is_finite_and_pushes_every_label():
     events, count = spikes([[[], [], []], [[], [], []]])
     loss = first_spike_cross_entropy(events, torch.tensor([2, 1]))
-    assert loss.item() == pytest.approx(math.log(3) + 1.0)
+    assert loss.item() == pytest.approx(math.log(3) + 10.0)
     loss.backward()
     assert count.grad is not None
-    assert count.grad.tolist() == [[0, 0, -0.5], [0, -0.5, 0]]
+    assert count.grad.tolist() == [[0, 0, -5], [0, -5, 0]]
 
 
 def test_late_spikes_stay_finite():
@@ -156,3 +156,89 @@ def test_only_neurons_that_are_silent_over_the_batch_are_lifted():
     loss.backward()
     assert count.grad is not None
     assert (count.grad != 0).any(0).tolist() == [True, False, True]
+
+
+def silent_network(readout: LI | None = None) -> Network:
+    """Sixteen hidden neurons that ten input spikes leave far below the threshold."""
+    torch.manual_seed(0)
+    return feedforward([10, 16, 3], LIF(20e-3, 5e-3), readout=readout, weight=Normal(0.01, 0.01))
+
+
+def drive(batch=8):
+    time = 20e-3 * torch.rand(batch, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return Events.from_padded(time, torch.arange(10).expand(batch, 10), 10)
+
+
+def steps_until(net, loss_of, done, rate=1e-2, limit=1000):
+    """How many steps of Adam it takes until `done(record)`."""
+    optimizer = torch.optim.Adam(net.parameters(), rate)
+    for step in range(limit):
+        record = run(net, drive(), 60e-3, rule=EventProp())
+        if done(record):
+            return step
+        optimizer.zero_grad()
+        loss_of(record).backward()
+        optimizer.step()
+    return limit
+
+
+def test_a_network_that_is_silent_everywhere_starts_to_spike_within_200_steps():
+    label = torch.arange(8) % 3
+
+    def loss_of(record):
+        silent = silent_neurons(record.count["hidden"])
+        return first_spike_cross_entropy(record.spikes["output"], label) + silent
+
+    net = silent_network()
+    with torch.no_grad():
+        assert not len(run(net, drive(), 60e-3).spikes["hidden"].time)
+    taken = steps_until(net, loss_of, lambda record: bool((record.count["output"].sum(1) > 0).all()))
+    assert 0 < taken <= 200
+
+
+def test_the_cure_alone_wakes_every_hidden_neuron_within_100_steps():
+    def awake(record):
+        return bool((record.count["hidden"].mean(0) >= 0.1).all())
+
+    taken = steps_until(silent_network(), lambda record: silent_neurons(record.count["hidden"]), awake)
+    assert 0 < taken <= 100
+
+
+def test_the_cure_lifts_the_weights_of_silent_neurons_only():
+    torch.manual_seed(0)
+    net = feedforward([10, 16, 3], LIF(20e-3, 5e-3), weight=Normal(0.15, 0.15))
+    record = run(net, drive(), 60e-3, rule=EventProp())
+    silent = record.count["hidden"].mean(0) < 0.1
+    assert 0 < int(silent.sum()) < 16
+    silent_neurons(record.count["hidden"], minimum=0.1).backward()
+    gradient = net.projection("input", "hidden").weight.grad
+    assert gradient is not None
+    assert bool((gradient[:, silent] < 0).all())
+    assert not bool(gradient[:, ~silent].any())
+
+
+def test_a_budget_changes_hidden_weights_and_is_met():
+    torch.manual_seed(0)
+    net = feedforward([10, 16, 3], LIF(20e-3, 5e-3), readout=LI(20e-3, 5e-3), weight=Normal(0.3, 0.1))
+    with torch.no_grad():
+        assert float(spike_budget(run(net, drive(), 60e-3).count["hidden"], 20)) > 5
+    before = net.projection("input", "hidden").weight.detach().clone()
+    met = steps_until(
+        net,
+        lambda record: spike_budget(record.count["hidden"], 20),
+        lambda record: spike_budget(record.count["hidden"].detach(), 20).item() == 0,
+    )
+    assert 0 < met <= 200
+    assert bool((net.projection("input", "hidden").weight.detach() < before).any(0).all())
+
+
+def test_the_membrane_loss_of_a_network_without_hidden_spikes_is_finite():
+    net = silent_network(readout=LI(20e-3, 5e-3))
+    record = run(net, drive(), 60e-3, rule=EventProp(), observe=Observe(peak={"output"}, membrane={"output": 1e-3}))
+    for seen in (record.peak["output"], record.membrane["output"]):
+        loss = max_over_time_cross_entropy(seen, torch.arange(8) % 3)
+        assert loss.item() == pytest.approx(math.log(3))
+        loss.backward(retain_graph=True)
+    for parameter in net.parameters():
+        assert parameter.grad is not None
+        assert not bool(parameter.grad.any())

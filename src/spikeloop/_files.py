@@ -42,8 +42,9 @@ def read_arrays(
         raise DataError("no such file", where=where) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"cannot be read ({error})", where=where, expected=expected) from error
-    if str(parts.get("format")) != form or not {"version", *names} <= set(parts):
-        raise DataError("the file is of another kind", where=where, expected=expected)
+    foreign = DataError("the file is of another kind", where=where, expected=expected)
+    if str(parts.get("format")) != form or "version" not in parts:
+        raise foreign
     if int(parts["version"]) > version:
         raise DataError(
             f"written in version {int(parts['version'])} of the format",
@@ -51,4 +52,6 @@ def read_arrays(
             expected=f"at most version {version}",
             todo="A newer spikeloop wrote it: update",
         )
+    if not set(names) <= set(parts):
+        raise foreign
     return {name: parts[name] for name in names}

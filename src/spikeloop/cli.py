@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -210,7 +211,7 @@ def _how_to_resume(command: Train, folder: Path) -> str:
             words += [f"--{field.name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
     if command.seeds != (0,):
         words += ["--seeds", *map(str, command.seeds)]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _bar(console: Console) -> Progress:

@@ -40,7 +40,7 @@ def first_spike_cross_entropy(
     tau0: float = 0.5e-3,
     tau1: float = 6.4e-3,
     alpha: float = 3e-3,
-    silent_push: float = 1.0,
+    silent_push: float = 10.0,
 ) -> Tensor:
     """The unit named by ``label`` (B,) shall spike first, and early.
 

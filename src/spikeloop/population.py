@@ -60,7 +60,7 @@ class Population(Exact):
         self.size = size
         self.kind: type[LIF] | type[LI] | None = None if neuron is None else type(neuron)
         self.fields: tuple[str, ...] = () if neuron is None else tuple(f.name for f in fields(neuron))
-        self.dropout = float(dropout)
+        self.dropout: float = float(dropout)
         for name in self.fields:
             self._store(name, getattr(neuron, name))
 

@@ -49,6 +49,7 @@ class Projection(Exact):
 
     delay: Tensor
     delay_scale: Tensor
+    raw_delay: nn.Parameter
     weight: nn.Parameter
 
     def __init__(self, source: str, target: str, weight: Tensor | Initialiser, delay: float | Tensor = 0.0) -> None:

@@ -159,8 +159,10 @@ class Substrate(Protocol):
 class Rule(Protocol):
     """A way to differentiate a record, from the record alone."""
 
-    accepts: frozenset[str]
-    """Which cotangents it can use, of "time", "count", "membrane", "peak"."""
+    @property
+    def accepts(self) -> frozenset[str]:
+        """Which cotangents it can use, of "time", "count", "membrane", "peak"."""
+        ...
 
     def needs(self, network: Network) -> Observe:
         """What it must see besides spikes."""

@@ -142,4 +142,5 @@ def task_of(name: str, options: dict[str, Any]) -> Task:
 
 def _scaled(mean: float, std: float, fan_in: float) -> Normal:
     """Amplitudes whose sum over the inputs does not depend on their number; `fan_in` relative to the published one."""
-    return Normal(mean / fan_in, std / math.sqrt(fan_in))
+    share = max(fan_in, 1e-9)  # a layer of size 0 is refused by Population
+    return Normal(mean / share, std / math.sqrt(share))

@@ -37,9 +37,9 @@ def logarithmic_latency(values: Tensor | ArrayLike, tau: float, threshold: float
     """
     if threshold <= 0.0:
         raise OutOfRange(f"a threshold of {threshold}", where="logarithmic_latency", expected="above 0")
-    rows = _rows(values, 0.0, math.inf).double()
+    rows = _rows(values, 0.0, math.inf)
     above = rows > threshold
-    reachable = torch.where(above, rows, 2.0 * threshold)
+    reachable = torch.where(above, rows.double(), 2.0 * threshold)
     time = -positive(tau, "tau") * torch.log1p(-threshold / reachable)
     return _one_each(time, above & (time <= duration))
 

@@ -14,6 +14,7 @@ from spikeloop._run import run
 from spikeloop.data.dataset import Batches, loader
 from spikeloop.errors import CheckpointError, InvalidNetwork, OutOfRange
 from spikeloop.events import Events
+from spikeloop.gradient.eventprop import EventProp, Tally
 from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
 from spikeloop.record import Record
@@ -53,12 +54,14 @@ class Progress:
 
 @dataclass
 class Sums:
-    """What has been added up in the present epoch."""
+    """What has been added up in the present epoch. differentiated, floored: spikes, see `EventProp.tally`."""
 
     samples: int = 0
     loss: float = 0.0
     correct: int = 0
     spikes: int = 0
+    differentiated: int = 0
+    floored: int = 0
     seconds: float = 0.0
 
 
@@ -125,10 +128,17 @@ class Course:
         if self.settings.regulariser is not None:
             loss = loss + self.settings.regulariser(record)
         self.optimizer.zero_grad()
-        loss.backward()
+        self._differentiate(loss)
         self.optimizer.step()
         self.taken += 1
         self._add(record, label, float(loss.detach()), began)
+
+    def _differentiate(self, loss: Tensor) -> None:
+        tally = self.place.rule.tally if isinstance(self.place.rule, EventProp) else Tally()
+        spikes, floored = tally.spikes, tally.floored
+        loss.backward()
+        self.sums.differentiated += tally.spikes - spikes
+        self.sums.floored += tally.floored - floored
 
     def _set_rate(self) -> None:
         factor = self.settings.schedule(self.epoch + self.taken / self.steps, self.epochs)
@@ -174,7 +184,7 @@ class Course:
             validation_accuracy=None,
             spikes_per_sample=sums.spikes / samples,
             samples_per_second=sums.samples / sums.seconds if sums.seconds else 0.0,
-            floored=None,
+            floored=sums.floored / sums.differentiated if sums.differentiated else None,
             seconds=sums.seconds,
         )
 

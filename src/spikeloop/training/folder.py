@@ -118,7 +118,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(part) for part in value]
     if dataclasses.is_dataclass(value):
-        parts = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+        parts = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare}
         return {"type": type(value).__qualname__, **parts}
     return getattr(value, "__qualname__", None) or type(value).__qualname__
 

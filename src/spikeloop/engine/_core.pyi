@@ -1,0 +1,97 @@
+"""The native engine (cpp/bindings.cpp): event-driven forward and adjoint passes over C-contiguous NumPy arrays.
+
+The weights of one call are all float32 or all float64. Neurons: (6, N), rows as in `arrays.FIELDS`.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.engine.arrays import Float, Trains, Weights
+
+_DenseSource: TypeAlias = tuple[Trains, Weights, Float]  # weight (N_source, N), delay (1,) or (N_source,)
+
+# trains from outside the stage, first source neuron (-1: outside), first target neuron, begin, target, weight index,
+# weight, delay, kind of delay
+_QueueSource: TypeAlias = tuple[
+    Trains | None,
+    int,
+    int,
+    NDArray[np.int64],
+    NDArray[np.int32],
+    NDArray[np.int64] | None,
+    Weights,
+    Float,
+    int,
+]
+_Population: TypeAlias = tuple[Float, bool]  # neurons, spiking
+_State: TypeAlias = tuple[Float, Float, Float]  # membrane, current, held: (B, N)
+_Sampling: TypeAlias = tuple[Float, NDArray[np.int32], Float]  # time (1 or B, T), unit (M,), value (B, T, M)
+_Peaks: TypeAlias = tuple[Float, Float]  # time, value: (B, N)
+
+# silent, start, end, sampling, peaks; end, sampling and peaks are filled
+_Ask: TypeAlias = tuple[NDArray[np.uint8] | None, _State | None, _State | None, _Sampling | None, _Peaks | None]
+
+# spikes, dL/dt of each (added to), cotangents of samples and peaks, start
+_Cotangent: TypeAlias = tuple[Trains, Float, _Sampling | None, _Peaks | None, _State | None]
+
+# dL/d neurons (6, N), spikes passed, spikes at which the slope floor acted
+_NeuronGradients: TypeAlias = tuple[Float, int, int]
+
+class Explosion(RuntimeError):
+    """A neuron passed the limit of spikes; args: sample, neuron."""
+
+def dense_forward(
+    sources: Sequence[_DenseSource],
+    neurons: Float,
+    spiking: bool,
+    batch: int,
+    duration: float,
+    ask: _Ask,
+    spike_limit: int,
+    threads: int,
+) -> Trains:
+    """The spikes of one population that only listens to others, through dense projections."""
+
+def dense_adjoint(
+    sources: Sequence[_DenseSource],
+    neurons: Float,
+    spiking: bool,
+    batch: int,
+    duration: float,
+    cotangent: _Cotangent,
+    weight: Sequence[Weights | None],
+    time: Sequence[Float | None],
+    want_tau: bool,
+    slope_floor: float,
+    threads: int,
+) -> _NeuronGradients:
+    """Its adjoint; dL/dweight and dL/dt of the arrivals are added to `weight` and `time`, source by source."""
+
+def queue_forward(
+    sources: Sequence[_QueueSource],
+    populations: Sequence[_Population],
+    batch: int,
+    duration: float,
+    asks: Sequence[_Ask],
+    spike_limit: int,
+    threads: int,
+) -> list[Trains]:
+    """The spikes of populations that may be in a loop, through sparse or per-synapse-delayed projections."""
+
+def queue_adjoint(
+    sources: Sequence[_QueueSource],
+    populations: Sequence[_Population],
+    batch: int,
+    duration: float,
+    cotangents: Sequence[_Cotangent],
+    weight: Sequence[Weights | None],
+    delay: Sequence[Float | None],
+    time: Sequence[Float | None],
+    want_tau: bool,
+    slope_floor: float,
+    threads: int,
+) -> _NeuronGradients:
+    """Its adjoint; dL/dweight, dL/ddelay (one a synapse) and dL/dt of outside events are added to the arrays given."""

@@ -1,0 +1,150 @@
+"""The command line, from the outside: what it writes, shows and refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from spikeloop import checkpoint, cli
+from spikeloop.errors import OutOfRange
+from spikeloop.tasks import FashionMNISTTask, MNISTTask, YinYangTask, task_of
+from spikeloop.training.course import Course
+
+QUICK = ["train", "yin-yang", "--hidden", "20", "--epochs", "2", "--batch-size", "100"]
+PICTURES = {"learning_curve.png", "activity.png", "decision_map.png"}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_train_evaluate_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert cli.main([*QUICK, "--seed", "4", "--folder", "run"]) == 0
+    shown = capsys.readouterr().out
+    assert "yin-yang 5-20-3, 5000 samples, seed 4" in shown
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoint.safetensors",
+    } | PICTURES
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    row = re.search(r"^ *4 .*", shown, re.MULTILINE)
+    assert row is not None
+
+    assert cli.main(["evaluate", "run"]) == 0
+    right = re.search(r"yin-yang, test: ([\d.]+) % right", capsys.readouterr().out)
+    assert right is not None
+    assert right[1] in row[0]
+
+    for name in PICTURES:
+        (run / name).unlink()
+    assert cli.main(["plot", "run"]) == 0
+    assert all((run / name).stat().st_size > 1000 for name in PICTURES)
+
+
+def test_several_seeds_give_a_mean_and_a_folder_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*QUICK, "--seeds", "0", "1"]) == 0
+    assert re.search(r"mean +[\d.]+ ± [\d.]+", capsys.readouterr().out)
+    assert {path.name for path in (tmp_path / "runs" / "yin-yang").iterdir()} == {"seed-0", "seed-1"}
+
+
+def test_the_default_folder_is_a_new_one(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert cli.main([*QUICK, "--epochs", "1"]) == 0
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"yin-yang", "yin-yang-2"}
+
+
+def test_ctrl_c_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, "step", interrupted_after(60, Course.step))
+        assert cli.main([*QUICK, "--folder", "my run", "--seed", "2"]) == 130
+    command = re.search(r"To go on: spikeloop (.*)", capsys.readouterr().err)
+    assert command is not None
+    assert command[1] == "train yin-yang --folder 'my run' --resume --hidden 20 --epochs 2 --batch-size 100 --seeds 2"
+    assert cli.main([*QUICK, "--folder", "my run", "--seed", "2", "--resume"]) == 0
+    assert cli.main([*QUICK, "--folder", "whole", "--seed", "2"]) == 0
+    ends = [checkpoint.load(tmp_path / name / "checkpoint.safetensors")[0] for name in ("my run", "whole")]
+    for name, value in ends[0].items():
+        assert value.equal(ends[1][name])
+
+
+def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[..., None]:
+    left = iter(range(steps))
+
+    def step(*batch: object) -> None:
+        original(*batch)
+        if next(left) == steps - 1:
+            signal.raise_signal(signal.SIGINT)
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["evaluate", "nowhere"], "nowhere: there is no run"),
+        (["plot", "nowhere"], "nowhere: there is no run"),
+        ([*QUICK, "--resume"], "--resume: which run?"),
+        ([*QUICK, "--epochs", "0", "--folder", "run"], "--epochs"),
+        ([*QUICK, "--hidden", "0", "--folder", "run"], "size is 0"),
+        ([*QUICK, "--batch-size", "0", "--folder", "run"], "batch size"),
+        ([*QUICK, "--seeds", "--folder", "run"], "no seed is given"),
+    ],
+)
+def test_refusals_are_one_sentence_and_status_2(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*QUICK, "--epochs", "1", "--folder", "run"]) == 0
+    assert cli.main([*QUICK, "--epochs", "1", "--folder", "run"]) == 2
+    assert "there is a run already" in capsys.readouterr().err
+
+
+def test_unknown_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "yin-yang", "--epoch", "three"])
+    assert stop.value.code == 2
+    assert "--epoch" in capsys.readouterr().err
+
+
+def test_tasks_survive_json() -> None:
+    for task in (YinYangTask(hidden=(30, 20)), MNISTTask(size=16, rotation=15.0), FashionMNISTTask(dropout=0.0)):
+        assert task_of(task.name, json.loads(json.dumps(asdict(task)))) == task
+    with pytest.raises(OutOfRange, match="no task 'cifar'"):
+        task_of("cifar", {})
+
+
+def test_task_networks_have_the_published_weights_and_depend_on_the_seed() -> None:
+    network = YinYangTask().network(0)
+    first, second = (projection.weight.detach() for projection in network.projections.values())
+    assert [tuple(first.shape), tuple(second.shape)] == [(5, 200), (200, 3)]
+    assert float(first.mean()) == pytest.approx(1.5, abs=0.1)
+    assert float(first.std()) == pytest.approx(0.78, abs=0.06)
+    assert float(second.mean()) == pytest.approx(0.93, abs=0.02)
+    assert float(second.std()) == pytest.approx(0.1, abs=0.01)
+    assert first.equal(YinYangTask().network(0).projection("input", "hidden").weight)
+    assert not first.equal(YinYangTask().network(1).projection("input", "hidden").weight)
+
+    deep = MNISTTask(hidden=(350, 350)).network(0)
+    weights = [projection.weight.detach() for projection in deep.projections.values()]
+    assert [tuple(weight.shape) for weight in weights] == [(784, 350), (350, 350), (350, 10)]
+    assert float(weights[0].mean()) == pytest.approx(0.078, abs=0.001)
+    assert float(weights[2].std()) == pytest.approx(0.37, abs=0.02)
+    assert deep.populations["input"].dropout == 0.15
