@@ -34,7 +34,7 @@ bench: .venv/dev
 	$(bin)/python benchmarks/accuracy.py
 
 docs: .venv/dev
-	$(bin)/pdoc --output-directory build/docs spikeloop
+	$(bin)/pdoc --output-directory build/docs spikeloop $(addprefix spikeloop.,checkpoint conformance data loss plot training)
 
 clean:
 	rm -rf .venv .venv-brian2 build

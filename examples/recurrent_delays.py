@@ -18,11 +18,9 @@ net = Network(
         Projection("hidden", "output", Normal(0.2, 0.3)),
     ],
 )
-trains, label = (
-    0.2 * torch.rand(16, 50, dtype=torch.float64),
-    torch.arange(16),
-)  # 50 random spikes for each of 16 classes
-drive = Events.from_padded(trains, torch.randint(700, (16, 50)), size=700)
+label = torch.arange(16)
+trains = 0.2 * torch.rand(16, 20, dtype=torch.float64)  # 20 random spikes for each of 16 classes
+drive = Events.from_padded(trains, torch.randint(700, (16, 20)), size=700)
 opt = torch.optim.Adam(net.parameters(), 5e-3)
 
 before = net.projection("hidden", "hidden").delay.detach().clone()

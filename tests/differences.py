@@ -6,6 +6,7 @@ of the loss, which keeps their digits. A step in which a number of spikes change
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,11 @@ from torch import Tensor
 from spikeloop import Events, Observe, Record, run
 from spikeloop.gradient.eventprop import EventProp
 
-STEPS = (3e-5, 3e-6, 3e-7)  # relative to a parameter's size
+ROUNDING = 1e-16
+Stencil = tuple[tuple[int, float], ...]
+"""A central difference: (how many steps away, how much that difference counts)."""
+SECOND_ORDER: Stencil = ((1, 1.0),)
+FOURTH_ORDER: Stencil = ((1, 4 / 3), (2, -1 / 3))
 GRAZING = 0.02  # V' in units of threshold / tau_mem
 SCALE = {"time": 1 / (10 * MS), "membrane": 1.0, "peak": 1.0}
 Key = tuple[str, str]
@@ -124,24 +129,39 @@ class Subject:
         values = self.leaves()[key].detach()
         return max(float(values.abs().mean()), 0.1) if key[1] in ("weight", "threshold", "leak", "reset") else 1.0
 
-    def errors(self, key: Key, directions: Tensor) -> tuple[float, ...]:
-        """Norm of the difference to central differences, relative to the gradient's norm, for each of the steps.
+    def error(self, key: Key, directions: Tensor, tolerance: float) -> float:
+        """Norm of the difference to central differences over the gradient's norm, at the best of three steps.
 
-        `directions` (K, *shape): the unit vectors of all entries, or random ones with independent entries of variance
-        1, along which squares average to the square of the norm.
+        The first is as small as rounding allows; the others are only tried if it is not within the tolerance.
+        `directions` (K, *shape): the unit vectors of all entries, or random ones of independent entries of variance 1,
+        along which squares average to the norm's. Raises RedrawnError if no step is good and a spike came or went.
         """
-        gradient = self.gradients[key]
-        whole = len(directions) == gradient.numel()
-        norm, found = float(gradient.norm()), []
-        for step in (each * self.size(key) for each in STEPS):
-            squares = []
-            for direction in directions:
-                ends = [self.moved(key, sign * step * direction) for sign in (1, -1)]
-                difference = float(((ends[0] - ends[1]) / (2 * step)) @ self.cotangent)
-                squares.append((difference - float((gradient * direction).sum())) ** 2)
-            error = (np.sum(squares) if whole else np.mean(squares)) ** 0.5
-            found.append(error / norm if norm else (0.0 if error < 1e-9 else float("inf")))
-        return tuple(found)
+        size, norm = self.size(key), float(self.gradients[key].norm())
+        rounding = ROUNDING * float((self.observed.abs() * self.cotangent.abs()).sum())
+        first = min(max(10 * rounding / (tolerance * norm) if norm else 0.0, 3e-6 * size), 1e-3 * size)
+        best, redrawn = math.inf, False
+        for step, stencil in ((first, SECOND_ORDER), (2 * first, FOURTH_ORDER), (first / 20, FOURTH_ORDER)):
+            try:
+                best = min(best, self.error_at(step, stencil, key, directions))
+            except RedrawnError:
+                redrawn = True
+            if best < tolerance:
+                return best
+        if redrawn:
+            raise RedrawnError
+        return best
+
+    def error_at(self, step: float, stencil: Stencil, key: Key, directions: Tensor) -> float:
+        gradient, squares = self.gradients[key], []
+        for direction in directions:
+            slope = torch.zeros_like(self.observed)
+            for places, weight in stencil:
+                ends = [self.moved(key, sign * places * step * direction) for sign in (1, -1)]
+                slope += weight * (ends[0] - ends[1]) / (2 * places * step)
+            squares.append((float(slope @ self.cotangent) - float((gradient * direction).sum())) ** 2)
+        norm, whole = float(gradient.norm()), len(directions) == gradient.numel()
+        error = float(np.sum(squares) if whole else np.mean(squares)) ** 0.5
+        return error / norm if norm else (0.0 if error < 1e-9 else math.inf)
 
     def directions(self, key: Key, most: int, generator: torch.Generator) -> Tensor:
         """Unit vectors of all entries if there are at most `most`, else that many random directions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spikeloop import checkpoint, cli
+from spikeloop import checkpoint, cli, pictures
 from spikeloop.errors import OutOfRange
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, YinYangTask, task_of
 from spikeloop.training.course import Course
@@ -51,18 +52,26 @@ def test_train_evaluate_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert all((run / name).stat().st_size > 1000 for name in PICTURES)
 
 
+@pytest.fixture
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "draw", lambda *_: [])
+
+
+@pytest.mark.usefixtures("_no_pictures")
 def test_several_seeds_give_a_mean_and_a_folder_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*QUICK, "--seeds", "0", "1"]) == 0
     assert re.search(r"mean +[\d.]+ ± [\d.]+", capsys.readouterr().out)
     assert {path.name for path in (tmp_path / "runs" / "yin-yang").iterdir()} == {"seed-0", "seed-1"}
 
 
+@pytest.mark.usefixtures("_no_pictures")
 def test_the_default_folder_is_a_new_one(tmp_path: Path) -> None:
     for _ in range(2):
         assert cli.main([*QUICK, "--epochs", "1"]) == 0
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"yin-yang", "yin-yang-2"}
 
 
+@pytest.mark.usefixtures("_no_pictures")
 def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +120,17 @@ def test_refusals_are_one_sentence_and_status_2(
     assert "Traceback" not in error
 
 
+@pytest.mark.usefixtures("_no_pictures")
+def test_a_full_disk_is_reported(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert cli.main([*QUICK, "--epochs", "1", "--folder", "run"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_no_pictures")
 def test_a_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*QUICK, "--epochs", "1", "--folder", "run"]) == 0
     assert cli.main([*QUICK, "--epochs", "1", "--folder", "run"]) == 2

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spikeloop import LI, LIF, Events, Network, Population, Projection, checkpoint, feedforward
+from spikeloop import LI, LIF, EventProp, Events, Network, Population, Projection, checkpoint, feedforward
 from spikeloop.data import EventDataset, YinYang
 from spikeloop.errors import CheckpointError, InvalidNetwork, OutOfRange
 from spikeloop.protocols import Cotangent, Gradients, Observe, Trial
@@ -153,6 +153,26 @@ def test_ctrl_c_without_folder_says_so() -> None:
     with pytest.raises(KeyboardInterrupt, match="cannot be resumed"):
         fit_toy(toy_network(), toy_data(), rule=CountingRule(2))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_during_the_last_validation_is_not_lost(tmp_path: Path) -> None:
+    class Pressed(Counting):
+        def run(self, trial: Trial) -> Record:
+            if not trial.training:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().run(trial)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 0 of epoch 1"):
+        fit_toy(toy_network(), toy_data(), epochs=1, folder=tmp_path, substrate=Pressed(), validation=toy_data(20))
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_share_of_floored_slopes_is_reported() -> None:
+    data, settings = YinYang("train", size=64), Settings(duration=0.06)
+    for floor, share in ((0.0, 0.0), (1e3, 1.0)):
+        network = feedforward([5, 10, 3], LIF(0.02, 0.005))
+        assert fit(network, data, settings, rule=EventProp(floor)).history[0]["floored"] == share
+    assert fit_toy(toy_network(), toy_data())[0]["floored"] is None
 
 
 def test_run_folder(tmp_path: Path) -> None:

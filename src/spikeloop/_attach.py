@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +45,7 @@ class _Made:
             if name not in trial.drive:
                 outputs["time", name] = events.time
                 count = record.count.get(name)
-                outputs["count", name] = _count(events) if count is None else count
+                outputs["count", name] = events.count if count is None else count
         for name, samples in record.membrane.items():
             outputs["membrane", name] = samples.value
         for name, peak in record.peak.items():
@@ -121,13 +120,6 @@ class _Attached(torch.autograd.Function):
             gradient = found.get(key)
             gradients.append(None if gradient is None else gradient.to(source.dtype))
         return tuple(gradients)
-
-
-def _count(events: Events) -> Tensor:
-    """`Events.count` of recorded events, in a third of the time."""
-    first = np.repeat(np.arange(len(events)) * events.size, np.diff(events.start.numpy()))
-    number = np.bincount(first + events.unit.numpy(), minlength=len(events) * events.size)
-    return torch.from_numpy(number).view(len(events), events.size).to(torch.get_default_dtype())
 
 
 def _parameters(network: Network) -> list[Tensor]:

@@ -20,7 +20,14 @@ def starts(lengths: Tensor) -> Tensor:
 
 def owners(start: Tensor) -> Tensor:
     """(S,) int64: the sample each row belongs to."""
-    return torch.repeat_interleave(torch.arange(len(start) - 1, device=start.device), start.diff())
+    return repeated(torch.arange(start.shape[0] - 1, device=start.device), start.diff())
+
+
+def repeated(values: Tensor, lengths: Tensor) -> Tensor:
+    """Each value as often as its length says. On the CPU NumPy does it: torch would start its threads for this."""
+    if values.device.type != "cpu":
+        return torch.repeat_interleave(values, lengths)
+    return torch.from_numpy(np.repeat(values.numpy(), lengths.numpy()))
 
 
 def gather_rows(start: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,8 +35,19 @@ def gather_rows(start: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     begin = start[index]
     lengths = start[index + 1] - begin
     new_start = starts(lengths)
-    shift = torch.repeat_interleave(begin - new_start[:-1], lengths)
-    return torch.arange(len(shift), device=start.device) + shift, new_start
+    shift = repeated(begin - new_start[:-1], lengths)
+    return torch.arange(shift.shape[0], device=start.device) + shift, new_start
+
+
+def first_rows(slot: Tensor, slots: int) -> Tensor:
+    """(slots,) int64: the first row of each slot, -1 where there is none."""
+    if slot.device.type != "cpu":
+        row = torch.full((slots,), len(slot), dtype=torch.int64, device=slot.device)
+        row = row.scatter_reduce(0, slot, torch.arange(len(slot), device=slot.device), "amin")
+        return torch.where(row < len(slot), row, -1)
+    first = np.full(slots, -1)
+    first[slot.numpy()[::-1]] = np.arange(slot.shape[0])[::-1]  # of equal indices the last assignment stays
+    return torch.from_numpy(first)
 
 
 def order(time: Tensor, sample: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ except ImportError as missing:
 
 from spikeloop import pictures
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, Split, Task, YinYangTask, task_of
-from spikeloop.training import Metrics, RunFolder, Settings, evaluate, fit
 from spikeloop.training import Progress as Step
+from spikeloop.training import RunFolder, Settings, Training, evaluate, fit
 
 REFUSED, INTERRUPTED = 2, 130
 
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             show_accuracy(command, console)
         else:
             show_paths(console, draw(command.folder))
-    except SpikeloopError as error:
+    except (SpikeloopError, OSError) as error:
         Console(stderr=True).print(f"spikeloop: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return REFUSED
     except KeyboardInterrupt as interrupt:
@@ -109,7 +109,7 @@ def train(command: Train, console: Console) -> None:
     if not command.seeds:
         raise OutOfRange("no seed is given", where="--seeds", expected="at least one")
     top = _folder_for(command)
-    rows: list[tuple[int, Metrics, float]] = []
+    rows: list[tuple[int, Training, float]] = []
     folders = [top if len(command.seeds) == 1 else top / f"seed-{seed}" for seed in command.seeds]
     for seed, folder in zip(command.seeds, folders, strict=True):
         try:
@@ -121,8 +121,8 @@ def train(command: Train, console: Console) -> None:
     show_paths(console, [path for folder in folders[:1] for path in draw(folder)])
 
 
-def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Console) -> tuple[Metrics, float]:
-    """The last epoch's metrics and the test accuracy."""
+def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Console) -> tuple[Training, float]:
+    """What `fit` returned, and the test accuracy."""
     network, settings = task.network(seed), _noted(task, seed)
     sizes = "-".join(str(population.size) for population in network.populations.values())
     data, validation = task.data("train"), task.data("validation")
@@ -147,7 +147,7 @@ def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Consol
         )
     if not training.history:
         raise OutOfRange("nothing was trained", where="--epochs", expected="at least one")
-    return training.history[-1], evaluate(network, task.data("test"), settings=settings)
+    return training, evaluate(network, task.data("test"), settings=settings)
 
 
 def show_accuracy(command: Evaluate, console: Console) -> None:
@@ -216,8 +216,7 @@ def _how_to_resume(command: Train, folder: Path) -> str:
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(bar_width=12),
         TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(compact=True),
         console=console,
@@ -226,16 +225,17 @@ def _bar(console: Console) -> Progress:
 
 def _line(step: Step) -> str:
     return (
-        f"epoch {step.epoch + 1}/{step.epochs}  loss {step.loss:.3f}  {100 * step.accuracy:.1f} % right  "
-        f"{step.spikes_per_sample:.0f} spikes/sample  {step.samples_per_second:,.0f} samples/s"
+        f"epoch {step.epoch + 1}/{step.epochs} loss {step.loss:.3f} {100 * step.accuracy:.1f}% "
+        f"{step.spikes_per_sample:.0f} spikes/sample {step.samples_per_second:,.0f} samples/s"
     )
 
 
-def _result_table(task: Task, rows: Sequence[tuple[int, Metrics, float]]) -> Table:
+def _result_table(task: Task, rows: Sequence[tuple[int, Training, float]]) -> Table:
     table = Table(title=f"{task.name}, last epoch", title_justify="left", box=None, pad_edge=False)
-    for name in ("seed", "train %", "validation %", "test %", "spikes/sample", "samples/s", "s"):
+    for name in ("seed", "train %", "validation %", "test %", "spikes/sample", "samples/s", "time (s)"):
         table.add_column(name, justify="right")
-    for seed, last, test in rows:
+    for seed, training, test in rows:
+        last = training.history[-1]
         seen = last["validation_accuracy"]
         table.add_row(
             str(seed),
@@ -244,7 +244,7 @@ def _result_table(task: Task, rows: Sequence[tuple[int, Metrics, float]]) -> Tab
             f"{100 * test:.2f}",
             f"{last['spikes_per_sample']:.1f}",
             f"{last['samples_per_second']:,.0f}",
-            f"{last['seconds']:.1f}",
+            f"{sum(line['seconds'] for line in training.history):.1f}",
         )
     if len(rows) > 1:
         tests = [100 * test for _, _, test in rows]

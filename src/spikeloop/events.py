@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from spikeloop._files import read_arrays, write_arrays
-from spikeloop._ragged import check_layout, check_values, chosen, gather_rows, joined, order, owners, positive, starts
+from spikeloop._ragged import (
+    check_layout,
+    check_values,
+    chosen,
+    first_rows,
+    gather_rows,
+    joined,
+    order,
+    owners,
+    positive,
+    starts,
+)
 from spikeloop.errors import InvalidEvents, ShapeMismatch, SpikeloopWarning
 
 _FORMAT, _VERSION = "spikeloop.events", 1
@@ -153,10 +165,10 @@ class Events:
         write_arrays(path, _FORMAT, _VERSION, {name: array.cpu().numpy() for name, array in arrays.items()})
 
     def __len__(self) -> int:
-        return len(self.start) - 1
+        return self.start.shape[0] - 1
 
     def __repr__(self) -> str:
-        numbers = {"sample": len(self), "event": len(self.time), "unit": self.size}
+        numbers = {"sample": len(self), "event": self.time.shape[0], "unit": self.size}
         return f"Events({', '.join(f'{n} {word}' + 's' * (n != 1) for word, n in numbers.items())})"
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.generic] | Tensor) -> Events:
@@ -171,7 +183,7 @@ class Events:
         """(B,) int64: number of events of each sample."""
         return self.start.diff()
 
-    @property
+    @cached_property
     def sample(self) -> Tensor:
         """(S,) int64: the sample each event belongs to."""
         return owners(self.start)
@@ -184,17 +196,15 @@ class Events:
         number = torch.bincount(self._slot, minlength=len(self) * self.size)
         return number.view(len(self), self.size).to(torch.get_default_dtype())
 
-    @property
+    @cached_property
     def _slot(self) -> Tensor:
         """(S,) int64: sample * size + unit."""
         return self.sample * self.size + self.unit
 
     def first(self, fill: float = math.inf) -> Tensor:
         """(B, size) float64: time of each unit's first event; `fill`, without gradient, where there is none."""
-        total = len(self.time)
-        row = torch.full((len(self) * self.size,), total, dtype=torch.int64, device=self.time.device)
-        row = row.scatter_reduce(0, self._slot, torch.arange(total, device=row.device), "amin")
-        active = (row < total).nonzero()[:, 0]
+        row = first_rows(self._slot, len(self) * self.size)
+        active = (row >= 0).nonzero()[:, 0]
         blank = torch.full_like(row, fill, dtype=self.time.dtype)
         return blank.index_copy(0, active, self.time.index_select(0, row[active])).view(len(self), self.size)
 
@@ -232,7 +242,7 @@ class Events:
     def padded(self) -> tuple[Tensor, Tensor]:
         """Times (B, L) float64 and units (B, L) int32, L of the longest sample; padding is inf and -1."""
         longest = int(self.lengths.max()) if len(self) else 0
-        place = self.sample * longest + torch.arange(len(self.time), device=self.time.device) - self._row_start
+        place = self.sample * longest + torch.arange(self.time.shape[0], device=self.time.device) - self._row_start
         time = self.time.new_full((len(self) * longest,), math.inf).index_copy(0, place, self.time)
         unit = self.unit.new_full((len(self) * longest,), -1).index_copy(0, place, self.unit)
         return time.view(len(self), longest), unit.view(len(self), longest)
@@ -266,12 +276,14 @@ class Events:
         late = int((self.time > duration).sum())
         if not late:
             return
-        if late == len(self.time):
+        if late == self.time.shape[0]:
             raise InvalidEvents(
                 f"all {late} events are after the end, the first at {float(self.time.min()):g} s",
                 where=name,
                 expected=f"times from 0 to {duration:g} s",
                 todo="Events are in seconds; scale=1e-3 reads ms",
             )
-        message = f"{name}: {late} of {len(self.time)} events are after the end ({duration:g} s) and have no effect."
+        message = (
+            f"{name}: {late} of {self.time.shape[0]} events are after the end ({duration:g} s) and have no effect."
+        )
         warnings.warn(message, SpikeloopWarning, stacklevel=3)

@@ -50,6 +50,7 @@ def draw_activity(task: Task, network: Network, path: Path) -> Path:
         ax.set_xlabel("")
         ax.set_ylabel(name)
     plot.membrane(record, "output", 0, ax=axes[-1], threshold=_threshold(network))
+    axes[-1].set_xlim(-10 * task.duration, 1010 * task.duration)  # ms; a spike at 0 is seen beside the axis
     axes[0].set_title(_answer(task, record, int(label[0])), loc="left", fontsize=10)
     return plot.save(figure, path)
 

@@ -56,10 +56,10 @@ def raster(events: Events, sample: int = 0, *, ax: Axes, colour: str = INK) -> A
     """The spikes of one sample: time in ms to the right, unit upwards, one stroke per spike."""
     rows = _rows(events, sample)
     time, unit = events.time[rows].detach().numpy() * 1e3, events.unit[rows].numpy()
-    height = float(np.clip(130.0 / max(events.size, 1), 3.0, 14.0))
-    ax.plot(time, unit, linestyle="", marker="|", markersize=height, markeredgewidth=1.0, color=colour)
+    height = float(np.clip(100.0 / max(events.size, 1), 3.0, 9.0))
+    ax.plot(time, unit, linestyle="", marker="|", markersize=height, markeredgewidth=1.0, color=colour, clip_on=False)
     ax.set_ylim(-0.5, max(events.size, 1) - 0.5)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     return _tidy(ax, "Time (ms)", "Unit")
 
 

@@ -94,12 +94,12 @@ class MNISTTask:
         return rotate(images, self.rotation, generator)
 
     def network(self, seed: int) -> Network:
-        """784-350-10 begins with the published amplitudes; other sizes keep the sum of their inputs."""
-        pixels = self.size**2
-        sizes, peak = [pixels, *self.hidden, self.classes], psp_peak(TAU_MEM, TAU_SYN)
-        weights = [_scaled(0.078 * peak, 0.045 * peak, pixels / 784)]
-        weights += [_scaled(0.078 * peak, 0.2 * peak, before / 784) for before in self.hidden[:-1]]
-        weights += [_scaled(0.2 * peak, 0.37 * peak, self.hidden[-1] / 350)]
+        """28 x 28 pixels begin with the published amplitudes of 784-350-10, 16 x 16 with ones that suit 256-246-10."""
+        sizes, peak = [self.size**2, *self.hidden, self.classes], psp_peak(TAU_MEM, TAU_SYN)
+        first, last = ((0.078, 0.045), (0.2, 0.37)) if self.size == 28 else ((0.08, 0.15), (0.0, 0.2))
+        weights = [Normal(first[0] * peak, first[1] * peak)]
+        weights += [_scaled(0.08 * peak, 0.15 * peak, before / 256) for before in self.hidden[:-1]]
+        weights += [_scaled(last[0] * peak, last[1] * peak, self.hidden[-1] / 350)]
         times = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
         dropout = [self.dropout, *(0.0 for _ in self.hidden), 0.0]
         with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Pull, Run, Slopes, Stage, Trains, Weights
@@ -30,9 +31,9 @@ class Backward:
     pulls: Mapping[str, Pull]
     wants: frozenset[Key]
     slope_floor: float = 0.0
-    time: dict[str, Float] = field(default_factory=dict)
-    gradients: dict[Key, Float | Weights] = field(default_factory=dict)
-    slopes: Slopes = Slopes()
+    time: dict[str, Float] = field(default_factory=dict[str, Float])
+    gradients: dict[Key, Float | Weights] = field(default_factory=dict[Key, Float | Weights])
+    slopes: Slopes = field(default_factory=Slopes)
 
     def __call__(self) -> None:
         """Sweep the stages from the last to the first."""
@@ -97,7 +98,9 @@ def _dense(back: Backward, stage: Stage) -> None:
     arrivals = [arriving(link, back.trains, run) for link in stage.links]
     sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
     weights = [back.weights(link) for link in stage.links]
-    times = [np.zeros(len(e[0])) if back.wants_time(link) else None for e, link in zip(arrivals, stage.links, strict=True)]
+    times = [
+        np.zeros(len(e[0])) if back.wants_time(link) else None for e, link in zip(arrivals, stage.links, strict=True)
+    ]
     neuron, spikes, floored = _core.dense_adjoint(
         sources, neurons.values, neurons.spiking, run.batch, run.duration, back.cotangent(neurons.name), weights, times,
         back.wants_tau(stage), back.slope_floor, run.threads,
@@ -108,9 +111,7 @@ def _dense(back: Backward, stage: Stage) -> None:
             continue
         if (link.name, "delay") in back.wants:
             common = link.delays is Delays.COMMON
-            back.gradients[link.name, "delay"] = (
-                time.sum(keepdims=True) if common else np.bincount(events[1], time, len(link.delay))
-            )
+            back.gradients[link.name, "delay"] = time.sum(keepdims=True) if common else _summed(events[1], time, link)
         back.add_times(link, time)
 
 
@@ -119,7 +120,10 @@ def _queue(back: Backward, stage: Stage) -> None:
     names = {neurons.name for neurons in stage.populations}
     sources = queue_sources(stage, back.trains, run)
     weights = [back.weights(link) for link in stage.links]
-    delays = [np.zeros(len(link.rows.target)) if link.rows and (link.name, "delay") in back.wants else None for link in stage.links]
+    delays = [
+        np.zeros(len(link.rows.target)) if link.rows and (link.name, "delay") in back.wants else None
+        for link in stage.links
+    ]
     times = [
         np.zeros(len(source[0][0])) if link.source not in names and back.wants_time(link) else None
         for source, link in zip(sources, stage.links, strict=True)
@@ -143,7 +147,7 @@ def _shared_delay(link: Link, delay: Float) -> Float:
     if link.delays is Delays.COMMON:
         return delay.sum(keepdims=True)
     if link.delays is Delays.PER_UNIT:
-        return np.bincount(np.repeat(np.arange(len(link.delay)), np.diff(link.rows.begin)), delay, len(link.delay))
+        return _summed(np.repeat(np.arange(len(link.delay)), np.diff(link.rows.begin)), delay, link)
     if link.rows.synapse is None:
         return delay
     own = np.empty_like(delay)
@@ -151,7 +155,12 @@ def _shared_delay(link: Link, delay: Float) -> Float:
     return own
 
 
-def _new_events(recent: Trains, new: Trains) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _summed(unit: NDArray[np.integer[Any]], values: Float, link: Link) -> Float:
+    """``values`` added up by presynaptic unit."""
+    return np.bincount(unit, values, len(link.delay)).astype(np.float64, copy=False)
+
+
+def _new_events(recent: Trains, new: Trains) -> NDArray[np.int64]:
     """Where the events of ``new`` stand in ``joined(recent, new)``."""
     batch = len(new[2]) - 1
     sample = np.repeat(np.arange(batch), np.diff(new[2]))

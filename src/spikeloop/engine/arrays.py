@@ -148,4 +148,4 @@ class Run:
     batch: int
     duration: float
     threads: int
-    recent: dict[str, Trains] = field(default_factory=dict)
+    recent: dict[str, Trains] = field(default_factory=dict[str, Trains])

@@ -30,8 +30,8 @@ def forward(
     """
     trains = dict(drive)
     for stage in stages:
-        made = _dense(stage, trains, run, asks, spike_limit) if stage.dense else _queue(stage, trains, run, asks, spike_limit)
-        trains.update(made)
+        kernel = _dense if stage.dense else _queue
+        trains.update(kernel(stage, trains, run, asks, spike_limit))
     return trains
 
 
@@ -75,8 +75,8 @@ def joined(first: Trains, second: Trains) -> Trains:
     batch = len(first[2]) - 1
     sample = np.concatenate([np.repeat(np.arange(batch), np.diff(start)) for start in (first[2], second[2])])
     order = np.argsort(sample, kind="stable")
-    time, unit = (np.concatenate([first[k], second[k]])[order] for k in (0, 1))
-    return time, unit.astype(np.int32), first[2] + second[2]
+    time, unit = np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
+    return time[order], unit[order], first[2] + second[2]
 
 
 def queue_sources(stage: Stage, trains: Mapping[str, Trains], run: Run) -> list[Any]:
@@ -88,10 +88,9 @@ def queue_sources(stage: Stage, trains: Mapping[str, Trains], run: Run) -> list[
         assert rows is not None
         internal = link.source in first
         events = run.recent.get(link.source) if internal else arriving(link, trains, run)
-        sources.append(
-            (events, first.get(link.source, -1), first[link.target], rows.begin, rows.target, rows.weight)
-            + (link.weight, link.delay, int(Delays(link.delays)))
-        )
+        ends = (first.get(link.source, -1), first[link.target])
+        synapses = (rows.begin, rows.target, rows.weight, link.weight, link.delay, int(Delays(link.delays)))
+        sources.append((events, *ends, *synapses))
     return sources
 
 

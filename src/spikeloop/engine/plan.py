@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Rows, Stage, Weights
 from spikeloop.network import Network
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 
+M = TypeVar("M", bound=Module)
+V = TypeVar("V")
 _INERT = {"threshold": np.inf}  # what a neuron without the field gets; 0 otherwise
 _orders: weakref.WeakKeyDictionary[Network, list[list[str]]] = weakref.WeakKeyDictionary()
 _rows: weakref.WeakKeyDictionary[Synapses, Rows] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Module, tuple[tuple[int, ...], Any]] = weakref.WeakKeyDictionary()
 
 
 def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage]:
@@ -42,8 +46,8 @@ def _components(sources: dict[str, list[str]]) -> list[list[str]]:
     low: dict[str, int] = {}
     stack: list[str] = []
     found: list[list[str]] = []
-    for root in sources:
-        work = [(root, iter(sources[root]))] if root not in index else []
+    for root, heard in sources.items():
+        work = [(root, iter(heard))] if root not in index else []
         while work:
             node, rest = work[-1]
             if node not in index:
@@ -64,13 +68,29 @@ def _components(sources: dict[str, list[str]]) -> list[list[str]]:
 
 def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage:
     incoming = {name: p for name, p in network.projections.items() if p.target in names}
+    delays = {name: _unless_changed(p, _delays_of) for name, p in incoming.items()}
     dense = len(names) == 1 and all(
-        p.source not in names and p.synapses is None and _delays(p) is not Delays.PER_SYNAPSE for p in incoming.values()
+        p.source not in names and p.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE
+        for name, p in incoming.items()
     )
     weights = {name: _array(executed.get(name, p.weight)) for name, p in incoming.items()}
     dtype = np.result_type(*(w.dtype for w in weights.values())) if weights else np.dtype(np.float64)
-    links = tuple(_link(name, p, weights[name].astype(dtype, copy=False), dense) for name, p in incoming.items())
-    return Stage(tuple(_neurons(name, network.populations[name]) for name in names), links, dense, dtype)
+    links = tuple(
+        _link(name, p, weights[name].astype(dtype, copy=False), delays[name], dense) for name, p in incoming.items()
+    )
+    populations = (network.populations[name] for name in names)
+    neurons = (Neurons(name, *_unless_changed(p, _neurons_of)) for name, p in zip(names, populations, strict=True))
+    return Stage(tuple(neurons), links, dense, dtype)
+
+
+def _unless_changed(module: M, make: Callable[[M], V]) -> V:
+    """``make(module)``, made anew only when one of the module's tensors other than a weight was changed."""
+    stored = (*module._parameters.items(), *module._buffers.items())
+    now = tuple(n for name, t in stored if t is not None and name != "weight" for n in (id(t), t._version))
+    before = _kept.get(module)
+    if before is None or before[0] != now:
+        _kept[module] = before = (now, make(module))
+    return before[1]
 
 
 def _array(tensor: Tensor) -> Weights:
@@ -80,29 +100,31 @@ def _array(tensor: Tensor) -> Weights:
     return np.ascontiguousarray(array.numpy())
 
 
-def _neurons(name: str, population: Population) -> Neurons:
+def _neurons_of(population: Population) -> tuple[Float, bool]:
     values = np.empty((len(FIELDS), population.size))
     for row, field in enumerate(FIELDS):
-        values[row] = getattr(population, field).detach().numpy() if field in population.fields else _INERT.get(field, 0.0)
-    return Neurons(name, values, population.spiking)
+        known = field in population.fields
+        values[row] = getattr(population, field).detach().numpy() if known else _INERT.get(field, 0.0)
+    return values, population.spiking
 
 
-def _delays(projection: Projection) -> Delays:
-    delay = projection.delay
+def _delays_of(projection: Projection) -> tuple[Delays, Float]:
+    delay = projection.delay.detach().to(torch.float64)
+    values: Float = np.ascontiguousarray(delay.numpy().reshape(-1))
     if delay.ndim == 0:
-        return Delays.COMMON
-    return Delays.PER_UNIT if delay.ndim == 2 and delay.shape[1] == 1 and projection.shape != delay.shape else Delays.PER_SYNAPSE
+        return Delays.COMMON, values
+    per_unit = delay.ndim == 2 and delay.shape[1] == 1 and projection.shape != tuple(delay.shape)
+    return (Delays.PER_UNIT if per_unit else Delays.PER_SYNAPSE), values
 
 
-def _link(name: str, projection: Projection, weight: Weights, dense: bool) -> Link:
-    delays = _delays(projection)
-    delay: Float = projection.delay.detach().to(torch.float64).numpy().reshape(-1)
+def _link(name: str, projection: Projection, weight: Weights, delay: tuple[Delays, Float], dense: bool) -> Link:
+    delays, values = delay
     rows = None if dense else rows_of(projection)
     if rows is not None:
         weight = weight.reshape(-1)
         if delays is Delays.PER_SYNAPSE and rows.synapse is not None:
-            delay = delay[rows.synapse]
-    return Link(name, projection.source, projection.target, weight, rows, np.ascontiguousarray(delay), delays)
+            values = values[rows.synapse]
+    return Link(name, projection.source, projection.target, weight, rows, values, delays)
 
 
 def rows_of(projection: Projection) -> Rows:

@@ -15,7 +15,9 @@ from spikeloop.record import Record
 _ROOM = 1 << 22  # values held at a time where every synapse needs one per sample
 
 
-def count_gradients(stages: Sequence[Stage], network: Network, record: Record, cotangent: Cotangent) -> dict[Key, Tensor]:
+def count_gradients(
+    stages: Sequence[Stage], network: Network, record: Record, cotangent: Cotangent
+) -> dict[Key, Tensor]:
     """Gradients of the weights for the counts' cotangents, see `EventProp`; from the last stage to the first."""
     pulls = {name: pull for name, pull in cotangent.count.items() if bool(pull.any())}
     gradients: dict[Key, Tensor] = {}

@@ -50,18 +50,18 @@ class EventProp:
     :math:`\tau_s \lambda_I' = -\lambda_I + \lambda_V`, and :math:`dL/dw = -\tau_s \lambda_I` at arrivals. It uses the
     observed spikes whoever made them; currents are modelled.
 
-    slope_floor: :math:`\tau_m \dot V^-` (potential units) is taken to be at least this; gradients have heavy tails where
-    membranes graze the threshold. 0, exact, suits `Ideal`. A slope that is not positive, where recording and model
-    disagree, passes nothing on unless there is a floor. ``tally`` counts how often the floor acted.
+    slope_floor: :math:`\tau_m \dot V^-` (potential units) is taken to be at least this; gradients have heavy tails
+    where membranes graze the threshold. 0, exact, suits `Ideal`. A slope that is not positive, where recording and
+    model disagree, passes nothing on unless there is a floor. ``tally`` counts how often the floor acted.
 
-    count_gradient: exact gradients cannot create or remove spikes, so a loss of ``record.count`` gets a pseudo-gradient.
-    A neuron that keeps what its synapses bring spikes once per :math:`\tau_m (\vartheta - V_r)` of charge, and an arrival
-    brings :math:`w \tau_s`:
+    count_gradient: exact gradients cannot create or remove spikes, so a loss of ``record.count`` gets a
+    pseudo-gradient. A neuron that keeps what its synapses bring spikes once per :math:`\tau_m (\vartheta - V_r)` of
+    charge, and an arrival brings :math:`w \tau_s`:
 
     .. math:: n_m \approx \frac{\tau_s}{\tau_m (\vartheta - V_r)} \sum_i w_{im} n_i
 
-    This is differentiated by the weights, and by the counts :math:`n_i` of populations of earlier stages (a loop is not
-    unrolled). False: a loss of the count is an error.
+    This is differentiated by the weights, and by the counts :math:`n_i` of populations of earlier stages (a loop is
+    not unrolled). False: a loss of the count is an error.
     """
 
     slope_floor: float = 0.0
@@ -110,7 +110,9 @@ def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
     for name, population in trial.network.populations.items():
         if population.spiking and name not in spikes:
             raise Unsupported(
-                "EventProp needs the spikes of every population", where=f"population {name!r}", expected="them in the record"
+                "EventProp needs the spikes of every population",
+                where=f"population {name!r}",
+                expected="them in the record",
             )
     return {name: trains_of(spikes[name]) if name in spikes else silent for name in trial.network.populations}
 

@@ -23,8 +23,8 @@ from spikeloop.record import Cost, Peak, Record, Samples
 class Ideal:
     """Runs a network event by event, exactly, with as many threads as ``torch.get_num_threads()`` says.
 
-    Membranes can be sampled at any times, peaks are exact, results do not depend on the number of threads. A neuron that
-    spikes more than ``spike_limit`` times in one sample raises ``ActivityExplosion``.
+    Membranes can be sampled at any times, peaks are exact, results do not depend on the number of threads. A neuron
+    that spikes more than ``spike_limit`` times in one sample raises ``ActivityExplosion``.
     """
 
     spike_limit: int = 10_000
@@ -81,7 +81,8 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost:
         if population.spiking:
             spikes[name] = events_of(trains[name], population.size)
         if ask.sampling is not None:
-            time, unit, value = (torch.from_numpy(a) for a in (ask.sampling.time[0], ask.sampling.unit, ask.sampling.value))
+            sampled = ask.sampling
+            time, unit, value = (torch.from_numpy(a) for a in (sampled.time[0], sampled.unit, sampled.value))
             membrane[name] = Samples(time, unit.to(torch.int64), value)
         if ask.peaks is not None:
             peak[name] = Peak(torch.from_numpy(ask.peaks.time), torch.from_numpy(ask.peaks.value))

@@ -70,6 +70,8 @@ def fit(  # noqa: PLR0913  (the first three say what; the rest, each with a defa
             course.close_epoch(validation)
             if store is not None:
                 store.save(course)
+        if interruption.asked:
+            _stop(course, store)
     return Training(course.history, None if store is None else store.path)
 
 
