@@ -11,8 +11,8 @@ from problems import MS, Array, Group, Link, Problem
 from reference import FIELDS
 
 
-def population(rng: np.random.Generator, size: int, kind: str, ratio: str = "wide", tonic: float = 0.0) -> Group:
-    """Neurons that all differ. `ratio` of tau_mem to tau_syn: "wide" 0.2 to 5, "near" within 1e-6 of 1, or "equal".
+def population(rng: np.random.Generator, size: int, kind: str, ratio: str, tonic: float, alike: bool) -> Group:
+    """Neurons that all differ; `alike` makes them all like the first. `ratio` of tau_mem to tau_syn: "wide" 0.2 to 5, "near" within 1e-6 of 1, or "equal".
 
     A fraction `tonic` of them has its leak above the threshold.
     """
@@ -33,7 +33,7 @@ def population(rng: np.random.Generator, size: int, kind: str, ratio: str = "wid
         "reset": rng.uniform(-0.4, 0.1, size),
         "refractory": rng.uniform(0.3, 3, size) * MS,
     }
-    return Group(size, kind, {name: values[name] for name in FIELDS[kind]})
+    return Group(size, kind, {name: values[name][0] if alike else values[name] for name in FIELDS[kind]})
 
 
 def delays(rng: np.random.Generator, kind: str, sources: int, synapses: tuple[int, ...]) -> Array:
@@ -50,6 +50,7 @@ class Draw:
     inputs: int = 5
     ratio: str = "wide"
     tonic: float = 0.0
+    alike: bool = False
     delay: str = "synapse"
     batch: int = 2
     duration: float = 60 * MS
@@ -57,10 +58,10 @@ class Draw:
     """events per input line and sample; the weights are then scaled until neurons spike about as often"""
 
     def lif(self, size: int | None = None) -> Group:
-        return population(self.rng, size or self.size, "lif", self.ratio, self.tonic)
+        return population(self.rng, size or self.size, "lif", self.ratio, self.tonic, self.alike)
 
     def li(self, size: int = 2) -> Group:
-        return population(self.rng, size, "li", self.ratio)
+        return population(self.rng, size, "li", self.ratio, 0.0, self.alike)
 
     def link(self, source: str, target: str, sources: int, targets: int, sign: float = 1.0) -> Link:
         weight = sign * self.rng.normal(1.0, 0.7, (sources, targets))

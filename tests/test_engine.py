@@ -42,7 +42,8 @@ def test_every_family_equals_the_naive_twin(family: str, ratio: str) -> None:
     for number, delay in enumerate(DELAYS):
         rng = np.random.default_rng(number)
         tonic = 0.2 * (number % 2)
-        problem = FAMILIES[family](Draw(rng, size=7, ratio=ratio, delay=delay, tonic=tonic, batch=2))
+        options = {"ratio": ratio, "delay": delay, "tonic": tonic, "alike": number < 2}
+        problem = FAMILIES[family](Draw(rng, size=7, batch=2, **options))
         record = observe(problem)
         for sample in range(2):
             total += assert_equal(problem, record, sample, problem.reference(sample))
@@ -50,9 +51,10 @@ def test_every_family_equals_the_naive_twin(family: str, ratio: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["one_layer", "recurrent", "loop"])
-@pytest.mark.parametrize("size", [1, 40])
+@pytest.mark.parametrize("size", [1, 40, 83])
 def test_other_sizes_equal_the_naive_twin(family: str, size: int) -> None:
-    problem = FAMILIES[family](Draw(np.random.default_rng(size), size=size, inputs=9, batch=1))
+    rng = np.random.default_rng(size)
+    problem = FAMILIES[family](Draw(rng, size=size, inputs=9, alike=size > 40, delay="source", batch=1, spikes=4.0))
     assert assert_equal(problem, observe(problem), 0, problem.reference()) >= 2
 
 

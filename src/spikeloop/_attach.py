@@ -63,7 +63,7 @@ class _Made:
                 spikes[name] = self.trial.drive[name]
             else:
                 count[name] = new["count", name]
-                spikes[name] = Events._trusted(new["time", name], events.unit, events.start, events.size, count[name])
+                spikes[name] = events._with(new["time", name], count[name])
         for name, events in self.trial.drive.items():
             if name not in spikes:
                 spikes[name] = events

@@ -20,7 +20,10 @@ def starts(lengths: Tensor) -> Tensor:
 
 def owners(start: Tensor) -> Tensor:
     """(S,) int64: the sample each row belongs to."""
-    return repeated(torch.arange(start.shape[0] - 1, device=start.device), start.diff())
+    if start.device.type != "cpu":
+        return torch.repeat_interleave(torch.arange(start.shape[0] - 1, device=start.device), start.diff())
+    border = start.numpy()
+    return torch.from_numpy(np.repeat(np.arange(len(border) - 1), np.diff(border)))
 
 
 def repeated(values: Tensor, lengths: Tensor) -> Tensor:

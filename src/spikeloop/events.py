@@ -66,6 +66,13 @@ class Events:
             object.__setattr__(events, name, value)
         return events
 
+    def _with(self, time: Tensor, count: Tensor | None) -> Events:
+        """The same events with other tensors, of the same values, in the place of times and counts."""
+        events = self._trusted(time, self.unit, self.start, self.size, count)
+        if "_slot" in self.__dict__:
+            events.__dict__["_slot"] = self._slot
+        return events
+
     @classmethod
     def _from_rows(cls, time: Tensor, unit: Tensor, sample: Tensor, batch: int, size: int) -> Events:
         """Checked Events from rows in any order; unit may be of any number type."""
@@ -265,8 +272,7 @@ class Events:
 
     def detach(self) -> Events:
         """The same events without gradients."""
-        count = None if self._count is None else self._count.detach()
-        return self._trusted(self.time.detach(), self.unit, self.start, self.size, count)
+        return self._with(self.time.detach(), None if self._count is None else self._count.detach())
 
     def check_within(self, duration: float, name: str = "drive") -> None:
         """Look for events of the drive `name` after `duration` (s).

@@ -39,7 +39,7 @@ class ConformanceError(SpikeloopError, AssertionError):
     """Contracts that are broken; ``breaches`` holds one `Breach` for each thing that was found."""
 
     def __init__(self, subject: str, breaches: Sequence[Breach]) -> None:
-        self.breaches = tuple(breaches)
+        self.breaches: tuple[Breach, ...] = tuple(breaches)
         listed = "".join(f"\n- {breach}" for breach in self.breaches)
         number = len({breach.contract for breach in self.breaches})
         super().__init__(f"{number} contract{'s are' if number > 1 else ' is'} broken{listed}", where=subject)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +17,41 @@ from spikeloop.network import Network
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 
-M = TypeVar("M", bound=Module)
-V = TypeVar("V")
 _INERT = {"threshold": np.inf}  # what a neuron without the field gets; 0 otherwise
 _orders: weakref.WeakKeyDictionary[Network, list[list[str]]] = weakref.WeakKeyDictionary()
 _rows: weakref.WeakKeyDictionary[Synapses, Rows] = weakref.WeakKeyDictionary()
-_kept: weakref.WeakKeyDictionary[Module, tuple[tuple[int, ...], Any]] = weakref.WeakKeyDictionary()
+_plans: weakref.WeakKeyDictionary[Network, tuple[tuple[int, ...], list[Stage]]] = weakref.WeakKeyDictionary()
 
 
 def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage]:
-    """The stages of ``network``, earlier ones first. ``executed`` replaces weights, by projection."""
-    return [_stage(network, names, executed or {}) for names in _order(network)]
+    """The stages of ``network``, earlier ones first. ``executed`` replaces weights, by projection.
+
+    Weights are views: a plan is made anew only when a tensor was replaced, or a delay or neuron parameter changed.
+    """
+    if executed:
+        return [_stage(network, names, executed) for names in _order(network)]
+    now = tuple(chain.from_iterable(map(_marks, (*network.projections.values(), *network.populations.values()))))
+    before = _plans.get(network)
+    if before is not None and before[0] == now:
+        return before[1]
+    stages = [_stage(network, names, {}) for names in _order(network)]
+    if all(_is_view(link.weight, network.projections[link.name].weight) for stage in stages for link in stage.links):
+        _plans[network] = (now, stages)
+    return stages
+
+
+def _marks(module: Module) -> list[int]:
+    """What changes when arrays of the module's tensors have to be made anew."""
+    marks: list[int] = []
+    for name, tensor in chain(module._parameters.items(), module._buffers.items()):
+        if tensor is not None:
+            marks += (id(tensor), tensor.data_ptr() if name == "weight" else tensor._version)
+    return marks
+
+
+def _is_view(array: Weights, tensor: Tensor) -> bool:
+    """Whether an optimiser's step on ``tensor`` is seen in ``array``."""
+    return array.ctypes.data == tensor.data_ptr()
 
 
 def _order(network: Network) -> list[list[str]]:
@@ -68,7 +93,7 @@ def _components(sources: dict[str, list[str]]) -> list[list[str]]:
 
 def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage:
     incoming = {name: p for name, p in network.projections.items() if p.target in names}
-    delays = {name: _unless_changed(p, _delays_of) for name, p in incoming.items()}
+    delays = {name: _delays_of(p) for name, p in incoming.items()}
     dense = len(names) == 1 and all(
         p.source not in names and p.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE
         for name, p in incoming.items()
@@ -79,18 +104,8 @@ def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -
         _link(name, p, weights[name].astype(dtype, copy=False), delays[name], dense) for name, p in incoming.items()
     )
     populations = (network.populations[name] for name in names)
-    neurons = (Neurons(name, *_unless_changed(p, _neurons_of)) for name, p in zip(names, populations, strict=True))
+    neurons = (Neurons(name, *_neurons_of(p)) for name, p in zip(names, populations, strict=True))
     return Stage(tuple(neurons), links, dense, dtype)
-
-
-def _unless_changed(module: M, make: Callable[[M], V]) -> V:
-    """``make(module)``, made anew only when one of the module's tensors other than a weight was changed."""
-    stored = (*module._parameters.items(), *module._buffers.items())
-    now = tuple(n for name, t in stored if t is not None and name != "weight" for n in (id(t), t._version))
-    before = _kept.get(module)
-    if before is None or before[0] != now:
-        _kept[module] = before = (now, make(module))
-    return before[1]
 
 
 def _array(tensor: Tensor) -> Weights:
