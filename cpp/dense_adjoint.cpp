@@ -373,19 +373,21 @@ void dense_adjoint(const std::vector<DenseSource<T>>& sources, const Neurons& ne
     int64_t events = 1;
     for (const auto& source : sources) events += source.trains.start[request.batch] - source.trains.start[0];
     const int64_t per_sample = events / request.batch + 1;
+    const int64_t spikes = request.spikes.start[request.batch] - request.spikes.start[0];
+    const int threads = worthwhile(request.threads, 100.0 * double(spikes) + 20.0 * double(events) * double(neurons.size / kLanes<T> + 1));
     const int64_t slab = std::clamp<int64_t>(kSlabBytes / (per_sample * neurons.size * int64_t(sizeof(T))), 1, request.batch);
     std::vector<SampleAdjoint<T>> samples(slab);
     for (int64_t first = 0; first < request.batch; first += slab) {
         const int64_t count = std::min(slab, request.batch - first);
-        parallel_for(count, request.threads, 2, [&](int64_t s) {
+        parallel_for(count, threads, 2, [&](int64_t s) {
             thread_local Scratch<T> scratch;
             samples[s].sample = first + s;
             samples[s].slope = {request.slope_floor};
             sample_back(job, samples[s], scratch, gradient);
         });
         if (want_weight)
-            parallel_for(request.threads, request.threads, 1,
-                         [&](int64_t share) { add_weight_rows(job, samples, count, share, request.threads, gradient); });
+            parallel_for(threads, threads, 1,
+                         [&](int64_t share) { add_weight_rows(job, samples, count, share, threads, gradient); });
         for (int64_t s = 0; s < count; ++s) {
             for (size_t p = 0; p < samples[s].active.size(); ++p) gradient.neuron[samples[s].active[p]] += samples[s].neuron[p];
             gradient.slope.acted += samples[s].slope.acted, gradient.slope.spikes += samples[s].slope.spikes;

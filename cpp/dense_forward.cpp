@@ -300,7 +300,10 @@ SpikesPerSample dense_forward(const std::vector<DenseSource<T>>& sources, const 
     std::vector<std::vector<T>> copies;
     const int64_t width = kLanes<T> * (one_tau && neurons.spiking ? 4 : 1);
     const std::vector<Block<T>> blocks = make_blocks(sources, neurons.size, width, copies);
-    parallel_for(request.batch, request.threads, 2, [&](int64_t sample) {
+    double work = 50.0 * double(request.batch * neurons.size);  // a rough guess: crossings, then arrivals at vectors
+    for (const auto& source : sources)
+        work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(neurons.size / kLanes<T> + 1) * 10;
+    parallel_for(request.batch, worthwhile(request.threads, work), 2, [&](int64_t sample) {
         thread_local Sweep<T> sweep;
         sweep.sources = &sources, sweep.neurons = &neurons, sweep.neuron = neuron.data(), sweep.request = &request;
         sweep.sample = sample, sweep.spikes = &spikes[sample];

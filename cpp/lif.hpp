@@ -10,6 +10,7 @@
 
 namespace spikeloop {
 
+inline constexpr double kRounding = 2e-15;  // of a potential, relative to the terms it is the sum of
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 struct Neuron {
@@ -132,7 +133,8 @@ inline Stretch follow(const Neuron& n, double v, double i, double dt) {
     const double top = stationary(v, i, n.a, n.b);
     if (!(top < dt)) return none;
     const Flow highest = flow(top, n.a, n.b);
-    if (v * highest.em + i * highest.g < n.threshold) return none;
+    const double decayed = v * highest.em, brought = i * highest.g;  // a peak at the threshold, but for rounding, is none
+    if (decayed + brought <= n.threshold + kRounding * (std::abs(decayed) + brought)) return none;
     return {solve_crossing(n, v, i, 0.0, top), 0, 0};
 }
 

@@ -21,6 +21,9 @@ inline std::function<bool()>& interrupt_check() {
     return check;
 }
 
+// Starting a thread takes about 30 us: how many of `threads` are worth it for so many nanoseconds of work.
+inline int worthwhile(int threads, double nanoseconds) { return int(std::min<double>(threads, 1 + nanoseconds / 1e5)); }
+
 // Calls work(index) for every index below `count`, in chunks, and rethrows the error of the lowest index that failed.
 // Results must not depend on who does which index.
 template <class Work>

@@ -12,9 +12,10 @@ from reference import FIELDS
 
 
 def population(rng: np.random.Generator, size: int, kind: str, ratio: str, tonic: float, alike: bool) -> Group:
-    """Neurons that all differ; `alike` makes them all like the first. `ratio` of tau_mem to tau_syn: "wide" 0.2 to 5, "near" within 1e-6 of 1, or "equal".
+    """Neurons that all differ, or (`alike`) are all like the first.
 
-    A fraction `tonic` of them has its leak above the threshold.
+    `ratio` of tau_mem to tau_syn: "wide" 0.2 to 5, "near" within 1e-6 of 1, or "equal". A fraction `tonic` of them has
+    its leak above the threshold.
     """
     tau_mem = rng.uniform(7, 14, size) * MS
     ratios = {

@@ -13,7 +13,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spikeloop import LI, LIF, EventProp, Events, Ideal, Network, Observe, Population, Projection, feedforward, run
+from spikeloop import (
+    LI,
+    LIF,
+    EventProp,
+    Events,
+    Every,
+    Ideal,
+    Network,
+    Observe,
+    Population,
+    Projection,
+    feedforward,
+    run,
+)
 from spikeloop import errors as wrong
 from spikeloop.checkpoint import load_network, save_network
 from spikeloop.data import MNIST, YinYang
@@ -97,10 +110,10 @@ ITEMS: dict[str, tuple[Callable[[], object], type[wrong.SpikeloopError], str, st
         "one of input, hidden, output",
     ),
     "a neuron that does not exist": (
-        lambda: run(network(), drive(), DURATION, observe=Observe(membrane={"input": 1e-3})),
-        wrong.UnknownPopulation,
-        "observe: 'input' is an input",
-        "has no membrane",
+        lambda: run(network(), drive(), DURATION, observe=Observe(membrane={"hidden": Every(1e-3, [3])})),
+        wrong.OutOfRange,
+        "observe, membrane of 'hidden': a neuron does not exist",
+        "neurons from 0 to 2",
     ),
     "a transposed weight": (
         lambda: one_layer(torch.ones(3, 2)),

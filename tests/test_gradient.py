@@ -51,9 +51,8 @@ class Row:
 
     def problem(self, seed: int) -> Problem:
         ratio = ("wide", "near", "equal")[seed % 3]
-        draw = Draw(
-            np.random.default_rng(seed), 4, 3, ratio, delay=self.delay, tonic=0.25, duration=50 * MS, spikes=4.0
-        )
+        rng, alike = np.random.default_rng(seed), seed % 2 == 1
+        draw = Draw(rng, 4, 3, ratio, 0.25, alike, self.delay, duration=50 * MS, spikes=4.0)
         return FAMILIES[self.family](draw)
 
     def loss(self, problem: Problem) -> Loss:
@@ -144,6 +143,7 @@ def draws_of_networks(draw: st.DrawFn) -> tuple[str, dict[str, Any], str]:
         "inputs": draw(st.integers(1, 10)),
         "ratio": draw(st.sampled_from(("wide", "near", "equal"))),
         "tonic": draw(st.sampled_from((0.0, 0.2))),
+        "alike": draw(st.booleans()),
         "delay": draw(st.sampled_from(("none", "scalar", "source", "synapse"))),
         "spikes": draw(st.floats(1.0, 15.0)),
     }
@@ -169,9 +169,8 @@ def test_random_networks(drawn: tuple[str, dict[str, Any], str], seed: int) -> N
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_torch_oracle(family: str, ratio: str) -> None:
     def make(seed: int) -> Problem:
-        return FAMILIES[family](
-            Draw(np.random.default_rng(seed), 4, 3, ratio, tonic=0.25, duration=50 * MS, spikes=4.0)
-        )
+        rng, alike = np.random.default_rng(seed), ratio == "near"
+        return FAMILIES[family](Draw(rng, 4, 3, ratio, 0.25, alike, duration=50 * MS, spikes=4.0))
 
     def loss(problem: Problem) -> Loss:
         names = [name for name, group in problem.groups.items() if group.kind != "input"]

@@ -12,10 +12,10 @@ from families import FAMILIES, Draw
 from numpy.typing import NDArray
 from observing import neurons, observation, observe, train
 from problems import MS, Group, Link, Problem, single
-from spikeloop.gradient.eventprop import EventProp
-from spikeloop.substrate.ideal import Ideal
 
 from spikeloop import ActivityExplosion, Events, Observe, Record, run
+from spikeloop.gradient.eventprop import EventProp
+from spikeloop.substrate.ideal import Ideal
 
 
 @pytest.fixture(autouse=True)

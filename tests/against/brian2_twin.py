@@ -2,9 +2,9 @@
 
 All event times, delays and refractory times lie on the grid, where Brian2's clock-driven simulation treats them
 exactly: an event that it emits in the step from t to t + dt acts on the state at t + dt. Between events it integrates
-with Runge and Kutta's fourth-order rule, at steps of less than a thousandth of a time constant. What remains is that a crossing is
-seen at the next point of the grid. Results go to FOLDER/*.npz: spike times (the crossing lies in the dt before them)
-and units of every population, and the membranes of all neurons every `sample` seconds from 0 on.
+with Runge and Kutta's fourth-order rule, at steps of about a thousandth of a time constant. What remains is that a
+crossing is seen at the next point of the grid. Results go to FOLDER/*.npz: spike times (the crossing lies in the dt
+before them) and units of every population, and the membranes of all neurons every `sample` seconds from 0 on.
 """
 
 import json
