@@ -1,17 +1,16 @@
-"""Every contract is kept by what we ship, and each breach of one is found and named."""
+"""Every contract of a substrate is kept by what we ship, and each breach of one is found and named."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 
 import pytest
 import torch
 
-from spikeloop import LI, LIF, EventProp, Events, Every, Ideal, Network, Normal, Observe, Peak, Record, Samples, Trial
+from spikeloop import LI, LIF, Events, Every, Ideal, Network, Normal, Observe, Peak, Record, Samples, Trial
 from spikeloop import Population as Pop
 from spikeloop import Projection as Link
-from spikeloop.conformance import ConformanceError, check_rule, check_substrate
-from spikeloop.conformance import rule as rules
+from spikeloop.conformance import ConformanceError, check_substrate
 from spikeloop.conformance import substrate as substrates
 from spikeloop.errors import ShapeMismatch
 
@@ -27,16 +26,12 @@ def own() -> tuple[Network, Events]:
 
 def test_what_we_ship_keeps_every_contract() -> None:
     check_substrate(Ideal())
-    check_rule(EventProp())
-    check_rule(EventProp(count_gradient=False))
-    check_rule(EventProp(slope_floor=0.5), tolerance=None)
 
 
 def test_on_a_network_of_ones_own() -> None:
     network, drive = own()
     check_substrate(Ideal(), network, drive, 40e-3)
     check_substrate(Ideal(), network, duration=40e-3)
-    check_rule(EventProp(), Ideal(), network, {"pixels": drive}, 40e-3)
     two = Network({"a": Pop(2), "b": Pop(2), "out": Pop(1, LIF(1e-2, 5e-3))}, [Link("a", "out", torch.ones(2, 1))])
     check_substrate(Ideal(), two)
     with pytest.raises(ShapeMismatch, match="2 inputs"):
@@ -264,113 +259,6 @@ def test_every_contract_of_a_substrate_is_broken_by_one_of_them() -> None:
 
 def test_an_instrument_need_not_repeat_itself() -> None:
     check_substrate(Spoilt(noisy), deterministic=False)
-
-
-@dataclass
-class Bent:
-    """`EventProp` with something done to what it returns."""
-
-    change: Callable[[Trial, Record, rules.Cotangent, dict], dict]
-    accepts: frozenset[str] = frozenset({"time", "count", "membrane", "peak"})
-    wish: Observe = field(default_factory=Observe)
-
-    def needs(self, network: Network) -> Observe:
-        return self.wish
-
-    def vjp(self, trial: Trial, record: Record, cotangent: rules.Cotangent) -> dict:
-        return self.change(trial, record, cotangent, dict(EventProp().vjp(trial, record, cotangent)))
-
-
-def every(change: Callable[[torch.Tensor], torch.Tensor]) -> Bent:
-    return Bent(lambda trial, record, cotangent, found: {key: change(value) for key, value in found.items()})
-
-
-def in_place(trial: Trial, record: Record, cotangent: rules.Cotangent, found: dict) -> dict:
-    for value in cotangent.time.values():
-        value.zero_()
-    return found
-
-
-def knows_ideal(trial: Trial, record: Record, cotangent: rules.Cotangent, found: dict) -> dict:
-    with torch.no_grad():
-        again = Ideal().run(replace(trial, observe=Observe()))
-    if not torch.equal(again.spikes["hidden"].start, record.spikes["hidden"].start):
-        raise ValueError("this is not what Ideal did")
-    return found
-
-
-def no_empty_batch(trial: Trial, record: Record, cotangent: rules.Cotangent, found: dict) -> dict:
-    torch.stack([events.first().min() for events in record.spikes.values()])
-    return found
-
-
-class Half:
-    accepts = frozenset({"time"})
-
-
-def keep(trial: Trial, record: Record, cotangent: rules.Cotangent, found: dict) -> dict:
-    return found
-
-
-BROKEN_RULES = {
-    "half a rule": (Half(), "it has accepts", "it lacks one of the three"),
-    "accepts something else": (Bent(keep, frozenset({"times"})), "it has accepts", r"it accepts \['times'\]"),
-    "needs a stranger": (Bent(keep, wish=Observe(peak={"middle"})), "what it needs", "no 'middle'"),
-    "keys too few": (Bent(lambda t, r, c, f: dict(list(f.items())[1:])), "vjp returns", "asked for"),
-    "keys too many": (
-        Bent(lambda t, r, c, f: {**f, ("hidden", "charm"): torch.ones(())}),
-        "vjp returns",
-        "hidden.charm",
-    ),
-    "one sample too flat": (every(torch.flatten), "vjp returns", r"input_to_hidden.weight has shape \(20,\)"),
-    "not a number": (every(lambda g: g / 0), "vjp returns", "is not finite"),
-    "a gradient with a graph": (every(lambda g: g.clone().requires_grad_()), "vjp returns", "carries a graph"),
-    "what else is wanted matters": (
-        Bent(lambda t, r, c, f: {key: value * len(f) for key, value in f.items()}),
-        "vjp returns",
-        "depends on what else is wanted",
-    ),
-    "weight decay": (every(lambda g: g + 1), "a cotangent of zero", "is not zero for zeros"),
-    "clipped": (every(lambda g: g.clamp(-1e-3, 1e-3)), "is linear", "2 times that of a"),
-    "looks at the cost": (
-        Bent(lambda t, r, c, f: {key: value * (1 + r.cost.spikes) for key, value in f.items()}),
-        "a copy of a record",
-        "is another for a copy",
-    ),
-    "runs the network again": (Bent(knows_ideal), "a record made elsewhere", "not what Ideal did"),
-    "changes the cotangent": (Bent(in_place), "left as they are", "cotangent.time.hidden was changed in place"),
-    "an empty batch fails": (Bent(no_empty_batch), "an empty batch", "RuntimeError|IndexError"),
-    "no gradient at all": (Bent(lambda t, r, c, f: {}), "attach makes", "no parameter gets a gradient"),
-    "one per cent too much": (every(lambda g: 1.01 * g), "is the slope", "relative difference 0.0[012]"),
-    "the wrong sign": (every(lambda g: -g), "is the slope", "relative difference 2"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN_RULES)
-def test_a_broken_rule_is_found_out(name: str) -> None:
-    rule, contract, what = BROKEN_RULES[name]
-    with pytest.raises(ConformanceError, match=what) as caught:
-        check_rule(rule, tolerance=1e-6 if contract == "is the slope" else None)  # type: ignore[arg-type]
-    assert broken(caught.value, contract)
-
-
-def test_every_contract_of_a_rule_is_broken_by_one_of_them() -> None:
-    named = {contract for _, contract, _ in BROKEN_RULES.values()}
-    assert not [text for text in rules.CONTRACTS if not any(contract in text for contract in named)]
-
-
-def test_a_rule_that_is_not_exact_says_so() -> None:
-    check_rule(every(lambda g: 1.01 * g), tolerance=None)
-    check_rule(EventProp(slope_floor=0.5), tolerance=None)
-    with pytest.raises(ConformanceError, match="is the slope of what the substrate does"):
-        check_rule(EventProp(slope_floor=0.5))
-
-
-def test_a_rule_that_needs_more_than_the_substrate_offers() -> None:
-    blind = Spoilt(offer=lambda offer: Observe())
-    with pytest.raises(ConformanceError, match="the membrane of 'hidden' cannot be sampled"):
-        check_rule(Bent(keep, wish=Observe({"hidden": 1e-3})), blind)
-    check_rule(EventProp(), blind)
 
 
 def test_the_error_lists_everything_that_is_broken() -> None:

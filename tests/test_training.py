@@ -17,6 +17,7 @@ from spikeloop.errors import CheckpointError, InvalidNetwork, OutOfRange
 from spikeloop.protocols import Cotangent, Gradients, Observe, Trial
 from spikeloop.record import Peak, Record
 from spikeloop.training import (
+    Adam,
     Cosine,
     Decay,
     LiftSilent,
@@ -25,7 +26,6 @@ from spikeloop.training import (
     Settings,
     evaluate,
     fit,
-    lion,
     readout_of,
 )
 
@@ -128,7 +128,7 @@ def test_same_seed_same_result_and_global_generator_untouched() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("optimizer", [Settings().optimizer, lion, lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)])
+@pytest.mark.parametrize("optimizer", [Adam(), Adam(beta2=0.9), lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)])
 @pytest.mark.parametrize("stop_after", [1, 5, 7])
 def test_ctrl_c_and_resume_leave_no_trace(tmp_path: Path, optimizer: object, stop_after: int) -> None:
     data, settings = toy_data(), replace(TOY, optimizer=optimizer, learning_rate=0.01)
@@ -248,7 +248,9 @@ def test_schedules() -> None:
 def test_lift_silent_wakes_a_silent_layer() -> None:
     network = feedforward([5, 10, 3], LIF(0.02, 0.005), weight=[torch.full((5, 10), 0.05), torch.full((10, 3), 0.3)])
     data = YinYang("train", size=64)
-    settings = Settings(duration=0.06, batch_size=16, learning_rate=0.05, optimizer=lion, regulariser=LiftSilent())
+    settings = Settings(
+        duration=0.06, batch_size=16, learning_rate=0.05, optimizer=Adam(beta2=0.95), regulariser=LiftSilent()
+    )
     history = fit(network, data, settings, epochs=15).history
     assert history[0]["spikes_per_sample"] < 1
     assert history[-1]["spikes_per_sample"] > 5

@@ -26,20 +26,22 @@ def owners(start: Tensor) -> Tensor:
     return torch.from_numpy(np.repeat(np.arange(len(border) - 1), np.diff(border)))
 
 
-def repeated(values: Tensor, lengths: Tensor) -> Tensor:
-    """Each value as often as its length says. On the CPU NumPy does it: torch would start its threads for this."""
-    if values.device.type != "cpu":
-        return torch.repeat_interleave(values, lengths)
-    return torch.from_numpy(np.repeat(values.numpy(), lengths.numpy()))
-
-
 def gather_rows(start: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (S',) int64 of the samples `index`, one sample after the other, and their new start (len(index) + 1,)."""
-    begin = start[index]
-    lengths = start[index + 1] - begin
-    new_start = starts(lengths)
-    shift = repeated(begin - new_start[:-1], lengths)
-    return torch.arange(shift.shape[0], device=start.device) + shift, new_start
+    border, sample = start.cpu().numpy(), index.cpu().numpy()  # NumPy: torch would start its threads for so little
+    begin = border[sample]
+    lengths = border[sample + 1] - begin
+    new = np.zeros(len(lengths) + 1, np.int64)
+    lengths.cumsum(out=new[1:])
+    rows = np.arange(new[-1]) + np.repeat(begin - new[:-1], lengths)
+    return torch.from_numpy(rows).to(start.device), torch.from_numpy(new).to(start.device)
+
+
+def slot_counts(slot: Tensor, slots: int) -> Tensor:
+    """(slots,) int64: how many rows each slot has."""
+    if slot.device.type != "cpu":
+        return torch.bincount(slot, minlength=slots)
+    return torch.from_numpy(np.bincount(slot.numpy(), minlength=slots))
 
 
 def first_rows(slot: Tensor, slots: int) -> Tensor:
@@ -81,10 +83,10 @@ def chosen(index: int | slice | Sequence[int] | ArrayLike | Tensor, length: int)
     if rows.ndim != 1 or (rows.is_floating_point() and len(rows)):
         raise IndexError(f"samples are chosen by an int, a slice, a mask or a list of ints, not by {index!r}")
     rows = rows.to(torch.int64)
-    outside = (rows < -length) | (rows >= length)
-    if bool(outside.any()):
-        raise IndexError(f"sample {int(rows[outside][0])} of {length}")
-    return torch.where(rows < 0, rows + length, rows)
+    low, high = (int(side) for side in rows.aminmax()) if rows.shape[0] else (0, -1)
+    if low < -length or high >= length:
+        raise IndexError(f"sample {high if high >= length else low} of {length}")
+    return torch.where(rows < 0, rows + length, rows) if low < 0 else rows
 
 
 def positive(seconds: float, name: str) -> float:

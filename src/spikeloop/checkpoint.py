@@ -45,7 +45,9 @@ def load(path: StrPath) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = file.metadata() or {}
             meta = _meta(header, os.fspath(path))
             return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
+    except CheckpointError:
+        raise
+    except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             f"the file cannot be read ({error})",
             where=os.fspath(path),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,9 +24,11 @@ from spikeloop._ragged import (
     order,
     owners,
     positive,
+    slot_counts,
     starts,
 )
-from spikeloop.errors import InvalidEvents, ShapeMismatch, SpikeloopWarning
+from spikeloop._warn import warn
+from spikeloop.errors import InvalidEvents, ShapeMismatch
 
 _FORMAT, _VERSION = "spikeloop.events", 1
 _SLACK = 1e-6  # of a raster bin: an event that rounding put this little before a bin belongs to it
@@ -200,7 +201,7 @@ class Events:
         """(B, size) float: number of events of each unit; of a record, its count, where a rule passes gradients."""
         if self._count is not None:
             return self._count
-        number = torch.bincount(self._slot, minlength=len(self) * self.size)
+        number = slot_counts(self._slot, len(self) * self.size)
         return number.view(len(self), self.size).to(torch.get_default_dtype())
 
     @cached_property
@@ -279,9 +280,10 @@ class Events:
 
         All of them: InvalidEvents, which suspects the unit of time. Some of them: SpikeloopWarning with the number.
         """
-        late = int((self.time > duration).sum())
-        if not late:
+        seconds = self.time.detach().cpu().numpy()
+        if seconds.max(initial=0.0) <= duration:
             return
+        late = int((seconds > duration).sum())
         if late == self.time.shape[0]:
             raise InvalidEvents(
                 f"all {late} events are after the end, the first at {float(self.time.min()):g} s",
@@ -292,4 +294,4 @@ class Events:
         message = (
             f"{name}: {late} of {self.time.shape[0]} events are after the end ({duration:g} s) and have no effect."
         )
-        warnings.warn(message, SpikeloopWarning, stacklevel=3)
+        warn(message)

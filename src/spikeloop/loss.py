@@ -6,11 +6,17 @@ there the gradient goes through ``Events.count`` (`Record.count`), for which a r
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from spikeloop.errors import ShapeMismatch
+from spikeloop._ragged import first_rows
+from spikeloop.errors import OutOfRange, ShapeMismatch
 from spikeloop.events import Events
 from spikeloop.record import Peak, Samples
 
@@ -29,9 +35,14 @@ _STEEPEST = 50.0  # times in units of tau1 beyond which the early-spike term gro
 
 
 def first_spike_class(events: Events) -> Tensor:
-    """(B,) int64: the unit that spikes first, -1 for a sample without spikes; of simultaneous ones the lowest."""
-    time, unit = events.detach().first().min(1) if events.size else (torch.empty(0), torch.empty(0))
-    return torch.where(torch.isinf(time), -1, unit)
+    """(B,) int64: the unit that spikes first, -1 for a sample without spikes; of simultaneous ones the one listed first.
+
+    Substrates list the lowest first.
+    """
+    row = events.start[:-1].cpu().numpy()
+    unit = np.append(events.unit.cpu().numpy(), -1)[row]  # beyond the last event there is none
+    unit[events.start[1:].cpu().numpy() == row] = -1
+    return torch.from_numpy(unit.astype(np.int64)).to(events.unit.device)
 
 
 def first_spike_cross_entropy(
@@ -51,18 +62,54 @@ def first_spike_cross_entropy(
 
     The defaults are those of Wunderlich & Pehle 2021 (inputs within 30 ms, tau_mem 20 ms, tau_syn 5 ms).
     """
-    label = _labels(label, len(events))
-    latest = float(events.time.detach().max()) if len(events.time) else 0.0
-    time = events.first(fill=latest + tau1)
-    at_label = time.gather(1, label)
-    total = functional.cross_entropy(-time / tau0, label[:, 0], reduction="sum")
-    silent = at_label.detach() > latest
-    early = torch.expm1((at_label / tau1).clamp_max(_STEEPEST))
-    total = total + alpha * early[~silent].sum()
-    if bool(silent.any()):
-        missing = (1.0 - events.count.gather(1, label)).relu()
-        total = total + silent_push * missing[silent].sum()
+    wanted = _labels(label, len(events))[:, 0].cpu().numpy()
+    if len(wanted) and not 0 <= wanted.min() <= wanted.max() < events.size:
+        raise OutOfRange("a label names no unit", where="label", expected=f"0 to {events.size - 1}")
+    seconds, batch = events.time.detach().cpu().numpy(), np.arange(len(wanted))
+    row = first_rows(events._slot, len(events) * events.size).cpu().numpy().reshape(len(events), events.size)
+    spikes = row >= 0
+    first = np.full(row.shape, seconds.max(initial=0.0) + tau1)
+    first[spikes] = seconds[row[spikes]]
+    value, by_first = _softmin_cross_entropy(first / tau0, wanted)
+    by_first /= tau0
+
+    silent = ~spikes[batch, wanted]
+    exponent = first[batch, wanted] / tau1
+    steep = np.exp(np.minimum(exponent, _STEEPEST))
+    value += alpha * (steep - 1.0)[~silent].sum()
+    by_first[batch, wanted] += np.where(exponent <= _STEEPEST, alpha / tau1 * steep, 0.0)  # where silent, nobody asks
+    by_time = np.zeros(len(seconds))
+    by_time[row[spikes]] = by_first[spikes]
+    total = _Known.apply(value, by_time, events.time)
+    if silent.any():
+        missing = (1.0 - events.count.gather(1, torch.from_numpy(wanted[:, None]))).relu()
+        total = total + silent_push * missing[torch.from_numpy(silent)].sum()
     return total / max(len(events), 1)
+
+
+def _softmin_cross_entropy(value: NDArray[np.float64], label: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
+    """``sum_b -log softmax(-value)[label]`` and its derivative by ``value``, both (B, N)."""
+    batch = np.arange(len(label))
+    excess = value - value.min(1, keepdims=True)
+    share = np.exp(-excess)
+    norm = share.sum(1, keepdims=True)
+    slope = -share / norm
+    slope[batch, label] += 1.0
+    return float((excess[batch, label] + np.log(norm[:, 0])).sum()), slope
+
+
+class _Known(torch.autograd.Function):
+    """A number whose derivative is known: for few values, a closed form takes less time than torch's operations."""
+
+    @staticmethod
+    def forward(ctx: Any, value: float, slope: NDArray[np.float64], by: Tensor) -> Tensor:
+        ctx.slope = torch.from_numpy(slope).to(by.device)
+        return by.new_tensor(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, ctx.slope * cotangent
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:

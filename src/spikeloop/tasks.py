@@ -18,7 +18,7 @@ from spikeloop.errors import OutOfRange
 from spikeloop.initial import Normal
 from spikeloop.network import Network
 from spikeloop.neuron import LI, LIF, psp_peak
-from spikeloop.training import Cosine, Decay, FirstSpike, LiftSilent, MaxOverTime, Settings, lion
+from spikeloop.training import Adam, Cosine, Decay, FirstSpike, LiftSilent, MaxOverTime, Settings
 
 Split = Literal["train", "validation", "test"]
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
@@ -71,7 +71,7 @@ class MNISTTask:
     name: ClassVar[str] = "mnist"
     source: ClassVar[type[MNIST] | type[FashionMNIST]] = MNIST
     classes: ClassVar[int] = 10
-    duration: ClassVar[float] = 40e-3
+    duration: ClassVar[float] = 30e-3
 
     hidden: tuple[int, ...] = (350,)
     """Neurons of each hidden layer."""
@@ -81,9 +81,9 @@ class MNISTTask:
     """Training images are turned by up to so many degrees."""
     dropout: float = 0.15
     """Share of the input units that are silenced, anew for each sample of the training."""
-    epochs: int = 20
+    epochs: int = 15
     batch_size: int = 100
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-2
 
     def data(self, split: Split) -> ImageEvents:
         """55000 images to learn from, 5000 to validate, 10000 to test."""
@@ -114,7 +114,7 @@ class MNISTTask:
             regulariser=LiftSilent(layers),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            optimizer=lion,
+            optimizer=Adam(beta2=0.95),
             schedule=Cosine(),
             seed=seed,
         )

@@ -23,6 +23,8 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
+    # May have `random: bool`; where it is False, `batch` is given no generator.
+
     def batch(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Events, Tensor]:
         """Events and labels of the samples `index` (n,) int64; the generator feeds augmentation, if there is any."""
         ...
@@ -32,16 +34,19 @@ class EventDataset:
     """Events and one label per sample, whole in memory.
 
     labels: (B, ...) tensor or array; class numbers are kept as int64, anything else as it is.
+    duration: seconds that a sample should run for; None: the user has to say.
     """
 
     events: Events
     labels: Tensor
+    duration: float | None
+    random = False
 
-    def __init__(self, events: Events, labels: Tensor | ArrayLike) -> None:
-        self.events, self.labels = events, _labels(labels, len(events))
+    def __init__(self, events: Events, labels: Tensor | ArrayLike, duration: float | None = None) -> None:
+        self.events, self.labels, self.duration = events, _labels(labels, len(events)), duration
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.labels.shape[0]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.events})"
@@ -57,7 +62,7 @@ class EventDataset:
     def subset(self, index: slice | Sequence[int] | Tensor) -> EventDataset:
         """The samples of a slice, a mask or a sequence of indices."""
         rows = chosen(index, len(self))
-        return EventDataset(self.events[rows], self.labels[rows])
+        return EventDataset(self.events[rows], self.labels[rows], self.duration)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[EventDataset, EventDataset]:
         """Two parts drawn at random, the first with `fraction` of the samples, each in the original order."""
@@ -71,6 +76,7 @@ class ImageEvents:
     images: (B, H, W) uint8, 0 to 255, or floats from 0 to 1; labels: (B, ...).
     encode: images (n, H, W) as float32 from 0 to 1 -> Events of n samples.
     augment: images and generator -> images, drawn anew for every batch. Without it images are encoded once.
+    duration: seconds that a sample should run for; None: the user has to say.
     """
 
     def __init__(
@@ -79,15 +85,21 @@ class ImageEvents:
         labels: Tensor | ArrayLike,
         encode: Callable[[Tensor], Events],
         augment: Callable[[Tensor, torch.Generator | None], Tensor] | None = None,
+        duration: float | None = None,
     ) -> None:
         self.images = torch.as_tensor(images)
         if self.images.ndim != 3:
             raise ShapeMismatch(f"images of shape {tuple(self.images.shape)}", expected="(batch, height, width)")
         self.labels = _labels(labels, len(self.images))
-        self.encode, self.augment = encode, augment
+        self.encode, self.augment, self.duration = encode, augment, duration
+
+    @property
+    def random(self) -> bool:
+        """Whether batches are drawn anew, not only gathered."""
+        return self.augment is not None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.labels.shape[0]
 
     def __repr__(self) -> str:
         height, width = self.images.shape[1:]
@@ -112,7 +124,7 @@ class ImageEvents:
     def subset(self, index: slice | Sequence[int] | Tensor) -> ImageEvents:
         """The samples of a slice, a mask or a sequence of indices."""
         rows = chosen(index, len(self))
-        return ImageEvents(self.images[rows], self.labels[rows], self.encode, self.augment)
+        return ImageEvents(self.images[rows], self.labels[rows], self.encode, self.augment, self.duration)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageEvents, ImageEvents]:
         """Two parts drawn at random, the first with `fraction` of the samples, each in the original order."""
@@ -144,8 +156,9 @@ class Loader:
             self.epoch, self.position = self.epoch + 1, 0
         self._restored = False
         order = self._order()
+        random = getattr(self.dataset, "random", True)
         while self.position < len(self):
-            chance = _stream(_AUGMENT, self.epoch, self.position, self.seed)
+            chance = _stream(_AUGMENT, self.epoch, self.position, self.seed) if random else None
             begin = self.position * self.batch_size
             self.position += 1
             yield self.dataset.batch(order[begin : begin + self.batch_size], chance)

@@ -19,6 +19,7 @@ from spikeloop.events import Events
 Split = Literal["train", "validation", "test", "train+validation"]
 Augmentation = Callable[[Tensor, torch.Generator | None], Tensor]
 
+_DURATION = 40e-3  # seconds: inputs within the first 20 ms, as long again for the answer
 _VALIDATION = 5000  # the first of the 60000 training images, as in Wunderlich & Pehle 2021
 _PARTS: dict[str, tuple[str, slice]] = {
     "train": ("train", slice(_VALIDATION, None)),
@@ -70,7 +71,8 @@ class MNIST(ImageEvents):
 
     split: "train" (55000: all but the first 5000 training images), "validation" (these 5000), "test" (10000) or
     "train+validation" (60000). size: 28 or 16 (see `PixelLatency`). encode: another encoder of images (B, 28, 28).
-    augment: for instance `rotation(15)`; acts on the 28 x 28 images, in every batch anew.
+    augment: for instance `rotation(15)`; acts on the 28 x 28 images, in every batch anew. Samples last 40 ms, with an
+    encoder of your own as long as you say.
 
     The files come from SPIKELOOP_DATA/mnist or are downloaded; checksums are verified (DataError).
     Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proc. IEEE 86(11), 1998; encoding of Wunderlich & Pehle 2021.
@@ -84,7 +86,7 @@ class MNIST(ImageEvents):
         augment: Augmentation | None = None,
     ) -> None:
         images, labels = _read("mnist", split, _MNIST_SHA256, _MNIST_SOURCES)
-        super().__init__(images, labels, encode or _pixel_latency(size), augment)
+        super().__init__(images, labels, encode or _pixel_latency(size), augment, None if encode else _DURATION)
 
 
 class FashionMNIST(ImageEvents):
@@ -104,7 +106,7 @@ class FashionMNIST(ImageEvents):
         augment: Augmentation | None = None,
     ) -> None:
         images, labels = _read("fashion_mnist", split, _FASHION_SHA256, _FASHION_SOURCES)
-        super().__init__(images, labels, encode or _pixel_latency(size), augment)
+        super().__init__(images, labels, encode or _pixel_latency(size), augment, None if encode else _DURATION)
 
 
 def _pixel_latency(size: int) -> PixelLatency:

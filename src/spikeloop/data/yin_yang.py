@@ -15,6 +15,7 @@ from spikeloop.events import Events
 
 _SPLITS = {"train": (5000, 42), "validation": (1000, 41), "test": (1000, 40)}
 _OUTSIDE = 3
+_ANSWER = 30e-3  # seconds that a network has for its answer
 
 
 class YinYang(EventDataset):
@@ -24,7 +25,7 @@ class YinYang(EventDataset):
     Times in seconds; the defaults are those of Wunderlich & Pehle 2021 (0 to 30 ms, bias at 0).
 
     split: "train" (5000 points, seed 42), "validation" (1000, 41) or "test" (1000, 40); size and seed draw others.
-    points: (N, 4) float64, the values x, y, 1 - x, 1 - y.
+    points: (N, 4) float64, the values x, y, 1 - x, 1 - y.  duration: 30 ms beyond the last input, 60 ms as published.
 
     L. Kriener, J. Göltz, M. A. Petrovici, "The Yin-Yang dataset", NICE 2022, doi 10.1145/3517343.3517380.
     """
@@ -46,7 +47,8 @@ class YinYang(EventDataset):
         usual_size, usual_seed = _SPLITS[split]
         points, labels = _generate(usual_size if size is None else size, usual_seed if seed is None else seed)
         self.points = torch.from_numpy(points)
-        super().__init__(self.encode(self.points[:, :2]), torch.from_numpy(labels))
+        duration = max(early, late, bias) + _ANSWER
+        super().__init__(self.encode(self.points[:, :2]), torch.from_numpy(labels), duration)
 
     def encode(self, points: Tensor | ArrayLike) -> Events:
         """Events of any points (N, 2), with x and y from 0 to 1, encoded like this data set."""

@@ -94,12 +94,13 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost:
 
 def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:
     """How many spikes were emitted, and about how many synapses they reached."""
-    emitted = {name: len(part[0]) for name, part in trains.items()}
+    emitted = {name: len(time) for name, (time, _, _) in trains.items()}
+    inputs = network.inputs
     reached = 0
     for projection in network.projections.values():
         source = network.populations[projection.source].size
         synapses = projection.synapses
-        fan_out = network.populations[projection.target].size if synapses is None else len(synapses.target) / source
+        fan_out = network.populations[projection.target].size if synapses is None else synapses.target.shape[0] / source
         reached += round(emitted[projection.source] * fan_out)
-    inner = sum(n for name, n in emitted.items() if name not in network.inputs)
+    inner = sum(n for name, n in emitted.items() if name not in inputs)
     return {"spikes": inner, "synaptic_events": reached}

@@ -4,9 +4,10 @@ from spikeloop.training.course import Metrics, Progress
 from spikeloop.training.folder import RunFolder
 from spikeloop.training.loop import Training, evaluate, fit
 from spikeloop.training.readout import FirstSpike, MaxOverTime, Readout, readout_of
-from spikeloop.training.settings import Cosine, Decay, LiftSilent, Settings, adam, lion
+from spikeloop.training.settings import Adam, Cosine, Decay, LiftSilent, Settings
 
 __all__ = [
+    "Adam",
     "Cosine",
     "Decay",
     "FirstSpike",
@@ -18,9 +19,7 @@ __all__ = [
     "RunFolder",
     "Settings",
     "Training",
-    "adam",
     "evaluate",
     "fit",
-    "lion",
     "readout_of",
 ]
