@@ -26,6 +26,15 @@ def owners(start: Tensor) -> Tensor:
     return torch.from_numpy(np.repeat(np.arange(len(border) - 1), np.diff(border)))
 
 
+def slots(start: Tensor, unit: Tensor, size: int) -> Tensor:
+    """(S,) int64: sample * size + unit of each row."""
+    if start.device.type != "cpu":
+        return owners(start) * size + unit
+    border = start.numpy()
+    sample = np.repeat(np.arange(len(border) - 1) * size, np.diff(border))
+    return torch.from_numpy(sample + unit.numpy())
+
+
 def gather_rows(start: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (S',) int64 of the samples `index`, one sample after the other, and their new start (len(index) + 1,)."""
     border, sample = start.cpu().numpy(), index.cpu().numpy()  # NumPy: torch would start its threads for so little
@@ -38,10 +47,10 @@ def gather_rows(start: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def slot_counts(slot: Tensor, slots: int) -> Tensor:
-    """(slots,) int64: how many rows each slot has."""
+    """(slots,) float: how many rows each slot has."""
     if slot.device.type != "cpu":
-        return torch.bincount(slot, minlength=slots)
-    return torch.from_numpy(np.bincount(slot.numpy(), minlength=slots))
+        return torch.bincount(slot, minlength=slots).to(torch.get_default_dtype())
+    return torch.from_numpy(np.bincount(slot.numpy(), minlength=slots)).to(torch.get_default_dtype())
 
 
 def first_rows(slot: Tensor, slots: int) -> Tensor:

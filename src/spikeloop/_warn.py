@@ -15,4 +15,4 @@ def warn(message: str) -> None:
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, SpikeloopWarning, stacklevel=max(level - 1, 1))
+    warnings.warn(message, SpikeloopWarning, stacklevel=level)

@@ -25,6 +25,7 @@ from spikeloop._ragged import (
     owners,
     positive,
     slot_counts,
+    slots,
     starts,
 )
 from spikeloop._warn import warn
@@ -201,13 +202,12 @@ class Events:
         """(B, size) float: number of events of each unit; of a record, its count, where a rule passes gradients."""
         if self._count is not None:
             return self._count
-        number = slot_counts(self._slot, len(self) * self.size)
-        return number.view(len(self), self.size).to(torch.get_default_dtype())
+        return slot_counts(self._slot, len(self) * self.size).view(len(self), self.size)
 
     @cached_property
     def _slot(self) -> Tensor:
         """(S,) int64: sample * size + unit."""
-        return self.sample * self.size + self.unit
+        return slots(self.start, self.unit, self.size)
 
     def first(self, fill: float = math.inf) -> Tensor:
         """(B, size) float64: time of each unit's first event; `fill`, without gradient, where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import ItemsView, Iterable, Mapping, ValuesView
+from itertools import chain
 from typing import Generic, NoReturn, TypeVar, cast
 
 import torch
@@ -73,7 +74,7 @@ class Network(nn.Module):
                 raise InvalidNetwork(
                     f"{projection.source!r} never spikes", where=f"projection {name}", expected="a source of spikes"
                 )
-        self._checked: dict[str, tuple[int, ...]] = {}
+        self._checked: dict[str, list[tuple[int, int]]] = {}  # the tensors' identities and versions
         self.check()
 
     @property
@@ -124,14 +125,13 @@ class Network(nn.Module):
         for name, projection in self.projections.items():
             for field, value in projection._parameters.items():
                 if value is not None:
-                    _check_finite(value.detach(), f"projection {name}", field)
+                    _check_finite(value, name, field)
         for name, population in self.populations.items():
-            stored = (*population._parameters.values(), *population._buffers.values())
-            versions = tuple(v for tensor in stored if tensor is not None for v in (id(tensor), tensor._version))
+            stored = [t for t in chain(population._parameters.values(), population._buffers.values()) if t is not None]
+            versions = [(id(tensor), tensor._version) for tensor in stored]
             if self._checked.get(name) != versions:
                 for tensor in stored:
-                    if tensor is not None:
-                        _check_place(tensor, f"population {name}")
+                    _check_place(tensor, f"population {name}")
                 population.check(name)
                 self._checked[name] = versions
 
@@ -171,8 +171,9 @@ def _check_place(tensor: Tensor, where: str) -> None:
         raise Unsupported(f"its tensors are on {tensor.device}", where=where, todo="Move the network to the CPU")
 
 
-def _check_finite(tensor: Tensor, where: str, field: str) -> None:
-    _check_place(tensor, where)
-    if not math.isfinite(float(tensor.sum())) and not bool(tensor.isfinite().all()):  # a finite sum has no NaN in it
+def _check_finite(parameter: Tensor, name: str, field: str) -> None:
+    tensor = parameter.detach()
+    _check_place(tensor, f"projection {name}")
+    if not math.isfinite(tensor.sum().item()) and not bool(tensor.isfinite().all()):  # a finite sum has no NaN in it
         kind = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
-        raise InvalidNetwork(f"{field} has {kind} values", where=where, expected="finite numbers")
+        raise InvalidNetwork(f"{field} has {kind} values", where=f"projection {name}", expected="finite numbers")

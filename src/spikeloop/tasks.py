@@ -81,7 +81,7 @@ class MNISTTask:
     """Training images are turned by up to so many degrees."""
     dropout: float = 0.15
     """Share of the input units that are silenced, anew for each sample of the training."""
-    epochs: int = 15
+    epochs: int = 12
     batch_size: int = 100
     learning_rate: float = 1e-2
 

@@ -16,8 +16,8 @@ from spikeloop.record import State
 
 def trains_of(events: Events) -> Trains:
     """Events as arrays, without copying."""
-    time = events.time.detach().to(torch.float64).contiguous()
-    return time.numpy(), events.unit.contiguous().numpy(), events.start.contiguous().numpy()
+    time, unit, start = (part.detach().numpy() for part in (events.time, events.unit, events.start))
+    return np.ascontiguousarray(time, np.float64), np.ascontiguousarray(unit), np.ascontiguousarray(start)
 
 
 def events_of(trains: Trains, size: int) -> Events:

@@ -103,6 +103,7 @@ class Course:
         if len(data) == 0:
             raise OutOfRange("the data set is empty: there is nothing to learn from")
         self.network, self.settings, self.epochs, self.place = network, settings, epochs, place
+        self.parameters = parameters
         self.optimizer = settings.optimizer(parameters, settings.learning_rate)
         self.batches = loader(data, settings.batch_size, shuffle=True, seed=settings.seed)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -127,7 +128,8 @@ class Course:
         loss = self.place.readout.loss(record, label)
         if self.settings.regulariser is not None:
             loss = loss + self.settings.regulariser(record)
-        self.optimizer.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None
         self._differentiate(loss)
         self.optimizer.step()
         self.taken += 1
@@ -146,11 +148,11 @@ class Course:
             group["lr"] = rate * factor
 
     def _add(self, record: Record, label: Tensor, loss: float, began: float) -> None:
-        sums, size = self.sums, len(label)
+        sums, size = self.sums, label.shape[0]
         sums.samples += size
         sums.loss += loss * size
         sums.correct += int((self.place.readout.decide(record) == label).sum())
-        sums.spikes += sum(len(record.spikes[name].time) for name in self.spiking)
+        sums.spikes += sum(record.spikes[name].time.shape[0] for name in self.spiking)
         sums.seconds += time.perf_counter() - began
 
     def progress(self) -> Progress:
