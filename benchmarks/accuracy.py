@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import torch
 
 from spikeloop import LI, LIF, Network, Normal, Population, Projection, psp_peak
 from spikeloop.tasks import MNISTTask, Task, YinYangTask
-from spikeloop.training import Cosine, evaluate, fit
+from spikeloop.training import Adam, Cosine, evaluate, fit
 
 RESULTS = Path(__file__).parent / "results"
 LINES, TABLE = RESULTS / "accuracy.jsonl", RESULTS / "accuracy.md"
@@ -43,8 +43,7 @@ class Experiment:
     seeds: int
     published: str = ""
     network: Callable[[MNISTTask, int], Network] | None = None
-    hidden: tuple[str, ...] = ()
-    schedule: Any = None
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def small_convolution(task: MNISTTask, seed: int) -> Network:
@@ -70,11 +69,11 @@ def small_convolution(task: MNISTTask, seed: int) -> Network:
 EXPERIMENTS = {
     "yin-yang": Experiment("Yin-Yang 5-200-3, published settings", YinYangTask(), 20, "98.10 ± 0.18"),
     "yin-yang-100": Experiment(
-        "Yin-Yang 5-200-3, batch 100, cosine",
+        "Yin-Yang 5-200-3, batch 100, beta2 0.95, cosine",
         YinYangTask(batch_size=100, learning_rate=1e-2),
         20,
         "",
-        schedule=Cosine(),
+        changes={"schedule": Cosine(), "optimizer": Adam(beta2=0.95)},
     ),
     "mnist": Experiment("MNIST 784-350-10 LI", MNISTTask(), 5, "97.58 ± 0.12"),
     "mnist-16": Experiment("MNIST 16x16 256-246-10 LI", MNISTTask(size=16, hidden=(246,)), 5, "97.5 ± 0.1 (surrogate)"),
@@ -87,7 +86,7 @@ EXPERIMENTS = {
     "mnist-deep": Experiment("MNIST 784-350-350-10 LI", MNISTTask(hidden=(350, 350)), 1),
     "mnist-conv": Experiment(
         "MNIST 16x16, 8 5x5 kernels (stride 2)-100-10 LI",
-        MNISTTask(size=16, hidden=(288, 100), epochs=6),
+        MNISTTask(size=16, hidden=(288, 100), epochs=4),
         1,
         network=small_convolution,
     ),
@@ -116,9 +115,7 @@ def train(name: str, seed: int) -> dict[str, Any]:
     experiment = EXPERIMENTS[name]
     task = experiment.task
     network = experiment.network(task, seed) if experiment.network else task.network(seed)  # type: ignore[arg-type]
-    settings = task.settings(seed)
-    if experiment.schedule is not None:
-        settings = dataclasses.replace(settings, schedule=experiment.schedule)
+    settings = dataclasses.replace(task.settings(seed), **experiment.changes)
     data, began = task.data("train"), time.perf_counter()
     history = fit(network, data, settings, epochs=task.epochs).history
     seconds = time.perf_counter() - began

@@ -113,7 +113,8 @@ __attribute__((noinline)) void look_closely(const Sweep<T>& sweep, const Block<T
             else if (x.neuron[l].threshold > x.peak[l].value)
                 x.peak[l] = {first_spike, x.neuron[l].threshold};
         }
-        x.next_v[l] = T(s.v), x.next_i[l] = T(s.i), x.free[l] = s.free;
+        if (first_spike >= 0 || before.free > interval.begin)  // else the sweep's own values stay, however close we looked
+            x.next_v[l] = T(s.v), x.next_i[l] = T(s.i), x.free[l] = s.free;
         set_level(x, l, interval.end, sweep.wants_peak());
     });
 }
