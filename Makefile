@@ -4,6 +4,8 @@ PYTHON ?= python3
 EPOCHS ?= 60
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# torch's threads sleep while they wait: spinning, they cost a busy machine several times the work itself
+export OMP_WAIT_POLICY ?= PASSIVE
 # data sets that lie beside the checkout need no download
 ifneq ($(wildcard ../shared/data),)
 export SPIKELOOP_DATA ?= $(realpath ../shared/data)

@@ -6,16 +6,15 @@ import torch
 
 from spikeloop import LIF, EventProp, Ideal, feedforward
 from spikeloop.data import YinYang
-from spikeloop.training import Settings, evaluate, fit
+from spikeloop.training import evaluate, fit
 
 quick = "QUICK" in os.environ  # a smoke test
 torch.manual_seed(0)
 net = feedforward([5, 120, 3], LIF(tau_mem=20e-3, tau_syn=5e-3))
-data, test, settings = YinYang("train", size=200 if quick else 5000), YinYang("test"), Settings(duration=60e-3)
+data, test = YinYang("train", size=200 if quick else 5000), YinYang("test")
 place = Ideal()
 
-state = fit(
-    net, data, settings, substrate=place, rule=EventProp(), epochs=1 if quick else 100, folder="runs/yy7", resume=True
-)
+epochs = 1 if quick else 100
+state = fit(net, data, substrate=place, rule=EventProp(), epochs=epochs, folder="runs/yy7", resume=True)
 print(state.history[-1])
-print(f"{100 * evaluate(net, test, place, settings=settings):.1f} % of the test points right")
+print(f"{100 * evaluate(net, test, place):.1f} % of the test points right")

@@ -161,7 +161,10 @@ class Subject:
             squares.append((float(slope @ self.cotangent) - float((gradient * direction).sum())) ** 2)
         norm, whole = float(gradient.norm()), len(directions) == gradient.numel()
         error = float(np.sum(squares) if whole else np.mean(squares)) ** 0.5
-        return error / norm if norm else (0.0 if error < 1e-9 else math.inf)
+        size, scale = self.size(key), float((self.observed.abs() * self.cotangent.abs()).sum())
+        if norm * size < 1e-12 * scale:  # zero but for rounding, as for a delay that shifts all there is
+            return 0.0 if error * size < 1e-8 * scale else math.inf
+        return error / norm
 
     def directions(self, key: Key, most: int, generator: torch.Generator) -> Tensor:
         """Unit vectors of all entries if there are at most `most`, else that many random directions."""

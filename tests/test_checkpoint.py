@@ -70,6 +70,15 @@ def test_truncated_files_are_refused(tmp_path, length):
         load(path)
 
 
+def test_whatever_the_reader_dislikes_is_a_checkpoint_error(tmp_path, monkeypatch):
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("an odd number of bytes")
+
+    monkeypatch.setattr("spikeloop.checkpoint.safe_open", fails)
+    with pytest.raises(CheckpointError, match="cannot be read.*an odd number of bytes"):
+        load(tmp_path / "x")
+
+
 def test_foreign_and_newer_files_are_refused(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"PK\x03\x04 not a checkpoint at all, but long enough to be looked at")

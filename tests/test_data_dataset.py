@@ -34,6 +34,28 @@ def same(a: Events, b: Events) -> bool:
 
 
 class TestDatasets:
+    def test_parts_last_as_long_as_the_whole(self):
+        events = numbered(6).events
+        images = ImageEvents(torch.rand(6, 2, 2), range(6), lambda x: latency(x.flatten(1), 20e-3), duration=40e-3)
+        for data in (EventDataset(events, range(6), duration=40e-3), images):
+            assert [part.duration for part in (data, data.subset([1]), *data.split(0.5))] == [40e-3] * 4
+        assert numbered(6).duration is None
+
+    def test_only_what_is_drawn_anew_is_given_chance(self):
+        class Chance(EventDataset):
+            given = False
+
+            def batch(self, index, generator=None):
+                self.given = generator is not None
+                return super().batch(index)
+
+        for random in (True, False):
+            data = Chance(numbered(3).events, range(3))
+            data.random = random
+            next(iter(loader(data, 2)))
+            assert data.given is random
+        assert [pictures(augmented).random for augmented in (True, False)] == [True, False]
+
     def test_labels_keep_classes_and_targets(self):
         data = numbered(4)
         assert data.labels.dtype == torch.int64

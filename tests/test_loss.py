@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikeloop import LI, LIF, EventProp, Events, Network, Normal, Observe, Peak, Samples, feedforward, run
-from spikeloop.errors import ShapeMismatch
+from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported
 from spikeloop.loss import (
     activity_target,
     first_spike_class,
@@ -54,6 +54,26 @@ def test_first_spike_cross_entropy_is_its_formula():
     assert torch.zeros(2, 3, dtype=torch.float64).index_put(
         (events.sample, events.unit.long()), found
     ).flatten().tolist() == (pytest.approx((slope / 2).flatten().tolist(), rel=1e-9))
+
+
+def test_first_spike_cross_entropy_has_the_gradient_of_its_value():
+    events, _ = spikes([[[12, 14], [13], [15]], [[9], [8.5], []], [[3], [40], [2]]])
+    label = torch.tensor([0, 1, 1])
+
+    def loss(time):
+        return first_spike_cross_entropy(Events._trusted(time, events.unit, events.start, 3), label, tau0=3 * MS)
+
+    time = events.time.detach().requires_grad_()
+    assert torch.autograd.gradcheck(loss, time, eps=1e-9, atol=1e-4, rtol=1e-6)
+    with pytest.raises(Unsupported, match="twice"):
+        torch.autograd.grad(loss(time), time, create_graph=True)
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_must_name_a_unit(label):
+    events, _ = spikes([[[12], [13], [15]]])
+    with pytest.raises(OutOfRange, match="names no unit"):
+        first_spike_cross_entropy(events, torch.tensor([label]))
 
 
 def test_a_silent_label_pushes_through_its_count_alone():

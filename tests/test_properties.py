@@ -219,6 +219,7 @@ def test_an_explosion_names_the_population_and_the_sample(refractory: float) -> 
     assert caught.value.todo or caught.value.expected
 
 
+@pytest.mark.timeout(60)
 def test_an_explosion_in_a_feed_forward_layer() -> None:
     problem = single(1e9, 10 * MS, 5 * MS, 50 * MS)
     with pytest.raises(ActivityExplosion, match="hidden"):

@@ -331,3 +331,14 @@ def test_an_experiment_is_a_module_around_run():
 def test_the_doubles_satisfy_the_protocols():
     assert isinstance(Fake(), Substrate)
     assert isinstance(Twice(), Rule)
+
+
+def test_the_warning_of_late_events_points_at_the_users_line():
+    late = Events.from_lists([[0.01, 1.0]], [[0, 0]], 1)
+    net = Network(
+        {"input": Population(1), "out": Population(1, LIF(20e-3, 5e-3))}, [Projection("input", "out", torch.ones(1, 1))]
+    )
+    for call in (lambda: run(net, late, DURATION), lambda: Experiment(net, DURATION)(late)):
+        with pytest.warns(SpikeloopWarning, match="1 of 2") as caught:
+            call()
+        assert caught[0].filename == __file__

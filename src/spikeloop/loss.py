@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from spikeloop._ragged import first_rows
-from spikeloop.errors import OutOfRange, ShapeMismatch
+from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported
 from spikeloop.events import Events
 from spikeloop.record import Peak, Samples
 
@@ -35,9 +34,9 @@ _STEEPEST = 50.0  # times in units of tau1 beyond which the early-spike term gro
 
 
 def first_spike_class(events: Events) -> Tensor:
-    """(B,) int64: the unit that spikes first, -1 for a sample without spikes; of simultaneous ones the one listed first.
+    """(B,) int64: the unit that spikes first, -1 for a sample without spikes.
 
-    Substrates list the lowest first.
+    Of simultaneous ones it is the one listed first; substrates list the lowest first.
     """
     row = events.start[:-1].cpu().numpy()
     unit = np.append(events.unit.cpu().numpy(), -1)[row]  # beyond the last event there is none
@@ -107,9 +106,10 @@ class _Known(torch.autograd.Function):
         return by.new_tensor(value)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[None, None, Tensor]:
-        return None, None, ctx.slope * cotangent
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, None, Tensor]:
+        if torch.is_grad_enabled():
+            raise Unsupported("this loss cannot be differentiated twice", todo="Leave out create_graph=True")
+        return None, None, ctx.slope * cotangents[0]
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:
