@@ -17,10 +17,10 @@ try:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Table
-except ImportError as missing:
+except ImportError as _missing:
     raise SystemExit(
         'The command needs tyro and rich, which are not installed: pip install "spikeloop[cli]"'
-    ) from missing
+    ) from _missing
 
 from spikeloop import pictures
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, Split, Task, YinYangTask, task_of

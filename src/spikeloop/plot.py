@@ -23,10 +23,10 @@ try:
     from matplotlib.colors import ListedColormap, to_rgb
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-except ImportError as missing:
+except ImportError as _missing:
     raise SpikeloopError(
         "spikeloop.plot needs matplotlib, which is not installed", todo='pip install "spikeloop[cli]"'
-    ) from missing
+    ) from _missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -79,6 +79,12 @@ class ImageEvents:
     duration: seconds that a sample should run for; None: the user has to say.
     """
 
+    images: Tensor
+    labels: Tensor
+    encode: Callable[[Tensor], Events]
+    augment: Callable[[Tensor, torch.Generator | None], Tensor] | None
+    duration: float | None
+
     def __init__(
         self,
         images: Tensor | ArrayLike,
@@ -139,6 +145,14 @@ class Loader:
     loader restored with `load_state_dict` in the middle of an epoch goes on with the very batches that were to come.
     `position` counts the batches of the running epoch that were handed out.
     """
+
+    dataset: Batches
+    batch_size: int
+    shuffle: bool
+    drop_last: bool
+    seed: int
+    epoch: int
+    position: int
 
     def __init__(self, dataset: Batches, batch_size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
         if batch_size < 1:

@@ -32,6 +32,10 @@ class YinYang(EventDataset):
 
     points: Tensor
 
+    early: float
+    late: float
+    bias: float
+
     def __init__(
         self,
         split: Literal["train", "validation", "test"] = "train",

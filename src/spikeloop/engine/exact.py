@@ -16,6 +16,10 @@ NOTHING = Ask()
 class Explosion(Exception):
     """A neuron passed the limit of spikes: where."""
 
+    population: str
+    sample: int
+    unit: int
+
     def __init__(self, population: str, sample: int, unit: int) -> None:
         super().__init__(population, sample, unit)
         self.population, self.sample, self.unit = population, sample, unit

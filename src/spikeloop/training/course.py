@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloop._run import run
-from spikeloop.data.dataset import Batches, loader
+from spikeloop.data.dataset import Batches, Loader, loader
 from spikeloop.errors import CheckpointError, InvalidNetwork, OutOfRange
 from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp, Tally
@@ -95,6 +95,19 @@ class Place:
 
 class Course:
     """A network on its way through `epochs` epochs of `data`."""
+
+    network: Network
+    settings: Settings
+    epochs: int
+    place: Place
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    batches: Loader
+    rates: list[float]
+    spiking: list[str]
+    epoch: int
+    taken: int
+    sums: Sums
 
     def __init__(self, network: Network, data: Batches, settings: Settings, epochs: int, place: Place) -> None:
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -28,6 +28,11 @@ MAY_CHANGE = ("spikeloop", "epochs", "note", "checkpoint_period")
 class RunFolder:
     """The files of one training."""
 
+    path: Path
+    config: Path
+    metrics: Path
+    checkpoint: Path
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.json"
