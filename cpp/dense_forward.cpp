@@ -141,7 +141,8 @@ __attribute__((noinline)) void take_samples(const Sweep<T>& sweep, const Block<T
         if (!(time < interval.end || last)) return;
         for (const auto& [l, column] : x.sampled) {
             const State s{double(x.v[l]), double(x.i[l]), x.free[l]};
-            const double v = membrane_at(x.neuron[l], s, interval.begin, time, x.close[l] && x.spiking[l]);
+            const bool may_spike = x.close[l] && x.spiking[l];
+            const double v = membrane_at(x.neuron[l], s, interval.begin, time, may_spike ? sweep.request->spike_limit : 0);
             sampling.value[(sweep.sample * sampling.count + x.next_sample) * sampling.units + column] =
                 v + sweep.neurons->leak[block.first + l];
         }

@@ -6,6 +6,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace spikeloop {
@@ -178,9 +179,9 @@ inline void advance(const Neuron& n, State& s, double t0, double t1, bool spikin
     }
 }
 
-// v at time t of a neuron whose state was `s` at t0; spikes in between are taken into account.
-inline double membrane_at(const Neuron& n, State s, double t0, double t, bool spiking) {
-    advance(n, s, t0, t, spiking, [](double) { return true; });
+// v at time t of a neuron whose state was `s` at t0; spikes in between, `most` of them, are taken into account.
+inline double membrane_at(const Neuron& n, State s, double t0, double t, int64_t most) {
+    advance(n, s, t0, t, most > 0, [&](double) { return --most >= 0; });
     return s.v;
 }
 

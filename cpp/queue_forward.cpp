@@ -161,7 +161,7 @@ class Run {
         const double* times = sampling.times(sample_);
         for (int64_t& k = next_sample_[m]; k < sampling.count && (times[k] < time || last); ++k)
             sampling.value[(sample_ * sampling.count + k) * sampling.units + sampled_[m]] =
-                membrane_at(s_.neuron[m], state_[m], touched_[m], times[k], false) + p.neurons.leak[m - p.first];
+                membrane_at(s_.neuron[m], state_[m], touched_[m], times[k], 0) + p.neurons.leak[m - p.first];
     }
 
     void predict(int64_t m) {

@@ -151,7 +151,7 @@ def test_tasks_survive_json() -> None:
         task_of("cifar", {})
 
 
-def test_task_networks_have_the_published_weights_and_depend_on_the_seed() -> None:
+def test_task_networks_have_their_weights_and_depend_on_the_seed() -> None:
     network = YinYangTask().network(0)
     first, second = (projection.weight.detach() for projection in network.projections.values())
     assert [tuple(first.shape), tuple(second.shape)] == [(5, 200), (200, 3)]
@@ -165,6 +165,6 @@ def test_task_networks_have_the_published_weights_and_depend_on_the_seed() -> No
     deep = MNISTTask(hidden=(350, 350)).network(0)
     weights = [projection.weight.detach() for projection in deep.projections.values()]
     assert [tuple(weight.shape) for weight in weights] == [(784, 350), (350, 350), (350, 10)]
-    assert float(weights[0].mean()) == pytest.approx(0.078, abs=0.001)
-    assert float(weights[2].std()) == pytest.approx(0.37, abs=0.02)
+    assert float(weights[0].mean()) == pytest.approx(0.03, abs=0.001)
+    assert float(weights[2].std()) == pytest.approx(0.2, abs=0.01)
     assert deep.populations["input"].dropout == 0.15
