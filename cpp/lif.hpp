@@ -179,9 +179,10 @@ inline void advance(const Neuron& n, State& s, double t0, double t1, bool spikin
     }
 }
 
-// v at time t of a neuron whose state was `s` at t0; spikes in between, `most` of them, are taken into account.
+// v at time t of a neuron whose state was `s` at t0; spikes in between, `most` of them, are taken into account, also one
+// that only rounding puts after t.
 inline double membrane_at(const Neuron& n, State s, double t0, double t, int64_t most) {
-    advance(n, s, t0, t, most > 0, [&](double) { return --most >= 0; });
+    advance(n, s, t0, most > 0 ? t * (1 + 1e-15) : t, most > 0, [&](double) { return --most >= 0; });
     return s.v;
 }
 

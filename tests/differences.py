@@ -29,8 +29,12 @@ SCALE = {"time": 1 / (10 * MS), "membrane": 1.0, "peak": 1.0}
 Key = tuple[str, str]
 
 
+JUMP = 0.1 * MS  # no spike that keeps its place moves so far within a step
+
+
 class RedrawnError(Exception):
-    """A spike appears, vanishes or grazes within the step: this draw has no derivative to compare."""
+    """A spike appears, vanishes, grazes, or passes the time of a sample of its own membrane within the step: this draw
+    has no derivative to compare. One that vanishes while another appears leaves the count, but times jump."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,17 @@ class Loss:
             parts[-1] = parts[-1] * SCALE[kind]
         return torch.cat(parts)
 
+    def spikes_before(self, record: Record) -> list[Tensor]:
+        """How many spikes every neuron whose membrane is sampled has emitted at each of the times."""
+        found = []
+        for kind, name in self.terms:
+            events = record.spikes.get(name)
+            if kind == "membrane" and events is not None:
+                emitted = (events.time.detach()[:, None] <= self.times).to(torch.int64)
+                none = torch.zeros(len(events) * events.size, len(self.times), dtype=torch.int64)
+                found.append(none.index_add(0, events.sample * events.size + events.unit, emitted))
+        return found
+
     def of_oracle(self, oracles: list[Oracle]) -> Tensor:
         """The same vector."""
         parts = []
@@ -82,6 +97,8 @@ class Subject:
         }
         record = self.run()
         self.counts = {name: count.detach() for name, count in record.count.items() if name not in self.drive}
+        self.trains = self.ordered(record)
+        self.before = loss.spikes_before(record)
         observed = loss.observed(record)
         generator = torch.Generator().manual_seed(seed)
         self.cotangent = torch.randn(observed.shape, generator=generator, dtype=torch.float64)
@@ -90,6 +107,13 @@ class Subject:
         self.gradients = {
             key: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for key, leaf in self.leaves().items()
         }
+
+    def ordered(self, record: Record) -> list[Tensor]:
+        """All spike times, neuron by neuron."""
+        trains = [
+            record.spikes[name] for name in self.problem.groups if name in record.spikes and name not in self.drive
+        ]
+        return [e.time.detach()[torch.argsort(e.sample * e.size + e.unit, stable=True)] for e in trains]
 
     def leaves(self) -> dict[Key, Tensor]:
         """Every parameter and all drive times, by (owner, quantity)."""
@@ -119,6 +143,10 @@ class Subject:
             if key[1] != "time":
                 leaf.copy_(start)
         if any(not torch.equal(record.count[name], count) for name, count in self.counts.items()):
+            raise RedrawnError
+        if any(bool(((a - b).abs() > JUMP).any()) for a, b in zip(self.trains, self.ordered(record), strict=True)):
+            raise RedrawnError
+        if any(not torch.equal(*pair) for pair in zip(self.before, self.loss.spikes_before(record), strict=True)):
             raise RedrawnError
         return self.loss.observed(record)
 
