@@ -185,14 +185,21 @@ class Subject:
             slope = torch.zeros_like(self.observed)
             for places, weight in stencil:
                 ends = [self.moved(key, sign * places * step * direction) for sign in (1, -1)]
+                self.check_smooth(*ends)
                 slope += weight * (ends[0] - ends[1]) / (2 * places * step)
             squares.append((float(slope @ self.cotangent) - float((gradient * direction).sum())) ** 2)
         norm, whole = float(gradient.norm()), len(directions) == gradient.numel()
         error = float(np.sum(squares) if whole else np.mean(squares)) ** 0.5
         size, scale = self.size(key), float((self.observed.abs() * self.cotangent.abs()).sum())
-        if norm * size < 1e-12 * scale:  # zero but for rounding, as for a delay that shifts all there is
-            return 0.0 if error * size < 1e-8 * scale else math.inf
+        if norm * size <= 1e-12 * scale:  # zero but for rounding, as for a delay that shifts all there is
+            return 0.0 if error * size <= 1e-8 * scale else math.inf
         return error / norm
+
+    def check_smooth(self, plus: Tensor, minus: Tensor) -> None:
+        """Raise RedrawnError at a kink: where an arrival passes a sample's time, the slopes to both sides differ."""
+        bend, change = (plus + minus - 2 * self.observed).abs(), (plus - minus).abs()
+        if len(bend) and float(bend.max()) > 1e-3 * float(change.max()) + 1e-13:
+            raise RedrawnError
 
     def directions(self, key: Key, most: int, generator: torch.Generator) -> Tensor:
         """Unit vectors of all entries if there are at most `most`, else that many random directions."""
