@@ -12,6 +12,7 @@
 namespace spikeloop {
 
 inline constexpr double kRounding = 2e-15;  // of a potential, relative to the terms it is the sum of
+inline constexpr double kMargin = 1e-6;      // relative slack of a bound: it must not fail for rounding
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 struct Neuron {
@@ -29,11 +30,12 @@ struct Flow {
 };
 
 // (1 - exp(-x)) / x for 0 <= x < 1/8, by its series: exact to the last bit or two, and quick.
-inline double phi_series(double x) {
+template <class Real>
+inline __attribute__((always_inline)) Real phi_series(const Real& x) {
     constexpr double c[] = {1.0,        -1.0 / 2,     1.0 / 6,      -1.0 / 24,      1.0 / 120,
                             -1.0 / 720, 1.0 / 5040,   -1.0 / 40320, 1.0 / 362880,   -1.0 / 3628800};
-    const double x2 = x * x, x4 = x2 * x2;
-    const double low = (c[0] + c[1] * x) + x2 * (c[2] + c[3] * x), high = (c[4] + c[5] * x) + x2 * (c[6] + c[7] * x);
+    const Real x2 = x * x, x4 = x2 * x2;
+    const Real low = (c[0] + c[1] * x) + x2 * (c[2] + c[3] * x), high = (c[4] + c[5] * x) + x2 * (c[6] + c[7] * x);
     return low + x4 * (high + x4 * (c[8] + c[9] * x));
 }
 
@@ -248,10 +250,11 @@ inline StretchIntegrals stretch_integrals(double dt, double a, double b, const F
     return {a * dt * f.em, f.g - a * p, b * dt * f.es, b * q};
 }
 
-// Take the adjoint back over a free stretch; `start` is the state at its beginning (only read for the time constants).
-inline void flow_back_free(const Neuron& n, Adjoint& l, double dt, double v0, double i0, bool want_tau, NeuronGradient& grad) {
+// Take the adjoint back over a free stretch `dt` of flow `f`; v0 and i0, the state at its beginning, are only read for the
+// time constants.
+inline void flow_back_free(const Neuron& n, Adjoint& l, double dt, const Flow& f, double v0, double i0, bool want_tau,
+                           NeuronGradient& grad) {
     if (dt <= 0) return;
-    const Flow f = flow(dt, n.a, n.b);
     if (want_tau) {
         const StretchIntegrals c = stretch_integrals(dt, n.a, n.b, f);
         grad.tau_mem += l.v * (i0 * c.vi - v0 * c.vv);
@@ -262,10 +265,9 @@ inline void flow_back_free(const Neuron& n, Adjoint& l, double dt, double v0, do
     l.v *= f.em;
 }
 
-// The same while V is held: lambda_V is zero, lambda_I decays alone.
-inline void flow_back_held(const Neuron& n, Adjoint& l, double dt, double i0, NeuronGradient& grad) {
+// The same while V is held: lambda_V is zero, lambda_I decays alone, by `es`.
+inline void flow_back_held(const Neuron& n, Adjoint& l, double dt, double es, double i0, NeuronGradient& grad) {
     if (dt <= 0) return;
-    const double es = std::exp(-n.b * dt);
     grad.tau_syn -= i0 * l.i * n.b * dt * es;
     l.i *= es;
 }

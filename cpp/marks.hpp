@@ -15,6 +15,7 @@ struct Mark {
     int64_t spike = -1;        // row of the population's spikes (spike, release)
     double i = 0;              // current at the mark
     double v_after = 0;        // v right after it (the current is continuous there)
+    int32_t flow = 0;          // where the flow from here on is kept, if it is
 };
 
 // A neuron that starts held at reset is released without a spike of this trial.

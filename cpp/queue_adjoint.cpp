@@ -189,10 +189,12 @@ class Undo {
 
     // Take neuron m's adjoint back to `time`, right after what happened there.
     void back_to(int64_t m, double time, const State& start) {
+        const Neuron& n = s_.neuron[m];
+        const double wait = time_[m] - time;
         if (held_[m])
-            flow_back_held(s_.neuron[m], adjoint_[m], time_[m] - time, start.i, sums_.neuron[m]);
+            flow_back_held(n, adjoint_[m], wait, std::exp(-n.b * wait), start.i, sums_.neuron[m]);
         else
-            flow_back_free(s_.neuron[m], adjoint_[m], time_[m] - time, start.v, start.i, s_.request.want_tau, sums_.neuron[m]);
+            flow_back_free(n, adjoint_[m], wait, flow(wait, n.a, n.b), start.v, start.i, s_.request.want_tau, sums_.neuron[m]);
         time_[m] = time;
     }
 

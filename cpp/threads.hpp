@@ -1,9 +1,12 @@
-// Run independent pieces of work on a few threads. Threads live for one call, so nothing survives a fork.
+// Run independent pieces of work on a few threads.
 #pragma once
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -21,8 +24,69 @@ inline std::function<bool()>& interrupt_check() {
     return check;
 }
 
-// Starting a thread takes about 30 us: how many of `threads` are worth it for so many nanoseconds of work.
-inline int worthwhile(int threads, double nanoseconds) { return int(std::min<double>(threads, 1 + nanoseconds / 1e5)); }
+// Waits until `value` is no longer `old`: awake for some 20 us, for the next call often follows at once, then asleep.
+inline void wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
+    for (int spin = 0; spin < 1000; ++spin) {
+        if (value.load(std::memory_order_acquire) != old) return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    value.wait(old, std::memory_order_acquire);
+}
+
+// Threads that wait for work. They are never joined: a process may end, or fork, while they sleep; a child makes its own.
+class Helpers {
+public:
+    // Calls work() on this thread and on `count` others; false, and nothing is done, if they are busy.
+    bool run(int count, const std::function<void()>& work) {
+        std::unique_lock lock(busy_, std::try_to_lock);
+        if (!lock) return false;
+        while (int(seats_.size()) < count) hire();
+        left_.store(uint32_t(count), std::memory_order_relaxed);
+        for (int k = 0; k < count; ++k) {
+            seats_[k]->work = &work;
+            seats_[k]->call.fetch_add(1, std::memory_order_release);
+            seats_[k]->call.notify_one();
+        }
+        work();
+        for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) wait_while(left_, left);
+        return true;
+    }
+
+    static Helpers& of_this_process() {
+        static std::mutex guard;
+        static pid_t owner = 0;
+        static Helpers* helpers = nullptr;
+        std::lock_guard lock(guard);
+        if (owner != getpid()) helpers = new Helpers, owner = getpid();  // the parent's threads do not exist here
+        return *helpers;
+    }
+
+private:
+    struct Seat {
+        std::atomic<uint32_t> call{0};
+        const std::function<void()>* work = nullptr;
+    };
+
+    void hire() {
+        Seat* seat = seats_.emplace_back(std::make_unique<Seat>()).get();
+        std::thread([this, seat] {
+            for (uint32_t done = 0;; ++done) {
+                wait_while(seat->call, done);
+                (*seat->work)();
+                if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_one();
+            }
+        }).detach();
+    }
+
+    std::mutex busy_;
+    std::atomic<uint32_t> left_{0};
+    std::vector<std::unique_ptr<Seat>> seats_;
+};
+
+// Waking a thread takes some 10 us: how many of `threads` are worth it for so many nanoseconds of work.
+inline int worthwhile(int threads, double nanoseconds) { return int(std::min<double>(threads, 1 + nanoseconds / 5e4)); }
 
 // Calls work(index) for every index below `count`, in chunks, and rethrows the error of the lowest index that failed.
 // Results must not depend on who does which index.
@@ -60,10 +124,10 @@ void parallel_for(int64_t count, int threads, int64_t chunk, Work&& work) {
         }
     };
     const int64_t useful = (count + chunk - 1) / std::max<int64_t>(chunk, 1);
-    std::vector<std::thread> helpers;
-    for (int k = 1; k < std::min<int64_t>(threads, useful); ++k) helpers.emplace_back(run, false);
-    run(true);
-    for (auto& helper : helpers) helper.join();
+    const int others = int(std::min<int64_t>(threads, useful)) - 1;
+    const std::thread::id caller = std::this_thread::get_id();
+    const auto work_on = [&] { run(std::this_thread::get_id() == caller); };
+    if (others < 1 || !Helpers::of_this_process().run(others, work_on)) run(true);
     if (error) std::rethrow_exception(error);
 }
 
