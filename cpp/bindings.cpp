@@ -31,8 +31,9 @@ using StateIn = std::tuple<Array<double, 2>, Array<double, 2>, Array<double, 2>>
 // times (1 or batch rows), units, values (batch, times, units)
 using SamplingIn = std::tuple<Array<const double, 2>, Array<const int32_t, 1>, Array<double, 3>>;
 using PeaksIn = std::tuple<Array<double, 2>, Array<double, 2>>;
-// what a population is asked for: silent neurons, start, end, sampling, peaks
-using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn>, std::optional<StateIn>, std::optional<SamplingIn>, std::optional<PeaksIn>>;
+// what a population is asked for: silent neurons, start, end, sampling, peaks, count
+using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn>, std::optional<StateIn>, std::optional<SamplingIn>, std::optional<PeaksIn>,
+                         Maybe<float, 2>>;
 // what the loss says of a population: its spikes, dL/dt of each, samples' and peaks' cotangents, start
 using CotangentIn = std::tuple<TrainsIn, Array<double, 1>, std::optional<SamplingIn>, std::optional<PeaksIn>, std::optional<StateIn>>;
 
@@ -102,17 +103,21 @@ struct Spikes {
     }
 };
 
-// Spikes of neurons first .. first + size, renumbered from 0.
-Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size) {
+// Spikes of neurons first .. first + size, renumbered from 0; `count` (batch, size), if given, is raised by one for each.
+Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size, const Maybe<float, 2>& count) {
     Spikes out;
     size_t total = 0;
     for (const auto& sample : spikes) total += sample.size();
     out.time->reserve(total), out.unit->reserve(total), out.start->reserve(spikes.size() + 1);
     out.start->push_back(0);
+    float* row = count ? count->data() : nullptr;
     for (const auto& sample : spikes) {
         for (const Spike& spike : sample)
-            if (spike.unit >= first && spike.unit < first + size)
+            if (spike.unit >= first && spike.unit < first + size) {
                 out.time->push_back(spike.time), out.unit->push_back(int32_t(spike.unit - first));
+                if (row) row[spike.unit - first] += 1;
+            }
+        if (row) row += size;
         out.start->push_back(int64_t(out.time->size()));
     }
     return out;
@@ -140,7 +145,7 @@ std::vector<DenseSource<T>> dense_sources(const std::vector<DenseIn<T>>& in) {
 template <class T>
 nb::tuple dense_forward_door(const std::vector<DenseIn<T>>& sources, const Array<const double, 2>& neurons, bool spiking, int64_t batch,
                              double duration, const AskIn& ask, int64_t spike_limit, int threads) {
-    const auto& [silent, start, end, sampling, peaks] = ask;
+    const auto& [silent, start, end, sampling, peaks, count] = ask;
     const Request request{batch, duration, silent ? silent->data() : nullptr, state_of(start), state_of(end),
                           sampling_of(sampling), peaks_of(peaks), spike_limit, threads};
     const auto in = dense_sources<T>(sources);
@@ -148,7 +153,7 @@ nb::tuple dense_forward_door(const std::vector<DenseIn<T>>& sources, const Array
     Spikes out;
     {
         nb::gil_scoped_release release;
-        out = collect(dense_forward<T>(in, population, request), 0, population.size);
+        out = collect(dense_forward<T>(in, population, request), 0, population.size, count);
     }
     return out.to_python();
 }
@@ -212,7 +217,7 @@ nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::v
     const auto in = queue_sources<T>(sources);
     auto stage = queue_populations(populations);
     for (size_t p = 0; p < stage.size(); ++p) {
-        const auto& [silent, start, end, sampling, peaks] = asks[p];
+        const auto& [silent, start, end, sampling, peaks, count] = asks[p];
         stage[p].silent = silent ? silent->data() : nullptr, stage[p].start = state_of(start), stage[p].end = state_of(end);
         stage[p].sampling = sampling_of(sampling), stage[p].peaks = peaks_of(peaks);
     }
@@ -220,7 +225,7 @@ nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::v
     {
         nb::gil_scoped_release release;
         const auto spikes = queue_forward<T>(in, stage, {batch, size_of(stage), duration, spike_limit, threads});
-        for (const auto& p : stage) out.push_back(collect(spikes, p.first, p.neurons.size));
+        for (size_t p = 0; p < stage.size(); ++p) out.push_back(collect(spikes, stage[p].first, stage[p].neurons.size, std::get<5>(asks[p])));
     }
     nb::list result;
     for (auto& spikes : out) result.append(spikes.to_python());

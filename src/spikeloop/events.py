@@ -71,8 +71,9 @@ class Events:
     def _with(self, time: Tensor, count: Tensor | None) -> Events:
         """The same events with other tensors, of the same values, in the place of times and counts."""
         events = self._trusted(time, self.unit, self.start, self.size, count)
-        if "_slot" in self.__dict__:
-            events.__dict__["_slot"] = self._slot
+        for name in ("_slot", "_arrays"):
+            if name in self.__dict__:
+                events.__dict__[name] = self.__dict__[name]
         return events
 
     @classmethod
@@ -173,6 +174,10 @@ class Events:
         arrays = {"time": self.time.detach(), "unit": self.unit, "start": self.start, "size": torch.tensor(self.size)}
         write_arrays(path, _FORMAT, _VERSION, {name: array.cpu().numpy() for name, array in arrays.items()})
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without what was derived from the fields."""
+        return {name: self.__dict__[name] for name in ("time", "unit", "start", "size", "_count")}
+
     def __len__(self) -> int:
         return self.start.shape[0] - 1
 
@@ -203,6 +208,12 @@ class Events:
         if self._count is not None:
             return self._count
         return slot_counts(self._slot, len(self) * self.size).view(len(self), self.size)
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64]]:
+        """time, unit and start as contiguous NumPy arrays on the CPU, of the same memory where that is possible."""
+        time, unit, start = (part.detach().cpu().contiguous().numpy() for part in (self.time, self.unit, self.start))
+        return time, unit, start
 
     @cached_property
     def _slot(self) -> Tensor:

@@ -38,10 +38,11 @@ def first_spike_class(events: Events) -> Tensor:
 
     Of simultaneous ones it is the one listed first; substrates list the lowest first.
     """
-    row = events.start[:-1].cpu().numpy()
-    unit = np.append(events.unit.cpu().numpy(), -1)[row]  # beyond the last event there is none
-    unit[events.start[1:].cpu().numpy() == row] = -1
-    return torch.from_numpy(unit.astype(np.int64)).to(events.unit.device)
+    _, unit, start = events._arrays
+    row = start[:-1]
+    first = np.append(unit, np.int64(-1))[row]  # beyond the last event there is none
+    first[start[1:] == row] = -1
+    return torch.from_numpy(first).to(events.unit.device)
 
 
 def first_spike_cross_entropy(
@@ -61,10 +62,10 @@ def first_spike_cross_entropy(
 
     The defaults are those of Wunderlich & Pehle 2021 (inputs within 30 ms, tau_mem 20 ms, tau_syn 5 ms).
     """
-    wanted = _labels(label, len(events))[:, 0].cpu().numpy()
+    wanted = _labels(label, len(events)).cpu().numpy()[:, 0]
     if len(wanted) and not 0 <= wanted.min() <= wanted.max() < events.size:
         raise OutOfRange("a label names no unit", where="label", expected=f"0 to {events.size - 1}")
-    seconds, batch = events.time.detach().cpu().numpy(), np.arange(len(wanted))
+    seconds, batch = events._arrays[0], np.arange(len(wanted))
     row = first_rows(events._slot, len(events) * events.size).cpu().numpy().reshape(len(events), events.size)
     spikes = row >= 0
     first = np.full(row.shape, seconds.max(initial=0.0) + tau1)

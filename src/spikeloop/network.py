@@ -25,17 +25,17 @@ class Named(nn.ModuleDict, Generic[M]):
 
     def __getitem__(self, key: str) -> M:
         try:
-            return cast(M, self._modules[key])
+            return self._modules[key]  # pyright: ignore[reportReturnType]
         except KeyError:
             raise UnknownPopulation(f"there is no {key!r}", expected=f"one of {', '.join(self._modules)}") from None
 
     def values(self) -> ValuesView[M]:
         """The modules."""
-        return cast("ValuesView[M]", self._modules.values())
+        return self._modules.values()  # pyright: ignore[reportReturnType]
 
     def items(self) -> ItemsView[str, M]:
         """(name, module) pairs."""
-        return cast("ItemsView[str, M]", self._modules.items())
+        return self._modules.items()  # pyright: ignore[reportReturnType]
 
 
 class Network(nn.Module):
@@ -64,6 +64,8 @@ class Network(nn.Module):
                 raise InvalidNetwork(f"both a population and a projection are named {name!r}")
         self.populations = Named(dict(populations))
         self.projections = Named(named)
+        for name in ("populations", "projections"):
+            self.__dict__[name] = self._modules[name]  # found at once, not by way of nn.Module.__getattr__
         for name, projection in self.projections.items():
             if self.populations[projection.target].kind is None:
                 raise InvalidNetwork(

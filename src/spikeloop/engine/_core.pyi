@@ -32,7 +32,9 @@ _Sampling: TypeAlias = tuple[Float, NDArray[np.int32], Float]  # time (1 or B, T
 _Peaks: TypeAlias = tuple[Float, Float]  # time, value: (B, N)
 
 # silent, start, end, sampling, peaks; end, sampling and peaks are filled
-_Ask: TypeAlias = tuple[NDArray[np.uint8] | None, _State | None, _State | None, _Sampling | None, _Peaks | None]
+_Ask: TypeAlias = tuple[
+    NDArray[np.uint8] | None, _State | None, _State | None, _Sampling | None, _Peaks | None, NDArray[np.float32] | None
+]
 
 # spikes, dL/dt of each (added to), cotangents of samples and peaks, start
 _Cotangent: TypeAlias = tuple[Trains, Float, _Sampling | None, _Peaks | None, _State | None]

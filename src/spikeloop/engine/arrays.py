@@ -111,7 +111,8 @@ class States:
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """What is asked of one population; the arrays of ``end``, ``sampling`` and ``peaks`` are filled by the engine.
+    """What is asked of one population; ``end``, ``sampling`` and ``peaks`` are filled by the engine, ``count`` (B, N) is
+    added to.
 
     silent: (B, N) uint8, neurons that may not spike.  start: where to continue from.
     """
@@ -121,6 +122,7 @@ class Ask:
     end: States | None = None
     sampling: Sampling | None = None
     peaks: Peaks | None = None
+    count: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,7 +108,7 @@ def first_neurons(stage: Stage) -> dict[str, int]:
 def _asked(ask: Ask) -> Any:
     sampling = None if ask.sampling is None else (ask.sampling.time, ask.sampling.unit, ask.sampling.value)
     peaks = None if ask.peaks is None else (ask.peaks.time, ask.peaks.value)
-    return (ask.silent, states(ask.start), states(ask.end), sampling, peaks)
+    return (ask.silent, states(ask.start), states(ask.end), sampling, peaks, ask.count)
 
 
 def states(given: States | None) -> Any:

@@ -16,14 +16,15 @@ from spikeloop.record import State
 
 def trains_of(events: Events) -> Trains:
     """Events as arrays, without copying."""
-    time, unit, start = (part.detach().numpy() for part in (events.time, events.unit, events.start))
-    return np.ascontiguousarray(time, np.float64), np.ascontiguousarray(unit), np.ascontiguousarray(start)
+    return events._arrays
 
 
 def events_of(trains: Trains, size: int) -> Events:
     """Arrays that the engine made as Events, without copying."""
-    time, unit, start = (torch.from_numpy(part) for part in trains)
-    return Events._trusted(time, unit, start, size)
+    time, unit, start = trains
+    events = Events._trusted(torch.from_numpy(time), torch.from_numpy(unit), torch.from_numpy(start), size)
+    events.__dict__["_arrays"] = trains
+    return events
 
 
 def run_of(trial: Trial) -> Run:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from spikeloop.engine.arrays import Ask, Peaks, Sampling, States, Trains
 from spikeloop.engine.exact import Explosion, forward
@@ -70,16 +71,19 @@ def _ask(trial: Trial, name: str, population: Population, batch: int) -> Ask:
         end=empty_states(batch, size) if observe.state else None,
         sampling=sampling,
         peaks=peaks,
+        count=np.zeros((batch, size), np.float32) if population.spiking else None,
     )
 
 
 def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost: Cost) -> Record:
     network, spikes, ends = trial.network, dict(trial.drive), dict[str, States]()
-    membrane, peak = dict[str, Samples](), dict[str, Peak]()
+    count, membrane, peak = dict[str, Tensor](), dict[str, Samples](), dict[str, Peak]()
     for name, ask in asks.items():
         population = network.populations[name]
         if population.spiking:
             spikes[name] = events_of(trains[name], population.size)
+        if ask.count is not None:
+            count[name] = torch.from_numpy(ask.count).to(torch.get_default_dtype())
         if ask.sampling is not None:
             sampled = ask.sampling
             time, unit, value = (torch.from_numpy(a) for a in (sampled.time[0], sampled.unit, sampled.value))
@@ -89,7 +93,7 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost:
         if ask.end is not None:
             ends[name] = ask.end
     state = state_of(network, ends, trains, trial) if trial.observe.state else None
-    return Record(spikes, trial.duration, membrane=membrane, peak=peak, state=state, number=trial.number, cost=cost)
+    return Record(spikes, trial.duration, count, membrane, peak, state=state, number=trial.number, cost=cost)
 
 
 def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:
