@@ -97,7 +97,7 @@ void dense_adjoint(const std::vector<DenseSource<T>>& sources, const Neurons& ne
     for (int64_t first = 0; first < request.batch; first += slab) {
         const int64_t count = std::min(slab, request.batch - first);
         parallel_for(count, threads, 2, [&](int64_t s) {
-            thread_local Scratch<T> scratch;
+            Scratch<T>& scratch = own<Scratch<T>>();
             samples[s].sample = first + s;
             samples[s].slope = {request.slope_floor};
             SPIKELOOP_BEST(sample_back(job, samples[s], scratch, gradient));

@@ -121,7 +121,7 @@ SpikesPerSample dense_forward(const std::vector<DenseSource<T>>& sources, const 
     for (const auto& source : sources)
         work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(neurons.size / kLanes<T> + 1) * 10;
     parallel_for(request.batch, worthwhile(request.threads, work), 2, [&](int64_t sample) {
-        thread_local Sweep<T> way;
+        Sweep<T>& way = own<Sweep<T>>();
         way.sources = &sources, way.neurons = &neurons, way.neuron = neuron.data(), way.peak = peak.data(), way.request = &request;
         way.sample = sample, way.spikes = &spikes[sample];
         gather_arrivals(sources, sample, request.duration, way.arrivals);

@@ -88,6 +88,13 @@ private:
 // Waking a thread takes some 10 us: how many of `threads` are worth it for so many nanoseconds of work.
 inline int worthwhile(int threads, double nanoseconds) { return int(std::min<double>(threads, 1 + nanoseconds / 5e4)); }
 
+// This thread's own X, kept from call to call.
+template <class X>
+X& own() {
+    thread_local X x;
+    return x;
+}
+
 // Calls work(index) for every index below `count`, in chunks, and rethrows the error of the lowest index that failed.
 // Results must not depend on who does which index.
 template <class Work>

@@ -18,7 +18,7 @@ from spikeloop.errors import OutOfRange
 from spikeloop.initial import Normal
 from spikeloop.network import Network
 from spikeloop.neuron import LI, LIF, psp_peak
-from spikeloop.training import Adam, Cosine, Decay, FirstSpike, LiftSilent, MaxOverTime, Settings
+from spikeloop.training import Adam, Cosine, FirstSpike, LiftSilent, MaxOverTime, Settings
 
 Split = Literal["train", "validation", "test"]
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
@@ -26,7 +26,11 @@ TAU_MEM, TAU_SYN = 20e-3, 5e-3
 
 @dataclass(frozen=True)
 class YinYangTask:
-    """Which part of a Yin-Yang symbol a point lies in, told by the first spike (Wunderlich and Pehle 2021)."""
+    """Which part of a Yin-Yang symbol a point lies in, told by the first spike (Wunderlich and Pehle 2021).
+
+    Network and loss are the published ones; the batch, the optimiser's memory and the schedule are ours. Published:
+    batches of 32, a learning rate of 5e-3 that falls by 5 % an epoch, Adam.
+    """
 
     name: ClassVar[str] = "yin-yang"
     inputs: ClassVar[int] = 5
@@ -36,8 +40,8 @@ class YinYangTask:
     hidden: tuple[int, ...] = (200,)
     """Neurons of each hidden layer."""
     epochs: int = 100
-    batch_size: int = 32
-    learning_rate: float = 5e-3
+    batch_size: int = 100
+    learning_rate: float = 1e-2
 
     def data(self, split: Split) -> YinYang:
         """5000 points to learn from, 1000 each to validate and to test."""
@@ -59,7 +63,8 @@ class YinYangTask:
             readout=FirstSpike(),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            schedule=Decay(0.95),
+            optimizer=Adam(beta2=0.95),
+            schedule=Cosine(),
             seed=seed,
         )
 
