@@ -161,13 +161,13 @@ nb::tuple dense_forward_door(const std::vector<DenseIn<T>>& sources, const Array
 template <class T>
 nb::tuple dense_adjoint_door(const std::vector<DenseIn<T>>& sources, const Array<const double, 2>& neurons, bool spiking, int64_t batch,
                              double duration, const CotangentIn& cotangent, const std::vector<Maybe<T, 2>>& weight,
-                             const std::vector<Maybe<double, 1>>& time, bool want_tau, double slope_floor, int threads) {
+                             const std::vector<Maybe<double, 1>>& time, bool want_neuron, bool want_tau, double slope_floor, int threads) {
     const auto in = dense_sources<T>(sources);
     const Neurons population = neurons_of(neurons, spiking);
     Backward request;
     request.batch = batch, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
     request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
-    request.slope_floor = slope_floor, request.want_tau = want_tau, request.threads = threads;
+    request.slope_floor = slope_floor, request.want_neuron = want_neuron, request.want_tau = want_tau, request.threads = threads;
     DenseGradient<T> gradient;
     for (const auto& w : weight) gradient.weight.push_back(w ? w->data() : nullptr);
     for (const auto& t : time) gradient.time.push_back(t ? t->data() : nullptr);
@@ -262,7 +262,7 @@ template <class T>
 void define(nb::module_& m) {
     m.def("dense_forward", &dense_forward_door<T>, "sources"_a, "neurons"_a, "spiking"_a, "batch"_a, "duration"_a, "ask"_a, "spike_limit"_a, "threads"_a);
     m.def("dense_adjoint", &dense_adjoint_door<T>, "sources"_a, "neurons"_a, "spiking"_a, "batch"_a, "duration"_a, "cotangent"_a, "weight"_a, "time"_a,
-          "want_tau"_a, "slope_floor"_a, "threads"_a);
+          "want_neuron"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);
     m.def("queue_forward", &queue_forward_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "asks"_a, "spike_limit"_a, "threads"_a);
     m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
           "time"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);

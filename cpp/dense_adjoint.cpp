@@ -108,7 +108,7 @@ void dense_adjoint(const std::vector<DenseSource<T>>& sources, const Neurons& ne
             parallel_for(shares, int(shares), 1,
                          [&](int64_t share) { SPIKELOOP_BEST(add_weight_rows(job, samples, count, share, shares, gradient)); });
         for (int64_t s = 0; s < count; ++s) {
-            for (size_t p = 0; p < samples[s].active.size(); ++p) gradient.neuron[samples[s].active[p]] += samples[s].neuron[p];
+            for (size_t p = 0; p < samples[s].neuron.size(); ++p) gradient.neuron[samples[s].active[p]] += samples[s].neuron[p];
             gradient.slope.acted += samples[s].slope.acted, gradient.slope.spikes += samples[s].slope.spikes;
         }
     }

@@ -20,7 +20,7 @@ void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) 
         std::sort(out.active.begin(), out.active.end());
     }
     for (size_t p = 0; p < out.active.size(); ++p) scratch.place[out.active[p]] = int32_t(p);
-    out.neuron.assign(out.active.size(), {});
+    out.neuron.assign(r.want_neuron ? out.active.size() : 0, {});
 }
 
 template <class T>
@@ -38,9 +38,10 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     if (r.membrane.empty() || r.membrane[out.sample].empty()) return;
     std::vector<size_t> spike_marks(out.active.size());
     for (size_t p = 0; p < out.active.size(); ++p) spike_marks[p] = scratch.marks[p].size();
+    double unwanted = 0;
     for (const auto& c : r.membrane[out.sample]) {
         const int32_t p = scratch.place[c.unit];
-        add_membrane_mark(scratch.marks[p], spike_marks[p], c, out.neuron[p].threshold);
+        add_membrane_mark(scratch.marks[p], spike_marks[p], c, r.want_neuron ? out.neuron[p].threshold : unwanted);
     }
     for (size_t p = 0; p < out.active.size(); ++p) sort_marks(scratch.marks[p]);
 }
@@ -288,7 +289,7 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
         const uint32_t* close = scratch.close.data() + block * scratch.stretches.size();
         replay(job, out, scratch, close, x);
         sweep_back(job, out, scratch, close, x, out.charge.data() + block * out.arrivals.size() * N);
-        for (int l = 0; l < x.count; ++l) {
+        for (int l = 0; l < x.count && job.request.want_neuron; ++l) {
             NeuronGradient& g = x.gradient[l];
             g.leak += x.leak[l], g.tau_mem += x.tau_mem[l], g.tau_syn += x.tau_syn[l];
             start_back(x.neuron[l], {double(x.lv[l]), double(x.li[l])}, job.request.start.membrane != nullptr, g);

@@ -107,7 +107,7 @@ struct Backward {
     std::vector<std::vector<MembraneCotangent>> membrane;  // per sample; may be empty
     StateArrays start;
     double slope_floor = 0;
-    bool want_weight = true, want_time = true, want_tau = false;
+    bool want_neuron = true, want_tau = false;  // any neuron parameter's gradient; a time constant's, which needs integrals
     int threads = 1;
 };
 

@@ -186,11 +186,21 @@ class Events:
         return f"Events({', '.join(f'{n} {word}' + 's' * (n != 1) for word, n in numbers.items())})"
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.generic] | Tensor) -> Events:
-        """The samples of an index, slice, mask or sequence of indices, as a new batch: one gather."""
+        """The samples of an index, slice, mask or sequence of indices, as a new batch: one gather, or a view."""
+        if isinstance(index, slice) and index.step in (None, 1):
+            return self._between(*index.indices(len(self))[:2])
         samples = chosen(index, len(self)).to(self.start.device)
         rows, start = gather_rows(self.start, samples)
         count = None if self._count is None else self._count[samples]
         return self._trusted(self.time.index_select(0, rows), self.unit.index_select(0, rows), start, self.size, count)
+
+    def _between(self, first: int, last: int) -> Events:
+        """Samples first to last - 1, without copying times and units."""
+        last = max(last, first)
+        begin, end = int(self._arrays[2][first]), int(self._arrays[2][last])
+        count = None if self._count is None else self._count[first:last]
+        start = self.start[first : last + 1] - begin
+        return self._trusted(self.time[begin:end], self.unit[begin:end], start, self.size, count)
 
     @property
     def lengths(self) -> Tensor:

@@ -63,8 +63,9 @@ def first_spike_cross_entropy(
     The defaults are those of Wunderlich & Pehle 2021 (inputs within 30 ms, tau_mem 20 ms, tau_syn 5 ms).
     """
     wanted = _labels(label, len(events)).cpu().numpy()[:, 0]
-    if len(wanted) and not 0 <= wanted.min() <= wanted.max() < events.size:
+    if not (wanted.astype(np.uint64) < events.size).all():  # a negative one is a large one then
         raise OutOfRange("a label names no unit", where="label", expected=f"0 to {events.size - 1}")
+    samples = max(len(events), 1)
     seconds, batch = events._arrays[0], np.arange(len(wanted))
     row = first_rows(events._slot, len(events) * events.size).cpu().numpy().reshape(len(events), events.size)
     spikes = row >= 0
@@ -79,12 +80,12 @@ def first_spike_cross_entropy(
     value += alpha * (steep - 1.0)[~silent].sum()
     by_first[batch, wanted] += np.where(exponent <= _STEEPEST, alpha / tau1 * steep, 0.0)  # where silent, nobody asks
     by_time = np.zeros(len(seconds))
-    by_time[row[spikes]] = by_first[spikes]
-    total = _Known.apply(value, by_time, events.time)
+    by_time[row[spikes]] = by_first[spikes] / samples
+    mean = _Known.apply(value / samples, by_time, events.time)
     if silent.any():
         missing = (1.0 - events.count.gather(1, torch.from_numpy(wanted[:, None]))).relu()
-        total = total + silent_push * missing[torch.from_numpy(silent)].sum()
-    return total / max(len(events), 1)
+        mean = mean + silent_push / samples * missing[torch.from_numpy(silent)].sum()
+    return mean
 
 
 def _softmin_cross_entropy(value: NDArray[np.float64], label: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:

@@ -66,6 +66,7 @@ def dense_adjoint(
     cotangent: _Cotangent,
     weight: Sequence[Weights | None],
     time: Sequence[Float | None],
+    want_neuron: bool,
     want_tau: bool,
     slope_floor: float,
     threads: int,

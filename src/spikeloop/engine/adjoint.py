@@ -58,6 +58,10 @@ class Backward:
             return True
         return any(link.source == n.name and self._matters(stage) for stage in self.stages for n in stage.populations)
 
+    def wants_neuron(self, stage: Stage) -> bool:
+        """Whether the gradient of any neuron parameter is wanted."""
+        return any(n.name == owner for n in stage.populations for owner, what in self.wants if what != "time")
+
     def wants_tau(self, stage: Stage) -> bool:
         """Whether a time constant's gradient, which needs integrals, is wanted."""
         return any((n.name, tau) in self.wants for n in stage.populations for tau in ("tau_mem", "tau_syn"))
@@ -103,7 +107,7 @@ def _dense(back: Backward, stage: Stage) -> None:
     ]
     neuron, spikes, floored = _core.dense_adjoint(
         sources, neurons.values, neurons.spiking, run.batch, run.duration, back.cotangent(neurons.name), weights, times,
-        back.wants_tau(stage), back.slope_floor, run.threads,
+        back.wants_neuron(stage), back.wants_tau(stage), back.slope_floor, run.threads,
     )  # fmt: skip
     back.keep(stage, neuron, spikes, floored)
     for link, events, time in zip(stage.links, arrivals, times, strict=True):
