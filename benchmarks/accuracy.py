@@ -86,7 +86,7 @@ EXPERIMENTS = {
     "mnist-deep": Experiment("MNIST 784-350-350-10 LI", MNISTTask(hidden=(350, 350)), 1),
     "mnist-conv": Experiment(
         "MNIST 16x16, 8 5x5 kernels (stride 2)-100-10 LI",
-        MNISTTask(size=16, hidden=(288, 100), epochs=4),
+        MNISTTask(size=16, hidden=(288, 100)),
         1,
         network=small_convolution,
     ),

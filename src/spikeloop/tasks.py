@@ -100,11 +100,14 @@ class MNISTTask:
         return rotate(images, self.rotation, generator)
 
     def network(self, seed: int) -> Network:
-        """Amplitudes with which about one spike per hidden neuron and sample is emitted at the beginning."""
+        """Amplitudes of which the first hidden layer spikes; where there are more, their neurons must differ, or all that
+        the next layer hears is how many there are: there the spread is larger."""
         sizes, peak = [self.size**2, *self.hidden, self.classes], psp_peak(TAU_MEM, TAU_SYN)
-        first = (0.03, 0.1) if self.size == 28 else (0.08, 0.15)
-        weights = [Normal(first[0] * peak, first[1] * peak)]
-        weights += [_scaled(0.08 * peak, 0.15 * peak, before / 256) for before in self.hidden[:-1]]
+        mean, spread = (0.03, 0.1) if self.size == 28 else (0.08, 0.15)
+        if len(self.hidden) > 1:
+            mean, spread = mean + 0.01, spread + 0.2
+        weights = [Normal(mean * peak, spread * peak)]
+        weights += [_scaled(0.02 * peak, 0.4 * peak, before / 350) for before in self.hidden[:-1]]
         weights += [_scaled(0.0, 0.2 * peak, self.hidden[-1] / 350)]
         times = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
         dropout = [self.dropout, *(0.0 for _ in self.hidden), 0.0]
@@ -117,7 +120,7 @@ class MNISTTask:
         return Settings(
             duration=self.duration,
             readout=MaxOverTime(),
-            regulariser=LiftSilent(layers),
+            regulariser=LiftSilent(layers, strength=1.0 if len(layers) == 1 else 0.1),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate or (5e-3 if self.size == 28 else 1e-2),
             optimizer=Adam(beta2=0.95),
