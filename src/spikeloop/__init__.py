@@ -21,6 +21,7 @@ from spikeloop.errors import (
 )
 from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp
+from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.initial import Initialiser, Normal, Uniform
 from spikeloop.network import Network
 from spikeloop.neuron import LI, LIF, psp_peak
@@ -67,6 +68,7 @@ __all__ = [
     "SpikeloopWarning",
     "State",
     "Substrate",
+    "SuperSpike",
     "Synapses",
     "Trial",
     "Uniform",

@@ -1,0 +1,211 @@
+"""The membranes of a network on a time grid, and their adjoints: the linear maps of `grid` and `holds`, there and back.
+
+Per step, with S the spikes of a population in that step, observed ones at their times and what the surrogate adds to
+them in the middle of the step:
+
+    v[k + 1] = keep[k] v[k] + charge[k] I[k] + free[k] sum W S brought_v,    I[k + 1] = decay I[k] + sum W S brought_I
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from spikeloop.engine.arrays import States, Trains
+from spikeloop.gradient.grid import Arrivals, Bundle, Cells, Grid, arrivals
+from spikeloop.gradient.holds import Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A population on the grid; slope: (K, B, N), the surrogate derivative of its spikes by its membrane."""
+
+    cells: Cells
+    steps: Steps
+    bundles: Sequence[Bundle]
+    slope: Tensor | None
+
+
+def replay(
+    grid: Grid, cells: Cells, moves: Steps, incoming: Sequence[tuple[Bundle, Trains]], start: States | None
+) -> Tensor:
+    """(K, B, N): the membrane V where the steps begin, from spikes and parameters: exact, whatever the step."""
+    shape = (grid.steps + 1, grid.batch, cells.size)  # the first is where the run begins
+    current, membrane = (torch.zeros(shape, dtype=cells.dtype) for _ in range(2))
+    released = torch.zeros(len(moves.releases.step), dtype=cells.dtype)
+    for bundle, trains in incoming:
+        _deliver(
+            grid, cells, moves, arrivals(grid, bundle, trains), bundle.weight, (current[1:], membrane[1:], released)
+        )
+    _begin(cells, current[0], membrane[0], start)
+    _from_reset(cells, moves, membrane[1:], released)
+    for before, after in pairwise(current.unbind()):
+        after.addcmul_(before, moves.decay)
+    membrane[1:].addcmul_(moves.charge, current[:-1])
+    for (before, after), keep in zip(pairwise(membrane.unbind()), moves.keep.unbind(), strict=True):
+        after.addcmul_(before, keep)
+    return membrane[:-1].add_(cells.leak.to(cells.dtype))
+
+
+def _deliver(
+    grid: Grid, cells: Cells, moves: Steps, arrived: Arrivals, weight: Tensor, to: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    """Add what arrivals bring to current, membrane (K, B, N) and released membranes (R,)."""
+    by_current, by_membrane = (part.view(-1, cells.size) for part in to[:2])
+    slot = arrived.step * grid.batch + arrived.sample
+    for some in arrived.chunks(cells.size):
+        row = weight.index_select(0, arrived.unit[some]).to(cells.dtype)
+        current, membrane = cells.brought(arrived.left[some])
+        by_current.index_add_(0, slot[some], row * current)
+        by_membrane.index_add_(0, slot[some], row.mul_(membrane))
+    pairs = moves.releases.join(arrived, grid.steps)
+    each = weight[arrived.unit[pairs[1]], moves.releases.unit[pairs[0]]].to(cells.dtype)
+    to[2].index_add_(0, pairs[0], each * moves.releases.brought(cells, arrived, pairs))
+
+
+def _begin(cells: Cells, current: Tensor, membrane: Tensor, start: States | None) -> None:
+    """The state at the beginning, membranes relative to the leak."""
+    if start is None:
+        membrane += torch.where(cells.leak >= cells.threshold, cells.reset - cells.leak, 0.0).to(cells.dtype)
+    else:
+        current += torch.from_numpy(start.current).to(cells.dtype)
+        membrane += (torch.from_numpy(start.membrane) - cells.leak).to(cells.dtype)
+
+
+def _from_reset(cells: Cells, moves: Steps, membrane: Tensor, released: Tensor) -> None:
+    """Where a neuron was at reset in a step, what it has from there instead of what it had before."""
+    reset, freed = cells.reset - cells.leak, moves.releases
+    tau_mem, _ = cells.own(freed.unit)
+    membrane[moves.held] = reset.to(cells.dtype)[moves.held[2]]
+    membrane[freed.where] = (reset[freed.unit] * torch.exp(-freed.left / tau_mem)).to(cells.dtype) + released
+
+
+@dataclass(eq=False)
+class Sweep:
+    """Back through all stages: gradients of the weights, by projection, in their own order (W,).
+
+    stages: layers by stage, earlier ones first.  trains: by population, spikes still on their way from before included.
+    pull: by population (K + 1, B, N), the loss's derivative by the membrane at the ends of the steps.
+    push: by population (K, B, N), by the number of spikes in each step.  sizes: of the flat weights that are wanted.
+    """
+
+    grid: Grid
+    stages: Sequence[Sequence[Layer]]
+    trains: Mapping[str, Trains]
+    pull: dict[str, Tensor | None]
+    push: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    _adjoints: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict[str, tuple[Tensor, Tensor]])
+
+    def __call__(self) -> None:
+        first = self._first()
+        earlier = {layer.cells.name: layer.cells for stage in self.stages[first:] for layer in stage}
+        for stage in reversed(self.stages[first:]):
+            self._stage(stage)
+            for layer in stage:
+                earlier.pop(layer.cells.name)
+            self._send_back(stage, earlier)
+
+    def _first(self) -> int:
+        """The earliest stage with a gradient that is wanted."""
+        owned = [any(b.name in self.gradients for layer in stage for b in layer.bundles) for stage in self.stages]
+        return owned.index(True) if any(owned) else len(owned)
+
+    def _stage(self, stage: Sequence[Layer]) -> None:
+        names = [layer.cells.name for layer in stage]
+        inner = [(layer, b) for layer in stage for b in layer.bundles if b.source in names]
+        for layer in stage:
+            self._adjoints[layer.cells.name] = self._ready(layer)
+        if inner:
+            self._together(stage, inner)
+        else:
+            for layer in stage:
+                _back(layer.steps, *self._adjoints[layer.cells.name])
+        for layer in stage:
+            for bundle in layer.bundles:
+                if bundle.name in self.gradients:
+                    self._weigh(layer, bundle)
+
+    def _together(self, stage: Sequence[Layer], inner: Sequence[tuple[Layer, Bundle]]) -> None:
+        """Back through a loop: what a step's spikes do to later steps must be known before the step before."""
+        slopes = {layer.cells.name: layer.slope for layer in stage}
+        for k in range(self.grid.steps - 1, -1, -1):
+            for layer in stage:
+                _back(layer.steps, *self._adjoints[layer.cells.name], slice(k, k + 1))
+            for layer, bundle in inner:
+                slope, felt = slopes[bundle.source], self._felt(layer, bundle, k, k + 1)
+                if slope is not None and len(felt):
+                    self._adjoints[bundle.source][0][k] += slope[k] * felt[0]
+
+    def _ready(self, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Adjoints of membrane and current (K + 1, B, N) before the sweep: what the loss and later stages say."""
+        name, shape = layer.cells.name, (self.grid.steps + 1, self.grid.batch, layer.cells.size)
+        membrane, current = (torch.empty(shape, dtype=layer.cells.dtype) for _ in range(2))
+        pull, push = self.pull.pop(name, None), self.push.pop(name, None)
+        if push is None or layer.slope is None:
+            membrane.zero_()
+        else:
+            torch.mul(push, layer.slope, out=membrane[:-1])
+            membrane[-1] = 0.0
+        if pull is not None:
+            membrane += pull
+        current[-1] = 0.0
+        return membrane, current
+
+    def _felt(self, layer: Layer, bundle: Bundle, first: int, end: int) -> Tensor:
+        """(steps, B, N_source): what one more spike in the middle of steps first:end does to the loss, by a bundle."""
+        later, left = bundle.reach(self.grid.dt)
+        membrane, current = self._adjoints[layer.cells.name]
+        some = slice(first + later, min(end + later, self.grid.steps))
+        after = slice(some.start + 1, max(some.stop + 1, some.start + 1))
+        by_current, by_membrane = layer.cells.brought(left)
+        felt = current[after] * by_current + membrane[after] * layer.steps.free[some] * by_membrane
+        return felt @ bundle.weight.to(felt.dtype).t()
+
+    def _send_back(self, stage: Sequence[Layer], earlier: Mapping[str, Cells]) -> None:
+        """Tell the sources in earlier stages."""
+        for layer in stage:
+            for bundle in layer.bundles:
+                if bundle.source in earlier:
+                    felt = self._felt(layer, bundle, 0, self.grid.steps).to(earlier[bundle.source].dtype)
+                    late = self.grid.steps - len(felt)
+                    felt = torch.cat([felt, felt.new_zeros(late, *felt.shape[1:])]) if late else felt
+                    before = self.push.get(bundle.source)
+                    self.push[bundle.source] = felt if before is None else felt.add_(before)
+
+    def _weigh(self, layer: Layer, bundle: Bundle) -> None:
+        """Add the gradient of a bundle's weights."""
+        cells, freed = layer.cells, layer.steps.releases
+        membrane, current = (adjoint[1:].reshape(-1, cells.size) for adjoint in self._adjoints[cells.name])
+        dense = torch.zeros(bundle.weight.shape, dtype=cells.dtype)
+        arrived = arrivals(self.grid, bundle, self.trains[bundle.source])
+        slot = arrived.step * self.grid.batch + arrived.sample
+        for some in arrived.chunks(cells.size):
+            by_current, by_membrane = cells.brought(arrived.left[some])
+            felt = current.index_select(0, slot[some]).mul_(by_current)
+            through = membrane.index_select(0, slot[some])
+            if cells.spiking:
+                through *= layer.steps.keep.view(-1, cells.size).index_select(0, slot[some]) != 0
+            dense.index_add_(0, arrived.unit[some], felt.addcmul_(through, by_membrane))
+        pairs = freed.join(arrived, self.grid.steps)
+        factor = freed.brought(cells, arrived, pairs)
+        factor *= membrane[freed.step * self.grid.batch + freed.sample, freed.unit][pairs[0]]
+        dense.index_put_((arrived.unit[pairs[1]], freed.unit[pairs[0]]), factor, accumulate=True)
+        bundle.add_gradient(dense, self.gradients[bundle.name])
+
+
+def _back(moves: Steps, membrane: Tensor, current: Tensor, some: slice = slice(None)) -> None:
+    """The adjoints (K + 1, B, N) where each of ``some`` steps begins, from those at its end, the last step first."""
+    maps = list(zip(moves.keep[some].unbind(), moves.charge[some].unbind(), strict=True))
+    begin = slice(some.start, None if some.stop is None else some.stop + 1)
+    states = list(zip(membrane[begin].unbind(), current[begin].unbind(), strict=True))
+    for (now, now_current), (after, after_current), (keep, charge) in zip(
+        states[-2::-1], states[:0:-1], reversed(maps), strict=True
+    ):
+        now.addcmul_(after, keep)
+        torch.mul(after_current, moves.decay, out=now_current)
+        now_current.addcmul_(after, charge)
