@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -75,16 +75,33 @@ class Case:
         return Trial(**(plain | changes))
 
 
-def cases(network: Network | None, drive: Events | Mapping[str, Events] | None, duration: float) -> list[Case]:
-    """The network given, or those that come along: a chain with a readout, and a loop with delays."""
+def cases(
+    network: Network | None,
+    drive: Events | Mapping[str, Events] | None,
+    duration: float,
+    fields: Collection[str] | None = None,
+) -> list[Case]:
+    """The network given, or those that come along: a chain with a readout, and a loop with delays.
+
+    In the latter only ``fields`` are trainable, or everything.
+    """
     if network is None:
-        own = {"chain": _chain(), "loop": _loop()}
+        own = {"chain": _frozen(_chain(), fields), "loop": _frozen(_loop(), fields)}
         return [_untouched(name, net, random_drive(net, duration), duration) for name, net in own.items()]
     if isinstance(drive, Events):
         if len(network.inputs) != 1:
             raise ShapeMismatch(f"plain Events for {len(network.inputs)} inputs", expected="a mapping by population")
         drive = {network.inputs[0]: drive}
     return [_untouched("the network given", network, drive or random_drive(network, duration), duration)]
+
+
+def _frozen(network: Network, fields: Collection[str] | None) -> Network:
+    """The network, with nothing trainable but these fields."""
+    for module in (*network.projections.values(), *network.populations.values()):
+        for stored, parameter in module.named_parameters():
+            field = stored.removeprefix("log_").removeprefix("raw_")
+            parameter.requires_grad_(fields is None or field in fields)
+    return network
 
 
 def _untouched(name: str, network: Network, drive: Mapping[str, Events], duration: float) -> Case:

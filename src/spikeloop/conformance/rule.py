@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -40,6 +40,7 @@ def check_rule(
     duration: float = 60e-3,
     *,
     tolerance: float | None = 1e-6,
+    fields: Collection[str] | None = None,
 ) -> None:
     """Raise `ConformanceError` where ``rule`` breaks a contract on records made by ``substrate``; provisional.
 
@@ -48,11 +49,13 @@ def check_rule(
 
     tolerance: of exact rules, the largest difference to central differences (for losses of spike times, membranes and
     peaks), relative to the norm of each gradient. None: the rule is not exact, or the substrate has noise.
+    fields: what the rule differentiates ("weight", "tau_mem", ..., and "time" for the drive), where it is not
+    everything: only that is trainable in the networks that come along, and asked for.
     """
     found = [
         breach
-        for case in cases(network, drive, duration)
-        for breach in breaches(CONTRACTS, Bench(rule, substrate, case, tolerance), case.name)
+        for case in cases(network, drive, duration, fields)
+        for breach in breaches(CONTRACTS, Bench(rule, substrate, case, tolerance, fields), case.name)
     ]
     if found:
         raise ConformanceError(repr(rule), found)
@@ -66,6 +69,7 @@ class Bench:
     substrate: Substrate
     case: Case
     tolerance: float | None
+    fields: Collection[str] | None = None
 
     @cached_property
     def observe(self) -> Observe:
@@ -83,7 +87,8 @@ class Bench:
     @cached_property
     def wants(self) -> frozenset[Key]:
         """All gradients that can be asked for here."""
-        return frozenset(self.case.network.trainable()) | {(name, "time") for name in self.case.drive}
+        every = frozenset(self.case.network.trainable()) | {(name, "time") for name in self.case.drive}
+        return every if self.fields is None else frozenset(key for key in every if key[1] in self.fields)
 
     def recorded(self, case: Case | None = None) -> tuple[Trial, Record]:
         """A trial and what the substrate observes of it."""

@@ -84,6 +84,33 @@ def _from_reset(cells: Cells, moves: Steps, membrane: Tensor, released: Tensor) 
     membrane[freed.where] = (reset[freed.unit] * torch.exp(-freed.left / tau_mem)).to(cells.dtype) + released
 
 
+@dataclass(frozen=True, eq=False)
+class Echo:
+    """How one more spike in the middle of a step is felt by a target: ``later`` steps on, by its current and membrane
+    at that step's end, through the weights (N_target, N_source)."""
+
+    source: str
+    later: int
+    by_current: Tensor
+    by_membrane: Tensor
+    back: Tensor
+
+    @classmethod
+    def of(cls, bundle: Bundle, cells: Cells, dt: float) -> Echo:
+        """Of a bundle of synapses onto these cells."""
+        later, left = bundle.reach(dt)
+        return cls(bundle.source, later, *cells.brought(left), bundle.weight.to(cells.dtype).t())
+
+    def felt(self, moves: Steps, adjoints: tuple[Tensor, Tensor], first: int, end: int) -> Tensor:
+        """(steps, B, N_source): the loss's derivative by such spikes in steps first:end, shorter where time ends."""
+        membrane, current = adjoints
+        total = len(moves.keep)
+        some = slice(min(first + self.later, total), min(end + self.later, total))
+        after = slice(some.start + 1, some.stop + 1)
+        felt = current[after] * self.by_current
+        return felt.addcmul_(membrane[after] * moves.free[some], self.by_membrane) @ self.back
+
+
 @dataclass(eq=False)
 class Sweep:
     """Back through all stages: gradients of the weights, by projection, in their own order (W,).
@@ -117,7 +144,8 @@ class Sweep:
 
     def _stage(self, stage: Sequence[Layer]) -> None:
         names = [layer.cells.name for layer in stage]
-        inner = [(layer, b) for layer in stage for b in layer.bundles if b.source in names]
+        dt = self.grid.dt
+        inner = [(m, Echo.of(b, m.cells, dt)) for m in stage for b in m.bundles if b.source in names]
         for layer in stage:
             self._adjoints[layer.cells.name] = self._ready(layer)
         if inner:
@@ -130,16 +158,17 @@ class Sweep:
                 if bundle.name in self.gradients:
                     self._weigh(layer, bundle)
 
-    def _together(self, stage: Sequence[Layer], inner: Sequence[tuple[Layer, Bundle]]) -> None:
+    def _together(self, stage: Sequence[Layer], inner: Sequence[tuple[Layer, Echo]]) -> None:
         """Back through a loop: what a step's spikes do to later steps must be known before the step before."""
         slopes = {layer.cells.name: layer.slope for layer in stage}
         for k in range(self.grid.steps - 1, -1, -1):
             for layer in stage:
                 _back(layer.steps, *self._adjoints[layer.cells.name], slice(k, k + 1))
-            for layer, bundle in inner:
-                slope, felt = slopes[bundle.source], self._felt(layer, bundle, k, k + 1)
+            for layer, echo in inner:
+                slope = slopes[echo.source]
+                felt = echo.felt(layer.steps, self._adjoints[layer.cells.name], k, k + 1)
                 if slope is not None and len(felt):
-                    self._adjoints[bundle.source][0][k] += slope[k] * felt[0]
+                    self._adjoints[echo.source][0][k] += slope[k] * felt[0]
 
     def _ready(self, layer: Layer) -> tuple[Tensor, Tensor]:
         """Adjoints of membrane and current (K + 1, B, N) before the sweep: what the loss and later stages say."""
@@ -156,22 +185,13 @@ class Sweep:
         current[-1] = 0.0
         return membrane, current
 
-    def _felt(self, layer: Layer, bundle: Bundle, first: int, end: int) -> Tensor:
-        """(steps, B, N_source): what one more spike in the middle of steps first:end does to the loss, by a bundle."""
-        later, left = bundle.reach(self.grid.dt)
-        membrane, current = self._adjoints[layer.cells.name]
-        some = slice(first + later, min(end + later, self.grid.steps))
-        after = slice(some.start + 1, max(some.stop + 1, some.start + 1))
-        by_current, by_membrane = layer.cells.brought(left)
-        felt = current[after] * by_current + membrane[after] * layer.steps.free[some] * by_membrane
-        return felt @ bundle.weight.to(felt.dtype).t()
-
     def _send_back(self, stage: Sequence[Layer], earlier: Mapping[str, Cells]) -> None:
         """Tell the sources in earlier stages."""
         for layer in stage:
             for bundle in layer.bundles:
                 if bundle.source in earlier:
-                    felt = self._felt(layer, bundle, 0, self.grid.steps).to(earlier[bundle.source].dtype)
+                    echo, adjoints = Echo.of(bundle, layer.cells, self.grid.dt), self._adjoints[layer.cells.name]
+                    felt = echo.felt(layer.steps, adjoints, 0, self.grid.steps).to(earlier[bundle.source].dtype)
                     late = self.grid.steps - len(felt)
                     felt = torch.cat([felt, felt.new_zeros(late, *felt.shape[1:])]) if late else felt
                     before = self.push.get(bundle.source)
