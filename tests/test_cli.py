@@ -52,6 +52,16 @@ def test_train_evaluate_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert all((run / name).stat().st_size > 1000 for name in PICTURES)
 
 
+def test_surrogate_gradients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*QUICK, "--rule", "surrogate", "--folder", "run"]) == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= PICTURES
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["note"]["options"]["rule"] == "surrogate"
+    assert config["rule"]["type"] == "SuperSpike"
+    assert cli.main(["evaluate", "run"]) == 0
+    assert "% right" in capsys.readouterr().out
+
+
 @pytest.fixture
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "draw", lambda *_: [])

@@ -24,6 +24,7 @@ from spikeloop.training import (
     MaxOverTime,
     Progress,
     Settings,
+    SpikePenalty,
     evaluate,
     fit,
     readout_of,
@@ -254,3 +255,8 @@ def test_lift_silent_wakes_a_silent_layer() -> None:
     history = fit(network, data, settings, epochs=15).history
     assert history[0]["spikes_per_sample"] < 1
     assert history[-1]["spikes_per_sample"] > 5
+
+
+def test_the_penalty_of_spikes() -> None:
+    record = Record({}, 0.02, count={"hidden": torch.tensor([[1.0, 2.0], [0.0, 3.0]])})
+    assert SpikePenalty(strength=0.5)(record).item() == 0.5 * (1 + 4 + 9) / 2

@@ -23,7 +23,7 @@ except ImportError as _missing:
     ) from _missing
 
 from spikeloop import pictures
-from spikeloop.tasks import FashionMNISTTask, MNISTTask, Split, Task, YinYangTask, task_of
+from spikeloop.tasks import FashionMNISTTask, MNISTTask, Split, Task, YinYangTask, rule_of, task_of
 from spikeloop.training import Progress as Step
 from spikeloop.training import RunFolder, Settings, Training, evaluate, fit
 
@@ -140,6 +140,7 @@ def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Consol
             data,
             settings,
             epochs=task.epochs,
+            rule=rule_of(task),
             validation=validation,
             folder=folder,
             resume=resume,

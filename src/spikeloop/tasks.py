@@ -15,12 +15,16 @@ from spikeloop.data.images import rotate
 from spikeloop.data.mnist import MNIST, FashionMNIST
 from spikeloop.data.yin_yang import YinYang
 from spikeloop.errors import OutOfRange
+from spikeloop.gradient.eventprop import EventProp
+from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.initial import Normal
 from spikeloop.network import Network
 from spikeloop.neuron import LI, LIF, psp_peak
-from spikeloop.training import Adam, Cosine, FirstSpike, LiftSilent, MaxOverTime, Settings
+from spikeloop.protocols import Rule
+from spikeloop.training import Adam, Cosine, FirstSpike, LiftSilent, MaxOverTime, Settings, SpikePenalty
 
 Split = Literal["train", "validation", "test"]
+RuleName = Literal["eventprop", "surrogate"]
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
 
 
@@ -36,9 +40,12 @@ class YinYangTask:
     inputs: ClassVar[int] = 5
     classes: ClassVar[int] = 3
     duration: ClassVar[float] = 60e-3
+    grid: ClassVar[float] = 0.5e-3
 
     hidden: tuple[int, ...] = (200,)
     """Neurons of each hidden layer."""
+    rule: RuleName = "eventprop"
+    """Exact gradients of spike times, or surrogate gradients: then the highest membrane tells instead."""
     epochs: int = 100
     batch_size: int = 100
     learning_rate: float = 1e-2
@@ -53,14 +60,20 @@ class YinYangTask:
         peak = psp_peak(TAU_MEM, TAU_SYN)
         weights = [Normal(1.5 * peak, 0.78 * peak)]
         weights += [_scaled(0.93 * peak, 0.1 * peak, size / 200) for size in self.hidden]
+        times = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
+        readout = None
+        if self.rule == "surrogate":  # it has no gradient of spike times
+            readout, weights[-1] = LI(**times), _scaled(0.0, 0.2 * peak, self.hidden[-1] / 200)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return feedforward(sizes, LIF(tau_mem=TAU_MEM, tau_syn=TAU_SYN), weight=weights)
+            return feedforward(sizes, LIF(**times), readout=readout, weight=weights)
 
     def settings(self, seed: int) -> Settings:
+        exact = self.rule == "eventprop"
         return Settings(
             duration=self.duration,
-            readout=FirstSpike(),
+            readout=FirstSpike() if exact else MaxOverTime(),
+            regulariser=None if exact else SpikePenalty(_layers(self.hidden)),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             optimizer=Adam(beta2=0.95),
@@ -77,6 +90,7 @@ class MNISTTask:
     source: ClassVar[type[MNIST] | type[FashionMNIST]] = MNIST
     classes: ClassVar[int] = 10
     duration: ClassVar[float] = 30e-3
+    grid: ClassVar[float] = 1e-3
 
     hidden: tuple[int, ...] = (350,)
     """Neurons of each hidden layer."""
@@ -84,6 +98,8 @@ class MNISTTask:
     """Pixels along each side."""
     rotation: float = 0.0
     """Training images are turned by up to so many degrees."""
+    rule: RuleName = "eventprop"
+    """Exact gradients, or surrogate gradients on a time grid."""
     dropout: float = 0.15
     """Share of the input units that are silenced, anew for each sample of the training."""
     epochs: int = 12
@@ -116,11 +132,12 @@ class MNISTTask:
             return feedforward(sizes, LIF(**times), readout=LI(**times), weight=weights, dropout=dropout)
 
     def settings(self, seed: int) -> Settings:
-        layers = ("hidden",) if len(self.hidden) == 1 else tuple(f"hidden{i + 1}" for i in range(len(self.hidden)))
+        layers = _layers(self.hidden)
+        lift = LiftSilent(layers, strength=1.0 if len(layers) == 1 else 0.1)
         return Settings(
             duration=self.duration,
             readout=MaxOverTime(),
-            regulariser=LiftSilent(layers, strength=1.0 if len(layers) == 1 else 0.1),
+            regulariser=lift if self.rule == "eventprop" else SpikePenalty(layers),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate or (5e-3 if self.size == 28 else 1e-2),
             optimizer=Adam(beta2=0.95),
@@ -140,6 +157,11 @@ class FashionMNISTTask(MNISTTask):
 Task = YinYangTask | MNISTTask
 
 
+def rule_of(task: Task) -> Rule:
+    """What the task's network is differentiated with."""
+    return EventProp() if task.rule == "eventprop" else SuperSpike(task.grid, replay=True)
+
+
 def task_of(name: str, options: dict[str, Any]) -> Task:
     """The task of that name with options as `dataclasses.asdict` gives them, lists instead of tuples included."""
     for kind in (YinYangTask, MNISTTask, FashionMNISTTask):
@@ -147,6 +169,11 @@ def task_of(name: str, options: dict[str, Any]) -> Task:
             given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
             return kind(**given)
     raise OutOfRange(f"no task {name!r}", expected="yin-yang, mnist or fashion-mnist")
+
+
+def _layers(hidden: tuple[int, ...]) -> tuple[str, ...]:
+    """What `feedforward` calls them."""
+    return ("hidden",) if len(hidden) == 1 else tuple(f"hidden{i + 1}" for i in range(len(hidden)))
 
 
 def _scaled(mean: float, std: float, fan_in: float) -> Normal:

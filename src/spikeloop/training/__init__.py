@@ -4,7 +4,7 @@ from spikeloop.training.course import Metrics, Progress
 from spikeloop.training.folder import RunFolder
 from spikeloop.training.loop import Training, evaluate, fit
 from spikeloop.training.readout import FirstSpike, MaxOverTime, Readout, readout_of
-from spikeloop.training.settings import Adam, Cosine, Decay, LiftSilent, Settings
+from spikeloop.training.settings import Adam, Cosine, Decay, LiftSilent, Settings, SpikePenalty
 
 __all__ = [
     "Adam",
@@ -18,6 +18,7 @@ __all__ = [
     "Readout",
     "RunFolder",
     "Settings",
+    "SpikePenalty",
     "Training",
     "evaluate",
     "fit",

@@ -68,6 +68,22 @@ class LiftSilent:
         return self.strength * torch.stack(lifts).sum()
 
 
+@dataclass(frozen=True)
+class SpikePenalty:
+    """A regulariser: strength * mean over the batch of the sum over neurons of count^2 (Cramer et al. 2022).
+
+    Surrogate gradients let activity grow where nothing holds it back.
+    """
+
+    populations: tuple[str, ...] = ("hidden",)
+    strength: float = 1e-3
+
+    def __call__(self, record: Record) -> Tensor:
+        counts = [record.count[name] for name in self.populations]
+        costs = [count.square().sum() / max(len(count), 1) for count in counts]
+        return self.strength * torch.stack(costs).sum()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to train.
