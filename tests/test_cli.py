@@ -17,7 +17,7 @@ from spikeloop.errors import OutOfRange
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, YinYangTask, task_of
 from spikeloop.training.course import Course
 
-QUICK = ["train", "yin-yang", "--hidden", "20", "--epochs", "2", "--batch-size", "100"]
+QUICK = ["train", "yin-yang", "--hidden", "20", "--epochs", "2", "--batch-size", "50"]
 PICTURES = {"learning_curve.png", "activity.png", "decision_map.png"}
 
 
@@ -86,11 +86,11 @@ def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Course, "step", interrupted_after(60, Course.step))
+        patch.setattr(Course, "step", interrupted_after(120, Course.step))
         assert cli.main([*QUICK, "--folder", "my run", "--seed", "2"]) == 130
     command = re.search(r"To go on: spikeloop (.*)", capsys.readouterr().err)
     assert command is not None
-    assert command[1] == "train yin-yang --folder 'my run' --resume --hidden 20 --epochs 2 --batch-size 100 --seeds 2"
+    assert command[1] == "train yin-yang --folder 'my run' --resume --hidden 20 --epochs 2 --batch-size 50 --seeds 2"
     assert cli.main([*QUICK, "--folder", "my run", "--seed", "2", "--resume"]) == 0
     assert cli.main([*QUICK, "--folder", "whole", "--seed", "2"]) == 0
     ends = [checkpoint.load(tmp_path / name / "checkpoint.safetensors")[0] for name in ("my run", "whole")]
@@ -175,6 +175,6 @@ def test_task_networks_have_their_weights_and_depend_on_the_seed() -> None:
     deep = MNISTTask(hidden=(350, 350)).network(0)
     weights = [projection.weight.detach() for projection in deep.projections.values()]
     assert [tuple(weight.shape) for weight in weights] == [(784, 350), (350, 350), (350, 10)]
-    assert float(weights[0].mean()) == pytest.approx(0.03, abs=0.001)
+    assert float(weights[0].mean()) == pytest.approx(0.04, abs=0.003)
     assert float(weights[2].std()) == pytest.approx(0.2, abs=0.01)
     assert deep.populations["input"].dropout == 0.15
