@@ -44,13 +44,13 @@ class Undo {
   public:
     Undo(const Shared<T>& shared, const QueueGradient<T>& wanted, Sums<T>& sums) : s_(shared), wanted_(wanted), sums_(sums) {}
 
-    void operator()(int64_t sample) {
+    void operator()(int64_t sample, Watch& watch) {
         sample_ = sample;
         start();
         make_marks();
         make_items();
-        replay();
-        undo();
+        replay(watch);
+        undo(watch);
     }
 
   private:
@@ -153,8 +153,9 @@ class Undo {
         if (s_.request.want_tau) tape_.push_back(state_[m]);
     }
 
-    void replay() {
+    void replay(Watch& watch) {
         for (const Item& item : items_) {
+            watch.glance();
             if (item.source < 0) {
                 replay_mark(item.unit, marks_[item.unit][item.event]);
                 continue;
@@ -205,9 +206,10 @@ class Undo {
         return s;
     }
 
-    void undo() {
+    void undo(Watch& watch) {
         std::fill(time_.begin(), time_.end(), s_.request.duration);
         for (size_t n = items_.size(); n-- > 0;) {
+            watch.glance();
             const Item& item = items_[n];
             if (item.source >= 0) {
                 undo_arrival(item);
@@ -298,10 +300,10 @@ void queue_adjoint(const std::vector<QueueSource<T>>& sources, const std::vector
     for (const auto& source : sources) values += source.weights + source.begin[source.size];
     const int64_t chunks = std::clamp<int64_t>(kBufferBytes / (values * 8), 1, std::clamp<int64_t>(request.batch, 1, kChunks));
     std::vector<Sums<T>> sums(chunks);  // as many as the sizes say, whatever the threads: sums are added in the same order
-    parallel_for(chunks, request.threads, 1, [&](int64_t c) {
+    parallel_for(chunks, request.threads, 1, [&](int64_t c, Watch& watch) {
         sums[c] = empty_sums(sources, gradient, request);
         Undo<T> undo(shared, gradient, sums[c]);
-        for (int64_t sample = request.batch * c / chunks; sample < request.batch * (c + 1) / chunks; ++sample) undo(sample);
+        for (int64_t sample = request.batch * c / chunks; sample < request.batch * (c + 1) / chunks; ++sample) undo(sample, watch);
     });
     for (const auto& chunk : sums) {
         for (size_t k = 0; k < sources.size(); ++k) {

@@ -53,10 +53,11 @@ class Run {
   public:
     Run(const Shared<T>& shared, int64_t sample, std::vector<Spike>& spikes) : s_(shared), sample_(sample), spikes_(spikes) {}
 
-    void operator()() {
+    void operator()(Watch& watch) {
         start();
         const double end = s_.request.duration;
         while (!queue_.empty() && queue_.top().time <= end) {
+            watch.glance();
             const Happening now = queue_.top();
             queue_.pop();
             if (now.source >= 0) {
@@ -221,8 +222,8 @@ SpikesPerSample queue_forward(const std::vector<QueueSource<T>>& sources, const 
                 shared.leaving[p].push_back(int32_t(k));
     }
     SpikesPerSample spikes(request.batch);
-    parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {
-        Run<T>(shared, sample, spikes[sample])();
+    parallel_for(request.batch, request.threads, 1, [&](int64_t sample, Watch& watch) {
+        Run<T>(shared, sample, spikes[sample])(watch);
         std::sort(spikes[sample].begin(), spikes[sample].end(), earlier);
     });
     return spikes;
