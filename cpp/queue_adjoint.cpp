@@ -58,11 +58,6 @@ class Undo {
         double time = -1, value = 0;
     };
 
-    int64_t slot(int64_t m) const {
-        const auto& p = s_.populations[s_.population[m]];
-        return sample_ * p.neurons.size + m - p.first;
-    }
-
     void start() {
         const size_t size = s_.neuron.size();
         state_.resize(size), adjoint_.assign(size, {}), time_.assign(size, 0.0), held_.assign(size, 0), kink_.assign(size, {});
@@ -70,11 +65,8 @@ class Undo {
         for (auto& marks : marks_) marks.clear();
         items_.clear(), tape_.clear();
         for (const auto& p : s_.populations) {
-            Request r;
-            r.start = p.start;
-            for (int64_t l = 0; l < p.neurons.size; ++l) {
-                const int64_t m = p.first + l;
-                state_[m] = initial_state(s_.neuron[m], r, p.neurons.leak[l], slot(m));
+            for (int64_t m = p.first; m < p.first + p.neurons.size; ++m) {
+                state_[m] = p.initial(sample_, m, s_.neuron[m]);
                 held_[m] = state_[m].free > 0;
                 add_start_mark(marks_[m], state_[m].free, s_.request.duration);
             }
