@@ -17,6 +17,9 @@ V = TypeVar("V")
 class Observed(dict[str, V]):
     """What was observed, by population; one that was not raises ``UnknownPopulation``, a ``KeyError``."""
 
+    what: str
+    ask: str | None
+
     def __init__(self, what: str, found: Mapping[str, V], ask: str | None = None) -> None:
         super().__init__(found)
         self.what, self.ask = what, ask
