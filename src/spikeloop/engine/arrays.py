@@ -111,7 +111,7 @@ class States:
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """What is asked of one population; the engine fills ``end``, ``sampling`` and ``peaks`` and adds to ``count`` (B, N).
+    """What is asked of one population; the engine fills ``end``, ``sampling``, ``peaks``, adds to ``count`` (B, N).
 
     silent: (B, N) uint8, neurons that may not spike.  start: where to continue from.
     """
