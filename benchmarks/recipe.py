@@ -51,7 +51,9 @@ VARIANTS = {
     "shorter memory": Variant(1e-2, beta2=0.9),
     "the recipe without lifting": Variant(1e-2, beta2=0.95, lift=False),
     "the recipe, batch 500": Variant(2e-2, beta2=0.95, batch_size=500),
+    "the recipe, batch 500, shorter memory": Variant(2e-2, beta2=0.9, batch_size=500),
     "batch 5, Adam": Variant(1e-3, batch_size=5),
+    "batch 5, lower rate": Variant(5e-4, batch_size=5),
     "batch 5, short memory": Variant(1e-3, beta2=0.95, batch_size=5),
 }
 

@@ -1,6 +1,7 @@
-"""Rules of the whole suite: reproducible random examples, and no skipped test where CI is watching."""
+"""Rules of the whole suite: the same random examples every time, Ctrl-C as at a terminal, no skipped test in CI."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import settings
 
 settings.register_profile("spikeloop", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("spikeloop")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell begin with it ignored
 
 
 def fail_if_skipped(report):
