@@ -174,7 +174,14 @@ def _setup(onchip: OnChip, network: Network) -> _Setup:
     """Placement, calibration and scales; made anew when a neuron's parameter changed."""
     placement = _placement(network, onchip.rows_per_input)
     target = lower.target_of(network, placement, onchip.speedup)
-    key = (repr(onchip.chip), id(onchip.chip), id(onchip.calibration), onchip.rows_per_input, onchip.speedup, target.key())
+    key = (
+        repr(onchip.chip),
+        id(onchip.chip),
+        id(onchip.calibration),
+        onchip.rows_per_input,
+        onchip.speedup,
+        target.key(),
+    )
     known = _setups.setdefault(network, {})
     if key not in known:
         calibration = onchip.calibration or _calibrated(onchip.chip, _Wanted(target))
