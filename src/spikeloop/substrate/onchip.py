@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -238,4 +239,10 @@ class _Wanted:
 
 @lru_cache(maxsize=32)
 def _calibrated(chip: Chip, wanted: _Wanted) -> Calibration:
-    return calibrate(chip, wanted.target)
+    return calibrate(chip, wanted.target, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
+
+
+def _show(text: str) -> None:
+    """A line of progress, where somebody looks."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
