@@ -1,0 +1,187 @@
+"""Which codes make a chip's neurons what they shall be: measured through ``Chip.emulate`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip import bench as measure
+from spikeloop.chip import transfer
+from spikeloop.chip.bench import Bench, Course, Response
+from spikeloop.chip.calibration import (
+    VERSION,
+    Calibration,
+    Target,
+    clock_for,
+    code_of,
+    default_target,
+    nominal,
+    uncalibrated,
+)
+from spikeloop.chip.configuration import CIRCUITS, CYCLE, Analog, Chip
+
+Float = NDArray[np.float64]
+_PASSES, _THRESHOLD_SEARCHES, _BISECTIONS = 8, 5, 8
+_FIRST_GOOD_PASS = 2  # before it, gains and time constants may be far off
+_NOISE_REACH = 2.0  # rms of its noise that a membrane reaches above its leak while a threshold is looked for (measured)
+_LEAK, _BELOW, _ABOVE = 100.0, 45.0, 32.0  # steps: where the neurons are measured, with reset below and threshold above
+
+
+def calibrate(chip: Chip, target: Target, progress: Callable[[str], None] | None = None) -> Calibration:
+    """Search the codes for ``target`` on all circuits at once; ``progress`` is told what is being done."""
+    return _Search(chip, target, progress or (lambda _: None)).result()
+
+
+class _Mean:
+    """The running mean of arrays, where they are good; 0 before anything was."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0.0
+
+    def add(self, value: Float, good: NDArray[np.bool_]) -> Float:
+        """The mean with ``value`` (..., 512) where ``good`` (512,)."""
+        self.total = self.total + np.where(good, value, 0.0)
+        self.count = self.count + good
+        return self.total / np.maximum(self.count, 1)
+
+
+def _law(analog: Analog, name: str) -> Float:
+    """Steps at which a chip without mismatch has the potential ``name``."""
+    return transfer.steps_of_volts(transfer.volts(getattr(analog, name)))
+
+
+class _Search:
+    """What is known so far: codes not rounded; of potentials, how far the chip is from its law, in steps."""
+
+    def __init__(self, chip: Chip, target: Target, progress: Callable[[str], None]) -> None:
+        self.chip, self.target, self.tell = chip, target, progress
+        self.bench = Bench(chip)
+        self.law = uncalibrated(target)
+        self.offset = {name: np.zeros(CIRCUITS) for name in ("leak", "reset", "threshold")}
+        self.bias = {name: getattr(self.law, name).astype(np.float64) for name in ("leak_bias", "synapse_bias", "gain")}
+
+    def result(self) -> Calibration:
+        self.tell("column ADC")
+        self.bench.calibrate_cadc()
+        self.tell("leak")
+        self._leak()
+        self.tell("threshold")
+        self._threshold()
+        self.tell("time constants, gain and reset")
+        self._dynamics()
+        analog = self._analog(self.target.leak, self.target.reset, self.target.threshold)
+        return self._verified(analog)
+
+    def _analog(self, leak: Float, reset: Float, threshold: Float, wobble: int = 0) -> Analog:
+        """Codes for these potentials (steps); ``wobble`` moves them a little, so that crosstalk averages out."""
+        wanted = {"leak": leak, "reset": reset, "threshold": threshold}
+        codes = {name: transfer.code_of_steps(steps - self.offset[name]) + wobble for name, steps in wanted.items()}
+        return replace(self.law, **{n: code_of(c) for n, c in (codes | self.bias).items()})
+
+    def _leak(self) -> None:
+        level, found = np.full(CIRCUITS, _LEAK), list[Float]()
+        for wobble in range(-4, 5):
+            analog = self._analog(level, level, level, wobble)
+            found.append(self.bench.resting(analog) - _law(analog, "leak"))
+        self.offset["leak"] = np.mean(found, 0)
+
+    def _threshold(self) -> None:
+        """The lowest leak at which a neuron fires by itself, found by bisection, several times over."""
+        found: list[Float] = []
+        duration = float(8 * self.target.tau_mem.max())
+        level, reset = np.full(CIRCUITS, 140.0), np.full(CIRCUITS, 90.0)
+        for search in range(_THRESHOLD_SEARCHES):
+            low, high = level - 40, level + 40
+            analog = self._analog(level, reset, level)
+            for _ in range(_BISECTIONS):
+                analog = self._analog((low + high) / 2, reset, level, search - _THRESHOLD_SEARCHES // 2)
+                fires, leak = self.bench.fires(analog, duration), _law(analog, "leak") + self.offset["leak"]
+                low, high = np.where(fires, low, leak), np.where(fires, leak, high)
+            found.append((low + high) / 2 - _law(analog, "threshold"))
+        lift = _NOISE_REACH * self.bench.membrane_noise
+        offset = np.median(found, 0) + lift
+        self.offset["threshold"] = np.where(np.abs(offset) < 35, offset, 0.0)
+
+    def _dynamics(self) -> None:
+        rows, weight = self._rows()
+        when = self._course()
+        learned = {name: _Mean() for name in ("leak", "reset", "leak_bias", "synapse_bias", "gain")}
+        for turn in range(_PASSES):
+            analog, seen = self._pass(turn % 5 - 2, when, rows, weight)
+            ratio = {
+                "leak_bias": seen.tau_mem / self.target.tau_mem,
+                "synapse_bias": seen.tau_syn / self.target.tau_syn,
+                "gain": self.target.psp / np.maximum(seen.psp, 1e-3),
+            }
+            for name in ("leak", "reset"):
+                self.offset[name] = learned[name].add(getattr(seen, name) - _law(analog, name), seen.answered)
+            if turn == _FIRST_GOOD_PASS:
+                learned |= {name: _Mean() for name in ratio}
+            for name, factor in ratio.items():
+                better = np.log(np.maximum(getattr(analog, name), 1.0) * np.clip(factor, 0.3, 3.0))
+                self.bias[name] = np.exp(learned[name].add(better, np.ones(CIRCUITS, bool)))
+
+    def _pass(self, wobble: int, when: Course, rows: dict[int, Any], weight: int) -> tuple[Analog, Response]:
+        """One look at the dynamics, held long after a spike and far from the target's potentials."""
+        level = np.full(CIRCUITS, _LEAK)
+        analog = self._analog(level, level - _BELOW, level + _ABOVE, wobble)
+        clock = clock_for(np.array([when.hold * CYCLE]))
+        count = np.full(CIRCUITS, round(when.hold / 2**clock), np.int16)
+        analog = replace(analog, refractory=count, refractory_clock=np.array([clock], np.int16))
+        return analog, measure.respond(self.bench, analog, when, rows, weight)
+
+    def _course(self) -> Course:
+        """One event makes the neurons fire, or a burst where the current saturates before that."""
+        target = self.target
+        reach = 3 * 63 * transfer.psp(transfer.REFERENCE_GAIN, target.tau_mem, target.tau_syn, target.capacitance)
+        one = reach.min() > 1.4 * _ABOVE
+        hold = min((8 if one else 16) * float(target.tau_syn.max()), 250e-6)
+        clock = clock_for(np.array([hold]))
+        held = round(hold / CYCLE / 2**clock) * CYCLE * 2**clock
+        return measure.course((target.tau_mem, target.tau_syn), held, 1 if one else 16)
+
+    def _rows(self) -> tuple[dict[int, Any], int]:
+        """How many rows of one weight make 18 steps (36 for inhibition), but no more than make the current saturate."""
+        weight = max(1, int(np.ceil(0.4 / self.target.psp.min())))
+        few, more = (
+            np.clip(np.rint(np.minimum(steps / self.target.psp, 100) / weight), 1, 100).astype(np.int64)
+            for steps in (18, 36)
+        )
+        return {measure.SOME: few, measure.INHIBITORY: more}, weight
+
+    def _verified(self, analog: Analog) -> Calibration:
+        """What the neurons are with their final codes."""
+        rows, weight = self._rows()
+        _, seen = self._pass(0, self._course(), rows, weight)
+        leak = self.bench.resting(analog)
+        measured = np.stack(
+            [leak, seen.reset - (_LEAK - _BELOW) + self.target.reset, seen.tau_mem, seen.tau_syn, *seen.psp]
+        )
+        wanted = np.stack(
+            [
+                self.target.leak,
+                self.target.reset,
+                self.target.tau_mem,
+                self.target.tau_syn,
+                self.target.psp,
+                self.target.psp,
+            ]
+        )
+        close = np.abs(measured[:2] - wanted[:2]).max(0) < 8
+        near = np.abs(np.log(np.maximum(measured[2:], 1e-12) / wanted[2:])).max(0) < 0.4
+        return Calibration(
+            repr(self.chip),
+            self.target,
+            analog,
+            self.bench.offset,
+            self.bench.gain,
+            close & near & seen.answered,
+            measured,
+        )
+
+
+__all__ = ["VERSION", "Calibration", "Target", "calibrate", "default_target", "nominal", "uncalibrated"]
