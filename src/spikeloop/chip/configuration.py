@@ -144,12 +144,14 @@ class Instruments:
 
     cadc_period: (1,), cycles between samples of the column ADC, at least 213 (1.7 us); 0: off.
     cadc_circuit: (C,): the circuits whose membranes are kept.  cadc_offset: (512,), -128..127, added to the channel's
-    result.  madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.
+    result.  cadc_reference: (1,), code of a potential that all channels read instead of the membranes; -1: none.
+    madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.
     """
 
     cadc_period: Integers = _full((1,), 0, np.int32)
     cadc_circuit: Integers = _full((0,), 0)
     cadc_offset: Integers = _full((CIRCUITS,), 0)
+    cadc_reference: Integers = _full((1,), -1)
     madc_circuit: Integers = _full((0,), 0)
 
     def __post_init__(self) -> None:
@@ -160,6 +162,7 @@ class Instruments:
         for name in ("cadc_circuit", "madc_circuit"):
             _check(name, getattr(self, name), getattr(self, name).shape[:1], 0, CIRCUITS - 1)
         _check("cadc_offset", self.cadc_offset, (CIRCUITS,), -128, 127)
+        _check("cadc_reference", self.cadc_reference, (1,), -1, CODE_MAX)
         if len(self.madc_circuit) > MADC_NEURONS:
             raise OutOfRange(f"madc_circuit names {len(self.madc_circuit)} circuits", where="chip configuration",
                              expected=f"at most {MADC_NEURONS}")  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.chip import adc
+from spikeloop.chip import adc, transfer
 from spikeloop.chip.circuits import Pattern
 from spikeloop.chip.configuration import CIRCUITS, Instruments
 from spikeloop.chip.mismatch import Float, Noise, Quantity
@@ -48,7 +48,11 @@ class Watch:
     def cadc(self, of: Indices, pattern: Pattern, noise: Noise, key: int, written: int) -> NDArray[np.uint8]:
         """(B, Tc, C) readings; of: (512,), the neuron of each circuit."""
         circuit = self.instruments.cadc_circuit.astype(np.int64)
-        potential = self._potential(of[circuit], self.of_cadc)
+        reference = int(self.instruments.cadc_reference[0])
+        if reference >= 0:
+            potential = np.full((*self.of_cadc.shape, len(circuit)), transfer.volts(np.array(reference)))
+        else:
+            potential = self._potential(of[circuit], self.of_cadc)
         strengths = pattern.strengths
         offset = pattern.varied(Quantity.CADC_OFFSET, strengths.cadc_offset, written)[circuit]
         gain = 1 + strengths.cadc_gain * pattern.normal(Quantity.CADC_GAIN, (CIRCUITS,))[circuit]
