@@ -65,11 +65,17 @@ def routing(some: NDArray[np.integer], inhibitory: NDArray[np.integer]) -> Routi
 
 @dataclass
 class Bench:
-    """A chip and what all measurements on it have in common. ``trial`` counts the runs."""
+    """A chip and what all measurements on it have in common.
+
+    offset: (512,) codes, gain: (512,), of the column ADC.  converter_noise, membrane_noise: rms in steps.
+    trial: counts the runs.
+    """
 
     chip: Chip
     offset: NDArray[np.int16] = field(default_factory=lambda: np.zeros(CIRCUITS, np.int16))
     gain: Float = field(default_factory=lambda: np.ones(CIRCUITS))
+    converter_noise: float = 0.0
+    membrane_noise: float = 0.0
     trial: int = 1 << 20
 
     def instruments(self) -> Instruments:
@@ -106,6 +112,7 @@ class Bench:
         shift = (transfer.steps_of_volts(transfer.volts(code)) - level)[0]
         instruments = replace(self.instruments(), cadc_reference=code)
         reading = self.run(Configuration(instruments=instruments), [[]] * 4, 50 * CADC_PERIOD_MIN).cadc
+        self.converter_noise = float(reading.astype(np.float64).std((0, 1)).mean())
         return reading.astype(np.float64).mean((0, 1)) - shift * self.gain
 
     # ---- potentials --------------------------------------------------------------------------------------------
@@ -114,7 +121,9 @@ class Bench:
         """(512,) steps: where the membranes rest."""
         silent = replace(analog, fires=np.zeros(CIRCUITS, bool))
         configuration = Configuration(analog=silent, instruments=self.instruments())
-        return self.steps(self.run(configuration, [[]] * 4, 12 * CADC_PERIOD_MIN).cadc).mean((0, 1))
+        value = self.steps(self.run(configuration, [[]] * 8, 12 * CADC_PERIOD_MIN).cadc)
+        self.membrane_noise = float(max(np.median(value.std((0, 1))) ** 2 - self.converter_noise**2, 0.0)) ** 0.5
+        return value.mean((0, 1))
 
     def fires(self, analog: Analog, duration: float) -> Flags:
         """(512,): which circuits fire without any input within ``duration`` seconds."""
@@ -190,14 +199,15 @@ def _read(
     free = np.broadcast_to(time - (spike + hold)[:, None], value.shape)
     before = time < (when.trigger - 40) * CYCLE
     held = (free < -0.03 * hold - 0.1e-6) & (free > -0.9 * hold)
-    flat = [each.reshape(-1, CIRCUITS) for each in np.broadcast_arrays(time, value, free)]
-    inside = ((flat[2] > 0.02 * hold) & (flat[0] < inhibited)).astype(np.float64)
-    length = np.full(CIRCUITS, (inhibited - (when.trigger * CYCLE + hold)) / 7)
-    tau_mem, _, _ = fit.fitted(flat[2], flat[1], inside, length, fit.decay)
+    flat_time, flat, flat_free = (x.reshape(-1, CIRCUITS) for x in np.broadcast_arrays(time, value, free))
+    released = np.where(flat_time < inhibited, flat_free - 0.02 * hold, -1.0)
+    length = inhibited - when.trigger * CYCLE - hold
+    start = np.full(CIRCUITS, length / 7)
+    tau_mem, _, _ = fit.fitted(*fit.binned(released, flat, length), start, fit.decay)
     tau_syn, psp = [], []
     for begin, stop, label in ((excited, end, SOME), (inhibited, excited, INHIBITORY)):
-        at = ((flat[0] > begin) & (flat[0] < stop)).astype(np.float64)
-        tau, _, height = fit.fitted(flat[0] - begin, flat[1], at, length, fit.potential(tau_mem))
+        after = np.where(flat_time < stop, flat_time - begin, -1.0)
+        tau, _, height = fit.fitted(*fit.binned(after, flat, stop - begin), start, fit.potential(tau_mem))
         tau_syn.append(tau)
         psp.append(np.abs(height) * _peak(tau_mem, tau) / (np.maximum(rows[label], 1) * weight))
     leak, reset = (_mean(value, np.broadcast_to(mask, value.shape)) for mask in (before, held))

@@ -21,6 +21,8 @@ Float = NDArray[np.float64]
 VERSION = 1
 _FORMAT = "spikeloop.chip.calibration"
 _PASSES, _THRESHOLD_SEARCHES, _BISECTIONS = 8, 5, 7
+_FIRST_GOOD_PASS = 2  # before it, gains and time constants may be far off
+_NOISE_REACH = 2.0  # rms of its noise that a membrane reaches above its leak while a threshold is looked for (measured)
 _LEAK, _BELOW, _ABOVE = 100.0, 45.0, 32.0  # steps: where the neurons are measured, with reset below and threshold above
 
 RANGES = {
@@ -157,6 +159,24 @@ def calibrate(chip: Chip, target: Target, progress: Callable[[str], None] | None
     return _Search(chip, target, progress or (lambda _: None)).result()
 
 
+class _Mean:
+    """The running mean of arrays, where they are good; 0 before anything was."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0.0
+
+    def add(self, value: Float, good: NDArray[np.bool_]) -> Float:
+        """The mean with ``value`` (..., 512) where ``good`` (512,)."""
+        self.total = self.total + np.where(good, value, 0.0)
+        self.count = self.count + good
+        return self.total / np.maximum(self.count, 1)
+
+
+def _law(analog: Analog, name: str) -> Float:
+    """Steps at which a chip without mismatch has the potential ``name``."""
+    return transfer.steps_of_volts(transfer.volts(getattr(analog, name)))
+
+
 class _Search:
     """What is known so far: codes not rounded; of potentials, how far the chip is from its law, in steps."""
 
@@ -189,30 +209,30 @@ class _Search:
         level, found = np.full(CIRCUITS, _LEAK), list[Float]()
         for wobble in range(-4, 5):
             analog = self._analog(level, level, level, wobble)
-            law = transfer.steps_of_volts(transfer.volts(analog.leak))
-            found.append(self.bench.resting(analog) - law)
+            found.append(self.bench.resting(analog) - _law(analog, "leak"))
         self.offset["leak"] = np.mean(found, 0)
 
     def _threshold(self) -> None:
         """The lowest leak at which a neuron fires by itself, found by bisection, several times over."""
         found: list[Float] = []
         duration = float(8 * self.target.tau_mem.max())
+        level, reset = np.full(CIRCUITS, 140.0), np.full(CIRCUITS, 90.0)
         for search in range(_THRESHOLD_SEARCHES):
-            low, high = np.full(CIRCUITS, -40.0), np.full(CIRCUITS, 40.0)
-            law = self._analog(*(np.full(CIRCUITS, 140.0),) * 3).threshold
+            low, high = level - 40, level + 40
+            analog = self._analog(level, reset, level)
             for _ in range(_BISECTIONS):
-                middle = (low + high) / 2
-                analog = self._analog(140 + middle, np.full(CIRCUITS, 90.0), np.full(CIRCUITS, 140.0), search)
-                fires = self.bench.fires(analog, duration)
-                low, high = np.where(fires, low, middle), np.where(fires, middle, high)
-                law = analog.threshold
-            found.append(140 + (low + high) / 2 - transfer.steps_of_volts(transfer.volts(law)))
-        self.offset["threshold"] = np.median(found, 0)
+                analog = self._analog((low + high) / 2, reset, level, search - _THRESHOLD_SEARCHES // 2)
+                fires, leak = self.bench.fires(analog, duration), _law(analog, "leak") + self.offset["leak"]
+                low, high = np.where(fires, low, leak), np.where(fires, leak, high)
+            found.append((low + high) / 2 - _law(analog, "threshold"))
+        lift = _NOISE_REACH * self.bench.membrane_noise
+        offset = np.median(found, 0) + lift
+        self.offset["threshold"] = np.where(np.abs(offset) < 35, offset, 0.0)
 
     def _dynamics(self) -> None:
         rows, weight = self._rows()
         when = self._course()
-        found: dict[str, list[Float]] = {name: [] for name in ("leak", "reset", "leak_bias", "synapse_bias", "gain")}
+        learned = {name: _Mean() for name in ("leak", "reset", "leak_bias", "synapse_bias", "gain")}
         for turn in range(_PASSES):
             analog, seen = self._pass(turn % 5 - 2, when, rows, weight)
             ratio = {
@@ -221,13 +241,12 @@ class _Search:
                 "gain": self.target.psp / np.maximum(seen.psp, 1e-3),
             }
             for name in ("leak", "reset"):
-                law = transfer.steps_of_volts(transfer.volts(getattr(analog, name)))
-                found[name].append(getattr(seen, name) - law)
-                self.offset[name] = np.mean(found[name], 0)
+                self.offset[name] = learned[name].add(getattr(seen, name) - _law(analog, name), seen.answered)
+            if turn == _FIRST_GOOD_PASS:
+                learned |= {name: _Mean() for name in ratio}
             for name, factor in ratio.items():
-                better = getattr(analog, name) * np.clip(factor, 0.3, 3.0)
-                found[name].append(np.log(np.maximum(better, 1)))
-                self.bias[name] = np.exp(np.mean(found[name][min(turn, 2) :], 0))
+                better = np.log(np.maximum(getattr(analog, name), 1.0) * np.clip(factor, 0.3, 3.0))
+                self.bias[name] = np.exp(learned[name].add(better, np.ones(CIRCUITS, bool)))
 
     def _pass(self, wobble: int, when: Course, rows: dict[int, Any], weight: int) -> tuple[Analog, Response]:
         """One look at the dynamics, held long after a spike and far from the target's potentials."""

@@ -39,6 +39,19 @@ def _linear(x: Float, y: Float, w: Float) -> tuple[Float, Float, Float]:
     return mean_y - height * mean_x, height, (w * (dy - height * dx) ** 2).sum(0)
 
 
+def binned(time: Float, value: Float, span: Float | float, bins: int = 48) -> tuple[Float, Float, Float]:
+    """Means of samples (K, N) in bins of 0 < time < span, narrower towards 0: time, value and number, (bins, N) each."""
+    neurons = value.shape[1]
+    place = np.floor(np.sqrt(np.clip(time / span, 0, 1)) * bins).astype(np.int64)
+    inside = (time > 0) & (place < bins)
+    cell = (place * neurons + np.arange(neurons))[inside]
+    count, t, v = (
+        np.bincount(cell, each, bins * neurons).reshape(bins, neurons)
+        for each in (None, np.broadcast_to(time, value.shape)[inside], value[inside])
+    )
+    return t / np.maximum(count, 1), v / np.maximum(count, 1), count.astype(np.float64)
+
+
 def decay(time: Float, tau: Float) -> Float:
     """exp(-time / tau)."""
     return np.exp(-np.maximum(time, 0) / tau)
