@@ -11,13 +11,6 @@ namespace {
 
 constexpr float kSlack = 1e-5f;  // relative: the bound must not fail for single precision
 
-// Something all lanes stop at: an arrival (row), or a time at which membranes are sampled.
-struct Stop {
-    double time;
-    const float* row;  // null: a sample
-    int64_t sample;
-};
-
 struct Shared {
     const std::vector<DenseSource<float>>& sources;
     const Neurons& neurons;
@@ -36,7 +29,6 @@ struct Sweep {
     const Shared* shared;
     int64_t sample;
     std::vector<Arrival> arrivals;
-    std::vector<Stop> stops;
     std::vector<Spike>* spikes;
 };
 
@@ -70,21 +62,15 @@ void prepare(Shared& s) {
     s.table.build(s.neurons, s.stride, s.disturbance.tick);
 }
 
-void make_stops(Sweep& sweep) {
-    const Shared& s = *sweep.shared;
-    gather_arrivals(s.sources, sweep.sample, s.request.duration, sweep.arrivals);
-    sweep.stops.clear();
-    const Sampling& sampling = s.request.sampling;
-    const double* times = sampling.units ? sampling.times(sweep.sample) : nullptr;
-    int64_t next = 0;
-    const auto samples_before = [&](double time) {  // a sample at an arrival comes first
-        for (; times && next < sampling.count && times[next] <= time; ++next) sweep.stops.push_back({times[next], nullptr, next});
-    };
-    for (const Arrival& a : sweep.arrivals) {
-        samples_before(a.time);
-        sweep.stops.push_back({a.time, s.weight[a.source].data() + a.unit * s.stride, -1});
-    }
-    samples_before(kInfinity);
+// The samples of an interval: those at its end are in it.
+struct Range {
+    int64_t first, last;
+};
+
+Range samples_until(const Sampling& sampling, const double* times, int64_t first, double end) {
+    int64_t last = first;
+    while (times && last < sampling.count && times[last] <= end) ++last;
+    return {first, last};
 }
 
 template <int N>
@@ -96,34 +82,50 @@ struct Lanes {
 template <int N>
 void start(const Sweep& sweep, int64_t first, Lanes<N>& x) {
     const Shared& s = *sweep.shared;
+    const uint64_t key = keyed(s.disturbance.key, uint64_t(sweep.sample));
     for (int l = 0; l < N; ++l) {
         x.v[l] = x.i[l] = 0, x.level[l] = std::numeric_limits<float>::infinity();
         if (first + l >= s.neurons.size) continue;
-        x.lane[l].start(s.neurons, s.disturbance, s.request, sweep.sample, first + l);
+        x.lane[l].start(s.neurons, s.disturbance, s.request, sweep.sample, key, first + l);
         x.v[l] = float(x.lane[l].neuron.initial());
         x.level[l] = x.lane[l].level(0.0);
     }
 }
 
+Samples samples_of(const Sweep& sweep, int64_t m, Range range) {
+    const Shared& s = *sweep.shared;
+    const Sampling& x = s.request.sampling;
+    if (s.column[m] < 0 || range.first == range.last) return {};
+    double* value = x.value + (sweep.sample * x.count + range.first) * x.units + s.column[m];
+    return {x.times(sweep.sample) + range.first, range.last - range.first, value, x.units, s.neurons.leak[m]};
+}
+
 template <int N>
-void look_closely(const Sweep& sweep, Lanes<N>& x, double begin, double end) {
+void look_closely(const Sweep& sweep, int64_t first, Lanes<N>& x, const Flows<N>& flows, double begin, double end, Range range) {
     for (int l = 0; l < N; ++l) {
         if (!(x.bound[l] >= x.level[l])) continue;
         Lane& lane = x.lane[l];
         State s{double(x.v[l]), double(x.i[l]), lane.free};
-        if (lane.follow(s, begin, end, *sweep.spikes)) x.next_v[l] = float(s.v), x.next_i[l] = float(s.i);
+        Samples samples = samples_of(sweep, first + l, range);
+        if (lane.follow(s, begin, end, {flows.em[l], flows.es[l], flows.g[l]}, *sweep.spikes, samples)) x.next_v[l] = float(s.v), x.next_i[l] = float(s.i);
         x.level[l] = lane.level(end);
     }
 }
 
+// Samples of the lanes that are far from their thresholds; `close` ones are looked at closely.
 template <int N>
-void take_samples(const Sweep& sweep, int64_t first, Lanes<N>& x, const Stop& stop) {
+void take_samples(const Sweep& sweep, int64_t first, Lanes<N>& x, double begin, Range range) {
     const Shared& s = *sweep.shared;
-    const Sampling& sampling = s.request.sampling;
-    for (int64_t m = first; m < std::min(first + N, s.neurons.size); ++m) {
-        if (s.column[m] < 0) continue;
-        double* row = sampling.value + (sweep.sample * sampling.count + stop.sample) * sampling.units;
-        row[s.column[m]] = double(x.v[m - first]) + x.lane[m - first].seen(stop.time) + s.neurons.leak[m];
+    const double* times = s.request.sampling.times(sweep.sample);
+    Flows<N> flows;
+    for (int64_t k = range.first; k < range.last; ++k) {
+        s.table.set(flows, first, times[k] - begin);
+        for (int64_t m = first; m < std::min(first + N, s.neurons.size); ++m) {
+            const int64_t l = m - first;
+            if (s.column[m] < 0 || x.bound[l] >= x.level[l]) continue;
+            *samples_of(sweep, m, {k, k + 1}).value =
+                double(x.v[l] * flows.em[l] + x.i[l] * flows.g[l]) + x.lane[l].seen(times[k]) + s.neurons.leak[m];
+        }
     }
 }
 
@@ -163,21 +165,23 @@ SPIKELOOP_ALWAYS_INLINE void sweep_block(const Sweep& sweep, int64_t first) {
     start(sweep, first, x);
     Flows<N> flows;
     double now = 0;
-    const size_t count = sweep.stops.size();
+    const Sampling& sampling = s.request.sampling;
+    const double* times = sampling.units ? sampling.times(sweep.sample) : nullptr;
+    Range range{0, 0};
+    const size_t count = sweep.arrivals.size();
     for (size_t n = 0; n <= count; ++n) {
-        const double end = n < count ? sweep.stops[n].time : s.request.duration, dt = end - now;
-        if (dt > 0) {
+        const double end = n < count ? sweep.arrivals[n].time : s.request.duration, dt = end - now;
+        if (dt > 0 || n == count) {
             s.table.set(flows, first, dt);
             const float* top = dt < s.quickest ? flows.g : s.peak.data() + first;
-            if (flow_on(flows, top, x)) look_closely(sweep, x, now, end);
+            const bool some = flow_on(flows, top, x);
+            range = samples_until(sampling, times, range.last, end);
+            if (range.first != range.last) take_samples(sweep, first, x, now, range);
+            if (some) look_closely(sweep, first, x, flows, now, end, range);
             for (int l = 0; l < N; ++l) x.v[l] = x.next_v[l], x.i[l] = x.next_i[l];
             now = end;
         }
-        if (n == count) return;
-        if (sweep.stops[n].row)
-            arrive(s, first, x, sweep.stops[n].row);
-        else
-            take_samples(sweep, first, x, sweep.stops[n]);
+        if (n < count) arrive(s, first, x, s.weight[sweep.arrivals[n].source].data() + sweep.arrivals[n].unit * s.stride);
     }
 }
 
@@ -198,7 +202,7 @@ SpikesPerSample disturbed_forward(const std::vector<DenseSource<float>>& sources
     parallel_for(request.batch, worthwhile(request.threads, work), 2, [&](int64_t sample) {
         thread_local Sweep sweep;
         sweep.shared = &shared, sweep.sample = sample, sweep.spikes = &spikes[sample];
-        make_stops(sweep);
+        gather_arrivals(sources, sample, request.duration, sweep.arrivals);
         int64_t first = 0;
         for (; shared.stride - first >= 64; first += 64) sweep_wide(sweep, first);
         for (; first < shared.stride; first += 16) sweep_narrow(sweep, first);

@@ -4,6 +4,22 @@
 
 namespace spikeloop {
 
+// Samples of one neuron within an interval, taken in order.
+struct Samples {
+    const double* time = nullptr;
+    int64_t count = 0;
+    double* value = nullptr;
+    int64_t stride = 0;
+    double leak = 0;
+
+    template <class Membrane>
+    void until(double end, bool inclusive, Membrane&& v) {
+        for (; count > 0 && (*time < end || (inclusive && *time == end)); --count, ++time, value += stride) *value = v(*time) + leak;
+    }
+};
+
+inline constexpr uint64_t kSamplingKey = 0x5851f42d4c957f2dull;
+
 struct Lane {
     Neuron neuron;
     double free = 0, base = 0;  // base: the threshold without its noise
@@ -13,15 +29,15 @@ struct Lane {
     int64_t unit = 0, fired = 0, sample = 0, limit = 0;
     bool sends = true;
 
-    void start(const Neurons& neurons, const Disturbance& d, const Request& request, int64_t which, int64_t m) {
+    void start(const Neurons& neurons, const Disturbance& d, const Request& request, int64_t which, uint64_t sample_key, int64_t m) {
         neuron = neurons[m], base = neuron.threshold, unit = m, sample = which, limit = request.spike_limit;
         free = 0, fired = 0;
         sends = !(request.silent && request.silent[sample * neurons.size + m]);
         noise = Noise{}, sampled = NoisePath{};
         noise.rms = d.noise[m], noise.threshold_rms = d.threshold_noise[m];
-        const uint64_t own = keyed(keyed(d.key, uint64_t(sample)), uint64_t(m));
-        noise.random.key = keyed(own, 0), sampling = Stream{keyed(own, 1)};
-        if (noise.rms > 0 && !neuron.rises_to_threshold()) noise.path.x = noise.rms * noise.random.normal();
+        const uint64_t own = keyed(sample_key, uint64_t(m));
+        noise.random.key = own, sampling = Stream{own ^ kSamplingKey};
+        if (neuron.rises_to_threshold()) noise.path.time = 0;  // starts at reset
         draw_threshold();
     }
 
@@ -37,8 +53,9 @@ struct Lane {
         return float(neuron.threshold - 1e-5 * scale - kNoiseReach * noise.rms);
     }
 
-    // From `begin` to `end` without arrivals; whether the sweep's own values do not hold.
-    bool follow(State& s, double begin, double end, std::vector<Spike>& spikes) {
+    // From `begin` to `end` without arrivals; whether the sweep's own values do not hold. `whole` is its
+    // flow, `samples` are those in between.
+    bool follow(State& s, double begin, double end, const Flow& whole, std::vector<Spike>& spikes, Samples& samples) {
         const bool was_held = free > begin;
         const int64_t before = fired;
         const auto on_spike = [&](double time) {
@@ -47,11 +64,9 @@ struct Lane {
             return true;
         };
         if (noise.rms > 0)
-            advance_noisy(neuron, s, noise, begin, end, on_spike);
-        else if (noise.threshold_rms > 0)
-            advance_redrawn(s, begin, end, on_spike);
+            advance_noisy(neuron, s, noise, begin, end, whole, on_spike, [&](const NoisyStretch& x) { see(x, samples); });
         else
-            advance(neuron, s, begin, end, true, on_spike);
+            advance_seen(s, begin, end, on_spike, samples);
         free = s.free;
         return was_held || fired > before;
     }
@@ -63,7 +78,10 @@ struct Lane {
             found = time;
             return false;
         };
-        noise.rms > 0 ? advance_noisy(neuron, s, noise, begin, end, on_spike) : advance(neuron, s, begin, end, true, on_spike);
+        if (noise.rms > 0)
+            advance_noisy(neuron, s, noise, begin, end, flow(end - begin, neuron.a, neuron.b), on_spike, [](const NoisyStretch&) {});
+        else
+            advance(neuron, s, begin, end, true, on_spike);
         free = s.free;
         return found;
     }
@@ -94,19 +112,33 @@ struct Lane {
         draw_threshold();
     }
 
-    // `advance` follows one neuron; a threshold that changes at a spike makes the rest another one's.
+    // One spike after the other: a threshold may change at a spike, and samples in between are taken.
     template <class OnSpike>
-    void advance_redrawn(State& s, double begin, double end, OnSpike&& on_spike) {
+    void advance_seen(State& s, double begin, double end, OnSpike&& on_spike, Samples& samples) {
         for (double t = begin; t < end;) {
+            const State before = s;
             double spiked = -1;
             advance(neuron, s, t, end, true, [&](double time) {
                 spiked = time;
                 return false;
             });
+            const double until = spiked < 0 ? end : spiked;
+            samples.until(until, spiked < 0, [&](double time) { return membrane_at(neuron, before, t, time, 0); });
             if (spiked < 0) return;
             on_spike(spiked);
             t = spiked;
         }
+    }
+
+    void see(const NoisyStretch& x, Samples& samples) {
+        samples.until(x.t + x.length, true, [&](double time) {
+            if (x.held) return x.v;
+            const Flow f = flow(time - x.t, neuron.a, neuron.b);
+            const double v = x.v * f.em + x.i * f.g;
+            if (!x.drawn) return v + seen(time);
+            const double part = std::min((time - x.t) / x.step, 1.0), spread = 2 * noise.rms * noise.rms * neuron.a * x.step;
+            return v + x.x0 + (x.x1 - x.x0) * part + std::sqrt(spread * part * (1 - part)) * sampling.normal();
+        });
     }
 };
 

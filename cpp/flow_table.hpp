@@ -29,7 +29,7 @@ class FlowTable {
         fill(coarse_, std::vector<Flow>(coarse), unit, kCoarse);
     }
 
-    // The flows of neurons first .. first + N over dt > 0.
+    // The flows of neurons first .. first + N over dt >= 0.
     template <int N>
     SPIKELOOP_ALWAYS_INLINE void set(Flows<N>& out, int64_t first, double dt) const {
         const int64_t ticks = int64_t(dt / tick_ + 0.5);

@@ -66,7 +66,7 @@ def scale_of(population: Population, psp: float = REFERENCE_PSP) -> Scale:
 
 def _per_neuron(population: Population, field: str) -> Float:
     value = getattr(population, field).detach().to(torch.float64).numpy()
-    return np.broadcast_to(value, (population.size,))
+    return np.broadcast_to(value, (population.size,)).copy()
 
 
 def target_of(network: Network, placement: Placement, speedup: float, psp: float = REFERENCE_PSP) -> Target:
