@@ -12,6 +12,7 @@ struct Disturbance {
     const double* most = nullptr;             // largest |I| right after an arrival
     const double* noise = nullptr;            // rms of the membrane's noise
     const double* threshold_noise = nullptr;  // rms of what is added to the threshold, drawn for every spike
+    const double* name = nullptr;             // a whole number that chooses the neuron's random streams
     uint64_t key = 0;                         // which draw
     double tick = 0;                          // arrivals are mostly multiples of this apart, s
 };

@@ -59,7 +59,7 @@ nb::tuple disturbed_door(const std::vector<SourceIn>& sources, const std::option
         const auto& [time, unit, value] = *sampling;
         request.sampling = {time.data(), int64_t(time.shape(1)), time.shape(0) > 1, unit.data(), int64_t(unit.shape(0)), value.data()};
     }
-    const Disturbance disturbed{d, d + n, d + 2 * n, d + 3 * n, key, tick};
+    const Disturbance disturbed{d, d + n, d + 2 * n, d + 3 * n, d + 4 * n, key, tick};
     SpikesPerSample spikes;
     {
         nb::gil_scoped_release release;

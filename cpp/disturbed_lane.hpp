@@ -35,7 +35,7 @@ struct Lane {
         sends = !(request.silent && request.silent[sample * neurons.size + m]);
         noise = Noise{}, sampled = NoisePath{};
         noise.rms = d.noise[m], noise.threshold_rms = d.threshold_noise[m];
-        const uint64_t own = keyed(sample_key, uint64_t(m));
+        const uint64_t own = keyed(sample_key, uint64_t(d.name[m]));
         noise.random.key = own, sampling = Stream{own ^ kSamplingKey};
         if (neuron.rises_to_threshold()) noise.path.time = 0;  // starts at reset
         draw_threshold();

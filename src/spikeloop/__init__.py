@@ -3,6 +3,7 @@
 from spikeloop._run import Experiment, attach, run
 from spikeloop._version import __version__
 from spikeloop.build import expected_amplitude, feedforward, recurrent
+from spikeloop.chip.twin import Twin
 from spikeloop.errors import (
     ActivityExplosion,
     CannotObserve,
@@ -29,6 +30,7 @@ from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
 from spikeloop.record import Cost, Lowering, Peak, Record, Samples, State
 from spikeloop.substrate.ideal import Ideal
+from spikeloop.substrate.onchip import OnChip
 
 __all__ = [
     "LI",
@@ -55,6 +57,7 @@ __all__ = [
     "NoRule",
     "Normal",
     "Observe",
+    "OnChip",
     "OutOfRange",
     "Peak",
     "Population",
@@ -69,6 +72,7 @@ __all__ = [
     "Substrate",
     "Synapses",
     "Trial",
+    "Twin",
     "Uniform",
     "UnknownPopulation",
     "Unsupported",

@@ -20,7 +20,7 @@ from spikeloop.errors import OutOfRange
 Float = NDArray[np.float64]
 VERSION = 1
 _FORMAT = "spikeloop.chip.calibration"
-_PASSES, _THRESHOLD_SEARCHES, _BISECTIONS = 8, 5, 7
+_PASSES, _THRESHOLD_SEARCHES, _BISECTIONS = 8, 5, 8
 _FIRST_GOOD_PASS = 2  # before it, gains and time constants may be far off
 _NOISE_REACH = 2.0  # rms of its noise that a membrane reaches above its leak while a threshold is looked for (measured)
 _LEAK, _BELOW, _ABOVE = 100.0, 45.0, 32.0  # steps: where the neurons are measured, with reset below and threshold above
@@ -152,6 +152,13 @@ def _clock(refractory: Float) -> int:
 
 def _code(value: Float) -> NDArray[np.int16]:
     return np.clip(np.rint(value), 0, CODE_MAX).astype(np.int16)
+
+
+def nominal(chip: Chip, target: Target) -> Calibration:
+    """What suits a chip without mismatch: codes from the laws alone, nothing measured."""
+    measured = np.full((6, CIRCUITS), np.nan)
+    offset, gain, success = np.zeros(CIRCUITS, np.int16), np.ones(CIRCUITS), np.ones(CIRCUITS, bool)
+    return Calibration(repr(chip), target, uncalibrated(target), offset, gain, success, measured)
 
 
 def calibrate(chip: Chip, target: Target, progress: Callable[[str], None] | None = None) -> Calibration:

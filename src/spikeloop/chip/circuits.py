@@ -89,7 +89,7 @@ def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, patte
     jump = transfer.REFERENCE_JUMP * tau_mem / transfer.REFERENCE_TAU * CAPACITANCE_MAX / capacitance
     most = SATURATION * 63 * jump * merge(1 + s.saturation * pattern.normal(Quantity.SATURATION))
     low = leak - transfer.STEP * (FLOOR + s.floor * pattern.normal(Quantity.FLOOR)[heads])
-    disturbance = np.stack([low, np.maximum(most, 0), np.zeros_like(low), np.zeros_like(low)])
+    disturbance = np.stack([low, np.maximum(most, 0), np.zeros_like(low), np.zeros_like(low), heads.astype(np.float64)])
     synapse = _synapses(analog, row_sign, pattern, written) * jump[of].reshape(HALVES, 1, COLUMNS)
     return Neurons(heads, of, Population(values, disturbance), distance, synapse.astype(np.float32))
 

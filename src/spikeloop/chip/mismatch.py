@@ -125,7 +125,7 @@ class Mismatch:
     driver: float = 0.03
     floor: float = 3.0
     saturation: float = 0.10
-    cadc_offset: Spread = Spread(8.0, 0.0)
+    cadc_offset: Spread = Spread(8.0, 1.0)
     cadc_gain: float = 0.015
     dead: float = 0.005
 

@@ -54,7 +54,6 @@ class Imperfection(Enum):
     THRESHOLD_RUN = "threshold_run"
     THRESHOLD_SPIKE = "threshold_spike"
     JITTER = "jitter"
-    TIME_STAMP = "time_stamp"
     CAPACITY = "capacity"
     CADC_PHASE = "cadc_phase"
     CADC_NOISE = "cadc_noise"
@@ -154,7 +153,7 @@ def _pattern(twin: Twin) -> Pattern:
 @lru_cache(maxsize=16)
 def _neurons(analog: Analog, routing: Routing, twin: Twin) -> Neurons:
     made = neurons_of(analog, routing.head, routing.row_sign, twin.pattern())
-    floor, most, noise, threshold = made.population.disturbance
+    floor, most, noise, threshold, name = made.population.disturbance
     if Imperfection.FLOOR in twin.ideal:
         floor = np.full_like(floor, -np.inf)
     if Imperfection.SATURATION in twin.ideal:
@@ -162,7 +161,7 @@ def _neurons(analog: Analog, routing: Routing, twin: Twin) -> Neurons:
     strengths = twin.strengths()
     noise = noise + strengths.membrane * transfer.STEP
     threshold = threshold + strengths.threshold_spike * made.distance
-    return replace(made, population=Population(made.population.values, np.stack([floor, most, noise, threshold])))
+    return replace(made, population=Population(made.population.values, np.stack([floor, most, noise, threshold, name])))
 
 
 class _Emulation:
@@ -191,7 +190,7 @@ class _Emulation:
         for number, step in enumerate(self.plan.steps):
             spikes = self._run(number, step, arrived, sent)
             if step.sends:
-                sent.append(self._on_the_bus(number, spikes, step))
+                sent.append(self._on_the_bus(len(sent), spikes, step))
         of, pattern, written = self.neurons.of, self.twin.pattern(), contents(self.configuration.analog)
         cadc = self.watch.cadc(of, pattern, self.noise, self.key(Quantity.CADC_NOISE), written)
         madc = self.watch.madc(of, self.noise, self.key(Quantity.MADC_NOISE))
@@ -215,12 +214,11 @@ class _Emulation:
         outside = self.plan.outside[number]
         sources = [] if outside is None else [(arrived, outside.weights(self.synapse))]
         sources += [(sent[k], wires.weights(self.synapse)) for k, wires in step.inside]
-        key = int(keyed(self.key(Quantity.ENGINE), number))
         sampling, whom = self.watch.sampling(step.neuron, self.plan.watched)
         spikes = forward(
             sources,
             self._population(step),
-            Passage(self.batch, self.duration, CYCLE, key, torch.get_num_threads()),
+            Passage(self.batch, self.duration, CYCLE, self.key(Quantity.ENGINE), torch.get_num_threads()),
             loop=None if step.loop is None else step.loop.weights(self.synapse),
             silent=self._muted(step),
             sampling=sampling,

@@ -17,11 +17,12 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """N neurons: ``values`` (6, N) as in `arrays.FIELDS`, and ``disturbance`` (4, N) float64.
+    """N neurons: ``values`` (6, N) as in `arrays.FIELDS`, and ``disturbance`` (5, N) float64.
 
     The rows of ``disturbance``: floor (an arrival finds V no lower), most (the largest \\|I\\| right after an arrival),
     noise (rms of an Ornstein-Uhlenbeck process with the membrane's time constant that is added to V and starts again
-    from 0 at a release), threshold noise (rms, drawn for every spike).
+    from 0 at a release), threshold noise (rms, drawn for every spike), name (a whole number that chooses the neuron's
+    random streams).
     """
 
     values: Float

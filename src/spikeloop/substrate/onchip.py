@@ -79,12 +79,12 @@ class OnChip:
         setup = _setup(self, trial.network)
         lowered = lower.lower_weights(trial.network, setup.placement, setup.scales)
         events = lower.lower_events(trial.drive, setup.placement, self.speedup, setup.muted(trial), number)
-        instruments, period = setup.instruments(trial, self)
+        instruments = setup.instruments(trial.observe)
         configuration = Configuration(lowered.weight, setup.placement.routing, setup.analog, instruments)
         cycles = max(1, int(np.floor(trial.duration / (self.speedup * CYCLE) + 1e-6)))
         out = self.chip.emulate(configuration, events, cycles)
         spikes = setup.spikes(trial, out, self.speedup)
-        membrane, peak = setup.membranes(trial, out, self.speedup) if period else ({}, {})
+        membrane, peak = setup.membranes(trial, out, self.speedup)
         lost = int(out.lost.sum())
         cost = Cost(
             wall_time=time.perf_counter() - began,
@@ -111,7 +111,7 @@ class _Setup:
     masked: int
     places: dict[str, Tensor]
     name: str
-    watch: dict[tuple[int, ...], Instruments] = field(default_factory=dict)
+    watch: dict[tuple[str, ...], Instruments] = field(default_factory=dict)
 
     def muted(self, trial: Trial) -> NDArray[np.bool_]:
         """(B, 512) circuits without events, or (0, 512)."""
@@ -121,22 +121,15 @@ class _Setup:
             muted[:, self.placement.circuit[name][:, 0]] = silent.numpy()
         return muted
 
-    def instruments(self, trial: Trial, place: OnChip) -> tuple[Instruments, int]:
-        """What the column ADC shall sample, and how often, in cycles; 0: nothing."""
-        names = sorted({*trial.observe.membrane, *trial.observe.peak})
-        period = 0
-        for name in names:
-            given = trial.observe.membrane.get(name, Every(place.period))
-            if isinstance(given, Tensor):
-                raise CannotObserve("the column ADC samples in its own time", where=f"membrane of {name!r}")
-            own = max(int(given.period / (place.speedup * CYCLE) * (1 + 1e-9)), CADC_PERIOD_MIN)
-            period = own if not period else min(period, own)
-        key = (period, *(list(self.placement.circuit).index(name) for name in names))
-        if key not in self.watch:
+    def instruments(self, observe: Observe) -> Instruments:
+        """The column ADC as fast as it goes, for the populations that are asked for."""
+        names = watched(observe)
+        if names not in self.watch:
             heads = [self.placement.circuit[name][:, 0] for name in names]
             circuit = np.concatenate([np.zeros(0, np.int64), *heads]).astype(np.int16)
-            self.watch[key] = Instruments(np.array([period], np.int32), circuit, self.calibration.cadc_offset)
-        return self.watch[key], period
+            period = np.array([CADC_PERIOD_MIN if names else 0], np.int32)
+            self.watch[names] = Instruments(period, circuit, self.calibration.cadc_offset)
+        return self.watch[names]
 
     def spikes(self, trial: Trial, out: Readout, speedup: float) -> dict[str, Events]:
         """Events of every spiking population."""
@@ -145,11 +138,11 @@ class _Setup:
         return {name: events for name, events in found.items() if trial.network.populations[name].spiking}
 
     def membranes(self, trial: Trial, out: Readout, speedup: float) -> tuple[dict[str, Samples], dict[str, Peak]]:
-        """Samples and highest samples, in model units."""
+        """Samples, of those that were made the nearest to what was asked for, and highest samples, in model units."""
         membrane, peak = dict[str, Samples](), dict[str, Peak]()
         seconds = torch.from_numpy(out.cadc_cycle * (CYCLE * speedup))
         first = 0
-        for name in sorted({*trial.observe.membrane, *trial.observe.peak}):
+        for name in watched(trial.observe):
             head = self.placement.circuit[name][:, 0]
             reading = out.cadc[:, :, first : first + len(head)].astype(np.float64)
             first += len(head)
@@ -157,11 +150,21 @@ class _Setup:
             value = torch.from_numpy(lower.lift_potential(steps, self.scales[name], np.arange(len(head))))
             if name in trial.observe.membrane:
                 unit = trial.observe.neurons(name, len(head))
-                membrane[name] = Samples(seconds, unit, value[:, :, unit])
+                nearest = (trial.observe.times(name, trial.duration) / (CADC_PERIOD_MIN * CYCLE * speedup)).round()
+                at = nearest.to(torch.int64).clamp(max=max(seconds.shape[1] - 1, 0)).unique()[: seconds.shape[1]]
+                membrane[name] = Samples(seconds[:, at], unit, value[:, at][:, :, unit])
             if name in trial.observe.peak:
-                highest, at = value.max(1)
-                peak[name] = Peak(torch.gather(seconds, 1, at), highest)
+                highest, when = value.max(1)
+                peak[name] = Peak(torch.gather(seconds, 1, when), highest)
         return membrane, peak
+
+
+def watched(observe: Observe) -> tuple[str, ...]:
+    """The populations whose membranes are looked at; a chip samples in its own time."""
+    for name, given in observe.membrane.items():
+        if isinstance(given, Tensor):
+            raise CannotObserve("the column ADC samples in its own time", where=f"membrane of {name!r}")
+    return tuple(sorted({*observe.membrane, *observe.peak}))
 
 
 _setups: WeakKeyDictionary[Network, dict[object, _Setup]] = WeakKeyDictionary()
