@@ -13,6 +13,9 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace spikeloop {
+
+void define_disturbed(nb::module_& m);
+
 namespace {
 
 template <class T, int D>
@@ -293,4 +296,5 @@ NB_MODULE(_core, m) {
         nullptr);
     define<float>(m);
     define<double>(m);
+    define_disturbed(m);
 }

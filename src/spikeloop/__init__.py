@@ -3,6 +3,7 @@
 from spikeloop._run import Experiment, attach, run
 from spikeloop._version import __version__
 from spikeloop.build import expected_amplitude, feedforward, recurrent
+from spikeloop.chip.twin import Twin
 from spikeloop.errors import (
     ActivityExplosion,
     CannotObserve,
@@ -30,6 +31,7 @@ from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
 from spikeloop.record import Cost, Lowering, Peak, Record, Samples, State
 from spikeloop.substrate.ideal import Ideal
+from spikeloop.substrate.onchip import OnChip
 
 __all__ = [
     "LI",
@@ -56,6 +58,7 @@ __all__ = [
     "NoRule",
     "Normal",
     "Observe",
+    "OnChip",
     "OutOfRange",
     "Peak",
     "Population",
@@ -71,6 +74,7 @@ __all__ = [
     "SuperSpike",
     "Synapses",
     "Trial",
+    "Twin",
     "Uniform",
     "UnknownPopulation",
     "Unsupported",

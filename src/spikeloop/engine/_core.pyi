@@ -98,3 +98,17 @@ def queue_adjoint(
     threads: int,
 ) -> _NeuronGradients:
     """Its adjoint; dL/dweight, dL/ddelay (one a synapse) and dL/dt of outside events are added to the arrays given."""
+
+def disturbed_forward(
+    sources: Sequence[tuple[Trains, NDArray[np.float32]]],
+    loop: NDArray[np.float32] | None,
+    neurons: Float,
+    disturbance: Float,
+    run: tuple[int, float, float, int, int, int],
+    silent: NDArray[np.uint8] | None,
+    sampling: _Sampling | None,
+) -> Trains:
+    """The spikes of neurons with noise and limits; run: batch, duration, tick, key, spike limit, threads."""
+
+def normals(key: int, count: int) -> Float:
+    """Standard normal numbers of the stream `key`."""

@@ -1,0 +1,28 @@
+// Neurons as a chip has them: every one with time constants of its own, currents that saturate, membranes with a floor
+// and with noise, thresholds that differ from spike to spike. Single precision between crossings.
+#pragma once
+#include "dense.hpp"
+#include "noise.hpp"
+
+namespace spikeloop {
+
+// Per neuron, (size,) each.
+struct Disturbance {
+    const double* floor = nullptr;            // an arrival finds V no lower than this (absolute potential)
+    const double* most = nullptr;             // largest |I| right after an arrival
+    const double* noise = nullptr;            // rms of the membrane's noise
+    const double* threshold_noise = nullptr;  // rms of what is added to the threshold, drawn for every spike
+    const double* name = nullptr;             // a whole number that chooses the neuron's random streams
+    uint64_t key = 0;                         // which draw
+    double tick = 0;                          // arrivals are mostly multiples of this apart, s
+};
+
+// `request.silent` are neurons whose spikes are not sent: they are reset all the same.
+SpikesPerSample disturbed_forward(const std::vector<DenseSource<float>>& sources, const Neurons& neurons,
+                                  const Disturbance& disturbance, const Request& request);
+
+// The same for neurons that reach each other by `weight` (size, size).
+SpikesPerSample disturbed_loop(const std::vector<DenseSource<float>>& sources, const float* weight, const Neurons& neurons,
+                               const Disturbance& disturbance, const Request& request);
+
+}  // namespace spikeloop

@@ -1,0 +1,85 @@
+// Python's way to the disturbed kernels.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "disturbed.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace spikeloop {
+namespace {
+
+template <class T, int D>
+using Array = nb::ndarray<T, nb::numpy, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
+using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Array<const int64_t, 1>>;
+using SourceIn = std::tuple<TrainsIn, Array<const float, 2>>;
+// times (batch rows), units, values (batch, times, units)
+using SamplingIn = std::tuple<Array<const double, 2>, Array<const int32_t, 1>, Array<double, 3>>;
+// batch, duration, tick, key, spike limit, threads
+using RunIn = std::tuple<int64_t, double, double, uint64_t, int64_t, int>;
+
+template <class T>
+nb::object owned(std::vector<T>&& values) {
+    auto* kept = new std::vector<T>(std::move(values));
+    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+    return nb::cast(nb::ndarray<T, nb::numpy>(kept->data(), {kept->size()}, owner));
+}
+
+nb::tuple to_python(const SpikesPerSample& spikes) {
+    std::vector<double> time;
+    std::vector<int32_t> unit;
+    std::vector<int64_t> start{0};
+    for (const auto& sample : spikes) {
+        for (const Spike& spike : sample) time.push_back(spike.time), unit.push_back(spike.unit);
+        start.push_back(int64_t(time.size()));
+    }
+    return nb::make_tuple(owned(std::move(time)), owned(std::move(unit)), owned(std::move(start)));
+}
+
+nb::tuple disturbed_door(const std::vector<SourceIn>& sources, const std::optional<Array<const float, 2>>& loop, const Array<const double, 2>& neurons,
+                         const Array<const double, 2>& disturbance, const RunIn& run, const std::optional<Array<const uint8_t, 2>>& silent,
+                         const std::optional<SamplingIn>& sampling) {
+    const double none = 0;
+    std::vector<DenseSource<float>> in;
+    for (const auto& [trains, weight] : sources)
+        in.push_back({{std::get<0>(trains).data(), std::get<1>(trains).data(), std::get<2>(trains).data()},
+                      int64_t(weight.shape(0)), weight.data(), &none, false});
+    const int64_t n = int64_t(neurons.shape(1));
+    const double *p = neurons.data(), *d = disturbance.data();
+    const Neurons population{n, p, p + n, p + 2 * n, p + 3 * n, p + 4 * n, p + 5 * n, true};
+    const auto& [batch, duration, tick, key, spike_limit, threads] = run;
+    Request request;
+    request.batch = batch, request.duration = duration, request.spike_limit = spike_limit, request.threads = threads;
+    request.silent = silent ? silent->data() : nullptr;
+    if (sampling) {
+        const auto& [time, unit, value] = *sampling;
+        request.sampling = {time.data(), int64_t(time.shape(1)), time.shape(0) > 1, unit.data(), int64_t(unit.shape(0)), value.data()};
+    }
+    const Disturbance disturbed{d, d + n, d + 2 * n, d + 3 * n, d + 4 * n, key, tick};
+    SpikesPerSample spikes;
+    {
+        nb::gil_scoped_release release;
+        spikes = loop ? disturbed_loop(in, loop->data(), population, disturbed, request) : disturbed_forward(in, population, disturbed, request);
+    }
+    return to_python(spikes);
+}
+
+nb::object normals(uint64_t key, int64_t count) {
+    std::vector<double> out(count);
+    Stream stream{key};
+    for (double& x : out) x = stream.normal();
+    return owned(std::move(out));
+}
+
+}  // namespace
+
+void define_disturbed(nb::module_& m) {
+    m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a, "disturbance"_a, "run"_a, "silent"_a.none(), "sampling"_a.none());
+    m.def("normals", &normals, "key"_a, "count"_a);
+}
+
+}  // namespace spikeloop

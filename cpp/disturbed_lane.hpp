@@ -1,0 +1,145 @@
+// One disturbed neuron while a sample passes: its threshold of the moment, its hold, its noise.
+#pragma once
+#include "disturbed.hpp"
+
+namespace spikeloop {
+
+// Samples of one neuron within an interval, taken in order.
+struct Samples {
+    const double* time = nullptr;
+    int64_t count = 0;
+    double* value = nullptr;
+    int64_t stride = 0;
+    double leak = 0;
+
+    template <class Membrane>
+    void until(double end, bool inclusive, Membrane&& v) {
+        for (; count > 0 && (*time < end || (inclusive && *time == end)); --count, ++time, value += stride) *value = v(*time) + leak;
+    }
+};
+
+inline constexpr uint64_t kSamplingKey = 0x5851f42d4c957f2dull;
+
+struct Lane {
+    Neuron neuron;
+    double free = 0, base = 0;  // base: the threshold without its noise
+    Noise noise;
+    Stream sampling;  // draws what samples see, so that sampling changes no spike
+    NoisePath sampled;
+    int64_t unit = 0, fired = 0, sample = 0, limit = 0;
+    bool sends = true;
+
+    void start(const Neurons& neurons, const Disturbance& d, const Request& request, int64_t which, uint64_t sample_key, int64_t m) {
+        neuron = neurons[m], base = neuron.threshold, unit = m, sample = which, limit = request.spike_limit;
+        free = 0, fired = 0;
+        sends = !(request.silent && request.silent[sample * neurons.size + m]);
+        noise = Noise{}, sampled = NoisePath{};
+        noise.rms = d.noise[m], noise.threshold_rms = d.threshold_noise[m];
+        const uint64_t own = keyed(sample_key, uint64_t(d.name[m]));
+        noise.random.key = own, sampling = Stream{own ^ kSamplingKey};
+        if (neuron.rises_to_threshold()) noise.path.time = 0;  // starts at reset
+        draw_threshold();
+    }
+
+    void draw_threshold() {
+        if (noise.threshold_rms > 0) neuron.threshold = base + noise.threshold_rms * noise.random.normal();
+    }
+
+    // The value of the bound at which the neuron has to be looked at.
+    float level(double now) const {
+        if (free > now) return -std::numeric_limits<float>::infinity();
+        if (!(neuron.threshold < kInfinity)) return std::numeric_limits<float>::infinity();
+        const double scale = std::max(std::abs(neuron.threshold), std::abs(neuron.reset));
+        return float(neuron.threshold - 1e-5 * scale - kNoiseReach * noise.rms);
+    }
+
+    // From `begin` to `end` without arrivals; whether the sweep's own values do not hold. `whole` is its
+    // flow, `samples` are those in between.
+    bool follow(State& s, double begin, double end, const Flow& whole, std::vector<Spike>& spikes, Samples& samples) {
+        const bool was_held = free > begin;
+        const int64_t before = fired;
+        const auto on_spike = [&](double time) {
+            count_spike();
+            if (sends) spikes.push_back({time, int32_t(unit)});
+            return true;
+        };
+        if (noise.rms > 0)
+            advance_noisy(neuron, s, noise, begin, end, whole, on_spike, [&](const NoisyStretch& x) { see(x, samples); });
+        else
+            advance_seen(s, begin, end, on_spike, samples);
+        free = s.free;
+        return was_held || fired > before;
+    }
+
+    // The first spike from `begin` on, negative if there is none before `end`, where it is brought to in that case.
+    double first_spike(State& s, double begin, double end) {
+        double found = -1;
+        const auto on_spike = [&](double time) {
+            found = time;
+            return false;
+        };
+        if (noise.rms > 0)
+            advance_noisy(neuron, s, noise, begin, end, flow(end - begin, neuron.a, neuron.b), on_spike, [](const NoisyStretch&) {});
+        else
+            advance(neuron, s, begin, end, true, on_spike);
+        free = s.free;
+        return found;
+    }
+
+    // From `begin` to a spike of somebody else at `end`.
+    void drift(State& s, double begin, double end) const {
+        advance(neuron, s, begin, end, false, [](double) { return true; });
+    }
+
+    // From `begin` to a spike of its own at `time`.
+    void fire(State& s, double begin, double time) {
+        s = {neuron.reset, s.i * std::exp(-neuron.b * (time - begin)), time + neuron.refractory};
+        free = s.free, noise.path = {0.0, free};
+        count_spike();
+    }
+
+    // The membrane's noise that a sample at `time` sees.
+    double seen(double time) {
+        if (!(noise.rms > 0) || free > time) return 0;
+        if (noise.path.time >= sampled.time) sampled = noise.path;
+        sampled.bring(time, neuron.a, noise.rms, sampling);
+        return sampled.x;
+    }
+
+  private:
+    void count_spike() {
+        if (++fired > limit) throw Explosion(sample, unit);
+        draw_threshold();
+    }
+
+    // One spike after the other: a threshold may change at a spike, and samples in between are taken.
+    template <class OnSpike>
+    void advance_seen(State& s, double begin, double end, OnSpike&& on_spike, Samples& samples) {
+        for (double t = begin; t < end;) {
+            const State before = s;
+            double spiked = -1;
+            advance(neuron, s, t, end, true, [&](double time) {
+                spiked = time;
+                return false;
+            });
+            const double until = spiked < 0 ? end : spiked;
+            samples.until(until, spiked < 0, [&](double time) { return membrane_at(neuron, before, t, time, 0); });
+            if (spiked < 0) return;
+            on_spike(spiked);
+            t = spiked;
+        }
+    }
+
+    void see(const NoisyStretch& x, Samples& samples) {
+        samples.until(x.t + x.length, true, [&](double time) {
+            if (x.held) return x.v;
+            const Flow f = flow(time - x.t, neuron.a, neuron.b);
+            const double v = x.v * f.em + x.i * f.g;
+            if (!x.drawn) return v + seen(time);
+            const double part = std::min((time - x.t) / x.step, 1.0), spread = 2 * noise.rms * noise.rms * neuron.a * x.step;
+            return v + x.x0 + (x.x1 - x.x0) * part + std::sqrt(spread * part * (1 - part)) * sampling.normal();
+        });
+    }
+};
+
+}  // namespace spikeloop

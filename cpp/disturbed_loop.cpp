@@ -1,0 +1,114 @@
+// Disturbed neurons that reach each other: from one event, outside or inside, to the next, all neurons together.
+#include "disturbed.hpp"
+#include "disturbed_lane.hpp"
+#include "threads.hpp"
+
+namespace spikeloop {
+namespace {
+
+struct Shared {
+    const std::vector<DenseSource<float>>& sources;
+    const float* weight;  // (size, size)
+    const Neurons& neurons;
+    const Disturbance& disturbance;
+    const Request& request;
+};
+
+class LoopRun {
+  public:
+    LoopRun(const Shared& shared, int64_t sample, std::vector<Spike>& spikes)
+        : s_(shared), sample_(sample), size_(shared.neurons.size), spikes_(spikes), lane_(size_), state_(size_) {}
+
+    void operator()() {
+        for (int64_t m = 0; m < size_; ++m) {
+            lane_[m].start(s_.neurons, s_.disturbance, s_.request, sample_, keyed(s_.disturbance.key, uint64_t(sample_)), m);
+            state_[m] = {lane_[m].neuron.initial(), 0.0, 0.0};
+        }
+        std::vector<Arrival> arrivals;
+        gather_arrivals(s_.sources, sample_, s_.request.duration, arrivals);
+        for (const Arrival& a : arrivals) {
+            go_to(a.time);
+            arrive(s_.sources[a.source].weight + a.unit * size_);
+        }
+        go_to(s_.request.duration);
+        take_samples();
+    }
+
+  private:
+    // Everybody to `time`, from one spike to the next.
+    void go_to(double time) {
+        while (now_ < time) {
+            take_samples();
+            const double until = std::min(time, next_sample());
+            const auto lanes = lane_;
+            const auto states = state_;
+            const Spike first = earliest(until);
+            if (first.unit < 0) {
+                now_ = until;
+                continue;
+            }
+            lane_ = lanes, state_ = states;
+            for (int64_t m = 0; m < size_; ++m)
+                m == first.unit ? lane_[m].fire(state_[m], now_, first.time) : lane_[m].drift(state_[m], now_, first.time);
+            now_ = first.time;
+            if (!lane_[first.unit].sends) continue;
+            spikes_.push_back(first);
+            arrive(s_.weight + first.unit * size_);
+        }
+    }
+
+    // The first spike before `until`, to where everybody is brought; unit -1: there is none.
+    Spike earliest(double until) {
+        Spike best{until, -1};
+        for (int64_t m = 0; m < size_; ++m) {
+            const double time = lane_[m].first_spike(state_[m], now_, until);
+            if (time >= 0 && (best.unit < 0 || time < best.time)) best = {time, int32_t(m)};
+        }
+        return best;
+    }
+
+    void arrive(const float* row) {
+        for (int64_t m = 0; m < size_; ++m) {
+            if (row[m] == 0) continue;
+            const double most = s_.disturbance.most[m], floor = s_.disturbance.floor[m] - s_.neurons.leak[m];
+            state_[m].i = std::clamp(state_[m].i + double(row[m]), -most, most);
+            state_[m].v = std::max(state_[m].v, floor);
+        }
+    }
+
+    double next_sample() const {
+        const Sampling& x = s_.request.sampling;
+        return x.units && next_sample_ < x.count ? x.times(sample_)[next_sample_] : kInfinity;
+    }
+
+    void take_samples() {
+        const Sampling& x = s_.request.sampling;
+        for (; next_sample() <= now_; ++next_sample_)
+            for (int64_t c = 0; c < x.units; ++c) {
+                const int32_t m = x.unit[c];
+                x.value[(sample_ * x.count + next_sample_) * x.units + c] = state_[m].v + lane_[m].seen(now_) + s_.neurons.leak[m];
+            }
+    }
+
+    const Shared& s_;
+    int64_t sample_, size_, next_sample_ = 0;
+    double now_ = 0;
+    std::vector<Spike>& spikes_;
+    std::vector<Lane> lane_;
+    std::vector<State> state_;
+};
+
+}  // namespace
+
+SpikesPerSample disturbed_loop(const std::vector<DenseSource<float>>& sources, const float* weight, const Neurons& neurons,
+                               const Disturbance& disturbance, const Request& request) {
+    SpikesPerSample spikes(request.batch);
+    const Shared shared{sources, weight, neurons, disturbance, request};
+    parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {
+        LoopRun(shared, sample, spikes[sample])();
+        std::sort(spikes[sample].begin(), spikes[sample].end(), earlier);
+    });
+    return spikes;
+}
+
+}  // namespace spikeloop

@@ -1,0 +1,151 @@
+// Random numbers that are addressed, not drawn in turn, and the membrane's Ornstein-Uhlenbeck noise made from them.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#include "lif.hpp"
+
+namespace spikeloop {
+
+inline constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
+
+// A bijection of 64 bits whose output bits depend on all input bits (Stafford's variant 13 of the murmur3 finaliser).
+inline uint64_t mixed(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
+// The stream `coordinate` of the stream `key`.
+inline uint64_t keyed(uint64_t key, uint64_t coordinate) { return mixed(mixed(key + kGolden) ^ (coordinate * kGolden + kGolden)); }
+
+// Layers of equal area under exp(-x^2 / 2), for drawing normal numbers quickly (Marsaglia & Tsang 2000).
+struct Ziggurat {
+    static constexpr int layers = 256;
+    static constexpr double edge = 3.6541528853610088;     // where the tail begins
+    static constexpr double area = 0.00492867323399;       // of each layer
+    double x[layers + 1], y[layers + 1];
+    Ziggurat() {
+        x[0] = area / std::exp(-0.5 * edge * edge), x[1] = edge, x[layers] = 0;
+        for (int k = 2; k < layers; ++k) x[k] = std::sqrt(-2 * std::log(area / x[k - 1] + std::exp(-0.5 * x[k - 1] * x[k - 1])));
+        for (int k = 0; k <= layers; ++k) y[k] = std::exp(-0.5 * x[k] * x[k]);
+    }
+};
+inline const Ziggurat kZiggurat;
+
+struct Stream {
+    uint64_t key = 0, count = 0;
+
+    uint64_t word() { return mixed(key + kGolden * ++count); }
+    double uniform() { return (double(word() >> 11) + 0.5) * 0x1p-53; }  // in (0, 1)
+    double normal() {
+        const Ziggurat& z = kZiggurat;
+        for (;;) {
+            const uint64_t w = word();
+            const int k = int(w & 255);  // the layer; bit 8 is the sign
+            const double x = (double(w >> 11) + 0.5) * 0x1p-53 * z.x[k], sign = w & 256 ? -1.0 : 1.0;
+            if (x < z.x[k + 1]) return sign * x;
+            if (k == 0) return sign * tail();
+            if (z.y[k] + uniform() * (z.y[k + 1] - z.y[k]) < std::exp(-0.5 * x * x)) return sign * x;
+        }
+    }
+
+  private:
+    double tail() {
+        for (;;) {
+            const double x = -std::log(uniform()) / Ziggurat::edge, y = -std::log(uniform());
+            if (2 * y > x * x) return Ziggurat::edge + x;
+        }
+    }
+};
+
+// Inverse Gaussian of mean mu and shape lambda (Michael, Schucany & Haas 1976).
+inline double inverse_gaussian(Stream& random, double mu, double lambda) {
+    const double z = random.normal(), y = z * z, r = mu * y / (2 * lambda);
+    const double x = mu / (1 + r + std::sqrt(r * (2 + r)));  // the smaller root, without cancellation
+    return random.uniform() <= mu / (mu + x) ? x : mu * mu / x;
+}
+
+inline constexpr double kLongAgo = -1e6;  // seconds: noise of then says nothing about now
+
+// Noise X of one membrane, tau_mem dX = -X dt + rms sqrt(2 tau_mem) dW, known at one time.
+struct NoisePath {
+    double x = 0, time = kLongAgo;
+
+    void bring(double to, double a, double rms, Stream& random) {
+        if (!(to > time)) return;
+        const double e = std::exp(-a * (to - time));
+        x = x * e + rms * std::sqrt(1 - e * e) * random.normal();
+        time = to;
+    }
+};
+
+// What disturbs one neuron beside its parameters.
+struct Noise {
+    double rms = 0;            // of the membrane
+    double threshold_rms = 0;  // of the threshold, redrawn at every spike
+    Stream random;
+    NoisePath path;
+};
+
+inline constexpr double kNoiseReach = 5;     // standard deviations below the threshold at which the path is drawn
+inline constexpr double kNoiseSteps = 32;    // steps of the path per tau_mem
+
+// When a Brownian bridge of variance `spread` = sigma^2 step, `a` below the threshold now and `b` below it (or -b above)
+// after `step`, first reaches the threshold; negative if it does not. With T the time, T / (step - T) is inverse Gaussian.
+inline double bridge_crossing(double a, double b, double spread, double step, Stream& random) {
+    if (a <= 0) return 0;
+    if (b > 0 && (2 * a * b > 40 * spread || random.uniform() >= std::exp(-2 * a * b / spread))) return -1;
+    const double ratio = inverse_gaussian(random, a / std::max(std::abs(b), 1e-12 * a), a * a / spread);
+    return step * ratio / (1 + ratio);
+}
+
+// A stretch of a noisy membrane's way, from t for `length`; its noise would be x1 after `step`.
+struct NoisyStretch {
+    double t, length, step, v, i, x0, x1;
+    bool held;   // at reset
+    bool drawn;  // else the membrane is far from its threshold, and its noise unknown
+};
+
+// As `advance` (lif.hpp), with noise on the membrane: V = v + X, X starts again from 0 when V is released from reset.
+// `whole` is the flow from t0 to t1.
+template <class OnSpike, class OnStretch>
+inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t1, const Flow& whole, OnSpike&& spike, OnStretch&& stretch) {
+    double t = t0;
+    const double longest = 1 / (n.a * kNoiseSteps), reach = kNoiseReach * noise.rms;
+    while (t < t1) {
+        if (s.free > t) {
+            const double until = std::min(s.free, t1);
+            stretch(NoisyStretch{t, until - t, until - t, s.v, s.i, 0, 0, true, true});
+            s.i *= std::exp(-n.b * (until - t));
+            t = until;
+            continue;
+        }
+        const double rest = t1 - t;
+        if (n.threshold > 0 && std::max(s.v, 0.0) + std::max(s.i, 0.0) * std::min(1.0, n.a * rest) < n.threshold - reach) {
+            stretch(NoisyStretch{t, rest, rest, s.v, s.i, 0, 0, false, false});
+            const Flow f = t == t0 ? whole : flow(rest, n.a, n.b);
+            s.v = s.v * f.em + s.i * f.g, s.i *= f.es;
+            return;
+        }
+        noise.path.bring(t, n.a, noise.rms, noise.random);
+        const double step = std::min(rest, longest), x = noise.path.x;
+        const Flow f = t == t0 && step == t1 - t0 ? whole : flow(step, n.a, n.b);
+        const double next_v = s.v * f.em + s.i * f.g;
+        const double next_x = x * f.em + noise.rms * std::sqrt(1 - f.em * f.em) * noise.random.normal();
+        const double spread = 2 * noise.rms * noise.rms * n.a * step;
+        const double wait = bridge_crossing(n.threshold - s.v - x, n.threshold - next_v - next_x, spread, step, noise.random);
+        stretch(NoisyStretch{t, wait < 0 ? step : wait, step, s.v, s.i, x, next_x, false, true});
+        if (wait < 0) {
+            t += step;
+            s.v = next_v, s.i *= f.es, noise.path = {next_x, t};
+            continue;
+        }
+        t += wait;
+        s = {n.reset, s.i * std::exp(-n.b * wait), t + n.refractory};
+        noise.path = {0.0, s.free};
+        if (!spike(t)) return;
+    }
+}
+
+}  // namespace spikeloop

@@ -1,0 +1,1 @@
+"""All that is true of BrainScaleS-2: integers at its edge, SI units inside. Nothing here knows torch modules."""

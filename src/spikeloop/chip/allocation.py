@@ -1,0 +1,178 @@
+"""Drivers and labels for the sources of events.
+
+Row selects are compared without bits 2 and 3 (of a neuron's own event these tell its bus), so an event fires a group of
+four drivers of each bus that it enters: there are eight groups. Sources that share a group have different labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip.configuration import BUSES, COLUMNS, DRIVERS, HALVES, LABEL_MAX, LINKS, OUTPUTS, ROWS, Routing
+from spikeloop.errors import DoesNotFit
+
+Indices = NDArray[np.int64]
+
+GROUPS = 8
+DRIVER_MASK = 0b10011
+PER_BUS = DRIVERS // BUSES
+_MEMBERS = np.array([[d for d in range(PER_BUS) if (d & 3) | (d >> 4) << 2 == g] for g in range(GROUPS)])  # (8, 4)
+EVERY_BUS, ONE_BUS = 0, 1
+"""Links: events of the first enter all buses, of the second the bus that bits 11 and 12 name."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A unit that sends events; output: which of the chip's eight it leaves by, None: it comes from outside."""
+
+    population: str
+    unit: int
+    rows: int
+    targets: tuple[str, ...]
+    output: int | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A population's circuits: in which halves, how many a neuron."""
+
+    halves: tuple[int, ...]
+    count: int
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """(half, column within the neuron) of the circuits among which a source may choose."""
+        if self.count == 1:
+            return [(-1, 0)]  # the neuron's own half, whichever it is
+        return [(half, column) for column in range(self.count // 2) for half in range(HALVES)]
+
+
+@dataclass
+class Allocation:
+    """What is given to whom.
+
+    free: by target, (places, bus, driver): row pairs not taken yet.  labels: (bus, group, label) taken.
+    group, label, bus: of each source.  slots: of each source, for each of its targets the (place, bus, driver) of every
+    row pair.
+    """
+
+    target: Mapping[str, Target]
+    free: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    labels: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((BUSES, GROUPS, LABEL_MAX + 1), bool))
+    group: dict[Source, int] = field(default_factory=dict)
+    label: dict[Source, int] = field(default_factory=dict)
+    buses: dict[Source, tuple[int, ...]] = field(default_factory=dict)
+    slots: dict[Source, list[list[tuple[int, int, int]]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.free = {name: np.ones((len(t.places), BUSES, PER_BUS), bool) for name, t in self.target.items()}
+        self.labels[:, :, 0] = True  # what synapses answer to that nobody uses
+
+    def assign(self, sources: Mapping[str, list[Source]]) -> None:
+        """Give every source a group, a label and its row pairs."""
+        inner = sum(len(each) for each in sources.values() if each and each[0].output is not None)
+        outer = sum(len(each) for each in sources.values() if each and each[0].output is None)
+        everywhere = outer <= GROUPS * (LABEL_MAX - -(-inner // (BUSES * GROUPS)))
+        for each in sources.values():
+            for source in each:
+                self._give(source, everywhere)
+
+    def _give(self, source: Source, everywhere: bool) -> None:
+        choices = self._choices(source, everywhere)
+        room = [self._room(source, buses, group) for buses, group in choices]
+        best = int(np.argmax(room))
+        buses, group = choices[best]
+        if room[best] < 0:
+            raise self._short(source)
+        taken = self.labels[list(buses), group].any(0)
+        label = int(np.flatnonzero(~taken)[0])
+        self.labels[list(buses), group, label] = True
+        self.group[source], self.label[source], self.buses[source] = group, label, buses
+        self.slots[source] = [self._take(name, buses, group, source.rows) for name in source.targets]
+
+    def _choices(self, source: Source, everywhere: bool) -> list[tuple[tuple[int, ...], int]]:
+        if source.output is not None:
+            return [((source.output % BUSES,), source.output // BUSES << 2 | low) for low in range(4)]
+        if everywhere:
+            return [(tuple(range(BUSES)), group) for group in range(GROUPS)]
+        return [((bus,), group) for group in range(GROUPS) for bus in range(BUSES)]
+
+    def _room(self, source: Source, buses: tuple[int, ...], group: int) -> int:
+        """Row pairs that are left for others in the tightest target; -1: they or the labels do not suffice."""
+        if self.labels[list(buses), group].any(0).all():
+            return -1
+        left = [self._places(name, buses, group).sum() - source.rows for name in source.targets]
+        spare = int((~self.labels[list(buses), group].any(0)).sum())
+        return max(int(min(left)), -1) if left else spare
+
+    def _places(self, name: str, buses: tuple[int, ...], group: int) -> NDArray[np.bool_]:
+        return self.free[name][:, list(buses)][:, :, _MEMBERS[group]]
+
+    def _take(self, name: str, buses: tuple[int, ...], group: int, rows: int) -> list[tuple[int, int, int]]:
+        found = np.argwhere(self._places(name, buses, group))[:rows]
+        slots = [(int(p), buses[b], int(_MEMBERS[group][d])) for p, b, d in found]
+        for slot in slots:
+            self.free[name][slot] = False
+        return slots
+
+    def _short(self, source: Source) -> DoesNotFit:
+        waiting = f"unit {source.unit} of {source.population!r}"
+        if source.output is None:
+            return DoesNotFit(
+                f"no row pairs or labels are left for {waiting} ({source.rows} needed in one group of drivers)",
+                where="the chip's synapse drivers",
+                expected="at most 16 row pairs an input, and 63 labels a group",
+                todo="Take fewer inputs or fewer rows_per_input",
+            )
+        bus = source.output % BUSES
+        names = ", ".join(map(repr, source.targets))
+        return DoesNotFit(
+            f"{waiting} leaves the chip's array by bus {bus}, and no driver there is left for it to reach {names}",
+            where="the chip's recurrent buses",
+            expected="at most 16 neurons of each of the eight outputs reaching one circuit of a neuron",
+            todo="Take fewer neurons that project on the chip, or fewer inputs, so that each neuron gets more circuits",
+        )
+
+    def address(self, source: Source) -> int:
+        """16 bits for an event from outside; the circuit's own 8 bits for one from a neuron."""
+        group, label = self.group[source], self.label[source]
+        if source.output is not None:
+            return (group & 3) << 6 | label
+        select = group & 3 | group >> 2 << 4
+        if len(self.buses[source]) == BUSES:
+            return EVERY_BUS << 14 | select << 6 | label
+        return ONE_BUS << 14 | self.buses[source][0] << 11 | select << 6 | label
+
+    def synapses(self, source: Source, nth: int, circuit: Indices) -> Indices:
+        """(R, N): the excitatory synapses from ``source`` to its ``nth`` target's neurons, circuits (N, n)."""
+        target = self.target[source.targets[nth]]
+        rows: list[Indices] = []
+        for place, bus, driver in self.slots[source][nth]:
+            half, column = target.places[place]
+            own = circuit[:, 0] if half < 0 else circuit[:, 2 * column + half]
+            row = 2 * (bus * PER_BUS + driver)
+            rows.append((own // COLUMNS * ROWS + row) * COLUMNS + own % COLUMNS)
+        return np.stack(rows)
+
+    def routing(self, label: NDArray[np.uint8], own: NDArray[np.uint8], sends: NDArray[np.bool_], head: NDArray[np.int16]) -> Routing:
+        """The chip's routing with these synapse labels and these events of the neurons."""
+        link_mask = np.zeros((LINKS, 2 * BUSES), np.uint16)
+        link_target = np.full((LINKS, 2 * BUSES), 0x3FFF, np.uint16)
+        link_target[EVERY_BUS] = 0
+        link_mask[ONE_BUS], link_target[ONE_BUS] = 3 << 11, np.tile(np.arange(BUSES), 2) << 11
+        return Routing(
+            label=label,
+            row_sign=np.tile(np.array([1, -1], np.int8), (HALVES, DRIVERS)),
+            driver_mask=np.full((HALVES, DRIVERS), DRIVER_MASK, np.uint8),
+            link_mask=link_mask,
+            link_target=link_target,
+            output_mask=np.zeros((OUTPUTS, HALVES), np.uint16),
+            output_target=np.zeros((OUTPUTS, HALVES), np.uint16),
+            neuron_label=own,
+            sends=sends,
+            head=head,
+        )

@@ -1,0 +1,243 @@
+"""A chip as integers: what is written into it, what is sent to it, and what is read back. No float crosses this edge.
+
+Coordinates: a half is 0 (top) or 1 (bottom); circuit ``half * 256 + column``; row ``r`` of a half belongs to synapse
+driver ``r // 2``; driver ``d`` of a half hangs on bus ``d // 32`` of that half and has the address ``d % 32`` there.
+
+Event addresses (16 bit): 0-5 synapse label, 6-10 row select, 11-13 free for the crossbar, 14-15 the input link. A
+circuit's own events carry its 8-bit label in bits 0-7 and its output, ``column // 32``, in bits 8-10
+(hardware.md 1.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.errors import OutOfRange, ShapeMismatch
+
+Integers = NDArray[np.integer[Any]]
+Flags = NDArray[np.bool_]
+
+HALVES, COLUMNS, ROWS, DRIVERS, BUSES, LINKS, OUTPUTS = 2, 256, 256, 128, 4, 4, 8
+CIRCUITS = HALVES * COLUMNS
+CYCLE = 8e-9
+"""Seconds: events are sent and time-stamped on this grid (hardware.md 1.1)."""
+WEIGHT_MAX, LABEL_MAX, CODE_MAX, CAPACITANCE_MAX, COUNTER_MAX = 63, 63, 1022, 63, 255
+CADC_PERIOD_MIN = 213
+"""Cycles: 1.7 us, the fastest sampling of all columns (hardware.md 1.1)."""
+MADC_NEURONS = 2
+
+
+def _check(name: str, value: Integers | Flags, shape: tuple[int, ...], low: int, high: int) -> None:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iub":
+        kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise OutOfRange(f"{name} is of {kind}", where="chip configuration", expected="an array of integers")
+    if value.shape != shape:
+        raise ShapeMismatch(f"{name} is {value.shape}", where="chip configuration", expected=str(shape))
+    if value.size and (value.min() < low or value.max() > high):
+        index = np.argwhere((value < low) | (value > high))[0]
+        found, place = value[tuple(index)], ", ".join(map(str, index))
+        raise OutOfRange(f"{name}[{place}] is {found}", where="chip configuration", expected=f"{low} to {high}")
+
+
+def _full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Any:
+    return field(default_factory=lambda: np.full(shape, value, dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Routing:
+    """Where events go: labels of the synapses, signs of their rows, drivers, crossbar, and the neurons' own events.
+
+    label: (2, 256, 256), half, row, column: the event label a synapse answers to, 0..63.
+    row_sign: (2, 256): 1 excitatory, -1 inhibitory, 0 disabled.
+    driver_mask: (2, 128), 0..31: a driver fires where ``(address & mask) == (row select & mask)``.
+    link_mask, link_target: (4, 8): an event of link l enters bus b (0-3 top, 4-7 bottom) where ``(label & mask) ==
+    target`` of its 14-bit label.  output_mask, output_target: (8, 2): likewise for the neurons' output o into bus o % 4
+    of each half.
+    neuron_label: (512,), 0..255.  sends: (512,): whether a circuit's spikes become events.
+    head: (512,): the circuit that spikes for this one; joined circuits share one membrane and one head.
+    """
+
+    label: Integers = _full((HALVES, ROWS, COLUMNS), 0, np.uint8)
+    row_sign: Integers = _full((HALVES, ROWS), 0, np.int8)
+    driver_mask: Integers = _full((HALVES, DRIVERS), 31, np.uint8)
+    link_mask: Integers = _full((LINKS, 2 * BUSES), 0, np.uint16)
+    link_target: Integers = _full((LINKS, 2 * BUSES), 0x3FFF, np.uint16)
+    output_mask: Integers = _full((OUTPUTS, HALVES), 0, np.uint16)
+    output_target: Integers = _full((OUTPUTS, HALVES), 0x3FFF, np.uint16)
+    neuron_label: Integers = _full((CIRCUITS,), 0, np.uint8)
+    sends: Flags = _full((CIRCUITS,), 0, np.bool_)
+    head: Integers = field(default_factory=lambda: np.arange(CIRCUITS, dtype=np.int16))
+
+    def __post_init__(self) -> None:
+        _check("label", self.label, (HALVES, ROWS, COLUMNS), 0, LABEL_MAX)
+        _check("row_sign", self.row_sign, (HALVES, ROWS), -1, 1)
+        _check("driver_mask", self.driver_mask, (HALVES, DRIVERS), 0, 31)
+        for name in ("link_mask", "link_target"):
+            _check(name, getattr(self, name), (LINKS, 2 * BUSES), 0, 0x3FFF)
+        for name in ("output_mask", "output_target"):
+            _check(name, getattr(self, name), (OUTPUTS, HALVES), 0, 0x3FFF)
+        _check("neuron_label", self.neuron_label, (CIRCUITS,), 0, 255)
+        _check("sends", self.sends, (CIRCUITS,), 0, 1)
+        _check("head", self.head, (CIRCUITS,), 0, CIRCUITS - 1)
+        _check_joined(self.head)
+
+
+def _check_joined(head: Integers) -> None:
+    """Joined circuits fill neighbouring columns: the switches connect a circuit to the next and to the other half."""
+    wrong = np.flatnonzero(head[head] != head)
+    if wrong.size:
+        raise OutOfRange(f"head[{wrong[0]}] is {head[wrong[0]]}, which follows another", where="chip configuration",
+                         expected="a circuit that is its own head")  # fmt: skip
+    heads, size = np.unique(head, return_counts=True)
+    for first in heads[size > 1]:
+        columns = np.unique(np.flatnonzero(head == first) % COLUMNS)
+        if columns[-1] - columns[0] != len(columns) - 1:
+            raise OutOfRange(f"the circuits of head {first} lie in columns {columns.tolist()}",
+                             where="chip configuration", expected="columns side by side")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Analog:
+    """The analog memory and the switches beside it: one value per circuit, (512,), unless said otherwise.
+
+    leak, reset, threshold: codes of potentials, 0..1022.  leak_bias: code of the leak's conductance; leak_division: an
+    eighth of it.  synapse_bias: code of the synaptic line's conductance; synapse_division: an eighth of it.
+    gain: (2, 512), codes of the synaptic inputs' transconductance, excitatory and inhibitory.
+    capacitance: 0..63.  refractory: 0..255, in periods of 2 ** refractory_clock cycles.  fires: whether the comparator
+    is on.  synapse_dac: (4,), code of the synapses' current, by quadrant (half * 2 + column // 128).
+    refractory_clock: (1,), 0..7.
+    """
+
+    leak: Integers = _full((CIRCUITS,), 214)
+    reset: Integers = _full((CIRCUITS,), 214)
+    threshold: Integers = _full((CIRCUITS,), 382)
+    leak_bias: Integers = _full((CIRCUITS,), 681)
+    leak_division: Flags = _full((CIRCUITS,), 1, np.bool_)
+    synapse_bias: Integers = _full((CIRCUITS,), 408)
+    synapse_division: Flags = _full((CIRCUITS,), 1, np.bool_)
+    gain: Integers = _full((2, CIRCUITS), 500)
+    capacitance: Integers = _full((CIRCUITS,), CAPACITANCE_MAX)
+    refractory: Integers = _full((CIRCUITS,), 5)
+    fires: Flags = _full((CIRCUITS,), 0, np.bool_)
+    synapse_dac: Integers = _full((4,), 1000)
+    refractory_clock: Integers = _full((1,), 0)
+
+    def __post_init__(self) -> None:
+        for name in ("leak", "reset", "threshold", "leak_bias", "synapse_bias"):
+            _check(name, getattr(self, name), (CIRCUITS,), 0, CODE_MAX)
+        for name in ("leak_division", "synapse_division", "fires"):
+            _check(name, getattr(self, name), (CIRCUITS,), 0, 1)
+        _check("gain", self.gain, (2, CIRCUITS), 0, CODE_MAX)
+        _check("capacitance", self.capacitance, (CIRCUITS,), 0, CAPACITANCE_MAX)
+        _check("refractory", self.refractory, (CIRCUITS,), 0, COUNTER_MAX)
+        _check("synapse_dac", self.synapse_dac, (4,), 0, CODE_MAX)
+        _check("refractory_clock", self.refractory_clock, (1,), 0, 7)
+
+
+@dataclass(frozen=True, eq=False)
+class Instruments:
+    """What is read while the chip runs.
+
+    cadc_period: (1,), cycles between samples of the column ADC, at least 213 (1.7 us); 0: off.
+    cadc_circuit: (C,): the circuits whose membranes are kept.  cadc_offset: (512,), -128..127, added to the channel's
+    result.  cadc_reference: (1,), code of a potential that all channels read instead of the membranes; -1: none.
+    madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.
+    """
+
+    cadc_period: Integers = _full((1,), 0, np.int32)
+    cadc_circuit: Integers = _full((0,), 0)
+    cadc_offset: Integers = _full((CIRCUITS,), 0)
+    cadc_reference: Integers = _full((1,), -1)
+    madc_circuit: Integers = _full((0,), 0)
+
+    def __post_init__(self) -> None:
+        _check("cadc_period", self.cadc_period, (1,), 0, 2**31 - 1)
+        if 0 < self.cadc_period[0] < CADC_PERIOD_MIN:
+            raise OutOfRange(f"cadc_period is {self.cadc_period[0]}", where="chip configuration",
+                             expected=f"0 (off), or at least {CADC_PERIOD_MIN} cycles (1.7 us)")  # fmt: skip
+        for name in ("cadc_circuit", "madc_circuit"):
+            _check(name, getattr(self, name), getattr(self, name).shape[:1], 0, CIRCUITS - 1)
+        _check("cadc_offset", self.cadc_offset, (CIRCUITS,), -128, 127)
+        _check("cadc_reference", self.cadc_reference, (1,), -1, CODE_MAX)
+        if len(self.madc_circuit) > MADC_NEURONS:
+            raise OutOfRange(f"madc_circuit names {len(self.madc_circuit)} circuits", where="chip configuration",
+                             expected=f"at most {MADC_NEURONS}")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63."""
+
+    weight: Integers = _full((HALVES, ROWS, COLUMNS), 0, np.uint8)
+    routing: Routing = field(default_factory=Routing)
+    analog: Analog = field(default_factory=Analog)
+    instruments: Instruments = field(default_factory=Instruments)
+
+    def __post_init__(self) -> None:
+        _check("weight", self.weight, (HALVES, ROWS, COLUMNS), 0, WEIGHT_MAX)
+
+
+@dataclass(frozen=True, eq=False)
+class AddressedEvents:
+    """What is sent to a chip: the events of a batch of runs, and which circuits are not to send any.
+
+    cycle: (S,), when, in cycles of 8 ns, ascending within a run.  address: (S,), 16 bit.  start: (B + 1,): run b owns
+    rows start[b]:start[b + 1].  muted: (B, 512) or (0, 512): circuits whose events are cut off in that run.
+    trial: which draw of the trial-to-trial noise a twin makes; an instrument has its own.
+    """
+
+    cycle: Integers
+    address: Integers
+    start: Integers
+    muted: Flags = field(default_factory=lambda: np.zeros((0, CIRCUITS), np.bool_))
+    trial: int = 0
+
+    def __post_init__(self) -> None:
+        _check("cycle", self.cycle, self.cycle.shape[:1], 0, 2**53)
+        _check("address", self.address, self.cycle.shape, 0, 0xFFFF)
+        _check("start", self.start, self.start.shape[:1], 0, len(self.cycle))
+        _check("muted", self.muted, (len(self) if len(self.muted) else 0, CIRCUITS), 0, 1)
+        if not len(self.start) or self.start[0] != 0 or self.start[-1] != len(self.cycle) or np.any(np.diff(self.start) < 0):
+            raise OutOfRange("start is not ascending from 0 to the number of events", where="addressed events")
+        early = np.diff(self.cycle) < 0
+        early[self.start[(self.start > 0) & (self.start < len(self.cycle))] - 1] = False
+        if early.any():
+            raise OutOfRange(f"cycle[{int(early.argmax()) + 1}] is before its predecessor", where="addressed events",
+                             expected="cycles ascending within a run")  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """What comes back, for each of B runs.
+
+    cycle: (S,), time stamps of the events in cycles.  address: (S,): label and output of the circuit, bits 0-10.
+    start: (B + 1,).  lost: (B,), events dropped where a bus or a link was full.
+    cadc: (B, T, C) 0..255; cadc_cycle: (B, T), when.  madc: (B, K, M) 0..1023, every 17 periods of 2 ns from 0 on.
+    """
+
+    cycle: Integers
+    address: Integers
+    start: Integers
+    lost: Integers
+    cadc: Integers
+    cadc_cycle: Integers
+    madc: Integers
+
+
+class Chip(Protocol):
+    """An instrument: integers in, integers out."""
+
+    def emulate(self, configuration: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
+        """Write ``configuration`` and run it for ``cycles`` on each of the batch's drives."""
+        ...
+
+    def multiply(self, weights: NDArray[np.int8], activations: NDArray[np.uint8]) -> NDArray[np.int8]:
+        """Vectors times a matrix in the analog array."""
+        ...

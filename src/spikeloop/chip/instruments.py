@@ -1,0 +1,88 @@
+"""When the membranes of a run are sampled, and what the converters make of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip import adc, transfer
+from spikeloop.chip.circuits import Pattern
+from spikeloop.chip.configuration import CIRCUITS, Instruments
+from spikeloop.chip.mismatch import Float, Noise, Quantity
+from spikeloop.engine.arrays import Sampling
+from spikeloop.engine.disturbed import normals as stream
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """The sampling of a batch of runs, and the potentials that were seen.
+
+    time: (B, T) seconds, ascending: both converters' samples together.  of_cadc, of_madc: (B, Tc) and (B, Tm), where
+    theirs are among them.  cycle: (B, Tc), when the column ADC sampled.  seen: by neuron, (B, T) volts.
+    """
+
+    instruments: Instruments
+    time: Float
+    of_cadc: Indices
+    of_madc: Indices
+    cycle: Indices
+    seen: dict[int, Float]
+
+    def sampling(self, neuron: Indices, watched: Indices) -> tuple[Sampling | None, Indices]:
+        """What to ask of a stage of the chip's neurons ``neuron``, and whom it concerns."""
+        place = np.flatnonzero(np.isin(neuron, watched)).astype(np.int32)
+        batch, count = self.time.shape
+        if not len(place) or not count:
+            return None, neuron[:0]
+        return Sampling(self.time, place, np.empty((batch, count, len(place)))), neuron[place]
+
+    def keep(self, sampling: Sampling | None, neuron: Indices) -> None:
+        """Take over what a stage's sampling saw."""
+        if sampling is not None:
+            self.seen.update({int(n): sampling.value[:, :, k] for k, n in enumerate(neuron)})
+
+    def cadc(self, of: Indices, pattern: Pattern, noise: Noise, key: int, written: int) -> NDArray[np.uint8]:
+        """(B, Tc, C) readings; of: (512,), the neuron of each circuit."""
+        circuit = self.instruments.cadc_circuit.astype(np.int64)
+        reference = int(self.instruments.cadc_reference[0])
+        if reference >= 0:
+            potential = np.full((*self.of_cadc.shape, len(circuit)), transfer.volts(np.array(reference)))
+        else:
+            potential = self._potential(of[circuit], self.of_cadc)
+        strengths = pattern.strengths
+        offset = pattern.varied(Quantity.CADC_OFFSET, strengths.cadc_offset, written)[circuit]
+        gain = 1 + strengths.cadc_gain * pattern.normal(Quantity.CADC_GAIN, (CIRCUITS,))[circuit]
+        offset = offset + self.instruments.cadc_offset[circuit]
+        return adc.cadc(potential, gain, offset, _white(noise.cadc, key, potential.shape))
+
+    def madc(self, of: Indices, noise: Noise, key: int) -> NDArray[np.uint16]:
+        """(B, Tm, M) readings."""
+        potential = self._potential(of[self.instruments.madc_circuit.astype(np.int64)], self.of_madc)
+        return adc.madc(potential, _white(noise.madc, key, potential.shape))
+
+    def _potential(self, neuron: Indices, at: Indices) -> Float:
+        out = np.empty((*at.shape, len(neuron)))
+        for k, n in enumerate(neuron):
+            out[:, :, k] = np.take_along_axis(self.seen[int(n)], at, 1) if at.shape[1] else 0.0
+        return out
+
+
+def watch(instruments: Instruments, cycles: int, delay: Float) -> Watch:
+    """The sampling of runs of ``cycles``; delay: (B,) seconds of each run's first column-ADC sample."""
+    slow, cycle = adc.cadc_times(int(instruments.cadc_period[0]), cycles, delay)
+    if not len(instruments.cadc_circuit):
+        slow, cycle = slow[:, :0], cycle[:, :0]
+    fast = adc.madc_times(cycles if len(instruments.madc_circuit) else 0)
+    time = np.concatenate([slow, np.broadcast_to(fast, (len(delay), len(fast)))], axis=1)
+    order = np.argsort(time, axis=1, kind="stable")
+    place = np.argsort(order, axis=1, kind="stable")
+    time = np.ascontiguousarray(np.take_along_axis(time, order, 1))
+    return Watch(instruments, time, place[:, : slow.shape[1]], place[:, slow.shape[1] :], cycle, {})
+
+
+def _white(rms: float, key: int, shape: tuple[int, ...]) -> Float:
+    return rms * stream(key, int(np.prod(shape))).reshape(shape) if rms else np.zeros(1)

@@ -1,0 +1,190 @@
+"""Between model numbers and codes: potentials, times and weights down to the chip, spikes and membranes back up.
+
+Potentials are affine: a neuron's leak is 80 CADC steps, its threshold 70 above; model time is chip time times
+``speedup``. A weight is counted in weight steps of the chip, whose potential is set by the calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikeloop.chip.calibrate import Target
+from spikeloop.chip.configuration import (
+    CAPACITANCE_MAX,
+    CIRCUITS,
+    COLUMNS,
+    CYCLE,
+    HALVES,
+    ROWS,
+    WEIGHT_MAX,
+    AddressedEvents,
+    Integers,
+)
+from spikeloop.chip.mapping import Placement
+from spikeloop.chip.transfer import REFERENCE_PSP
+from spikeloop.events import Events
+from spikeloop.network import Network
+from spikeloop.neuron import LIF, psp_peak
+from spikeloop.population import Population
+from spikeloop.projection import Projection
+
+Float = NDArray[np.float64]
+
+LEAK, DISTANCE = 80.0, 70.0
+"""CADC steps: where leaks are put, and how far above them thresholds (hardware.md 1.3, "spiking2")."""
+SHORTEST_HOLD = 5 * CYCLE
+"""Seconds: the shortest refractory time (hardware.md 1.3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """How a population's numbers become a chip's, per neuron, (N,).
+
+    leak: model potential at `LEAK`.  steps: CADC steps per model unit of potential.  weight: model weight of one step.
+    """
+
+    leak: Float
+    steps: Float
+    weight: Float
+
+
+def scale_of(population: Population, psp: float = REFERENCE_PSP) -> Scale:
+    """The scale of a population whose weight steps make ``psp`` CADC steps of potential."""
+    leak = _per_neuron(population, "leak")
+    spiking = population.kind is LIF
+    distance = _per_neuron(population, "threshold") - leak if spiking else np.ones_like(leak)
+    steps = DISTANCE / distance
+    peak = psp_peak(torch.from_numpy(_per_neuron(population, "tau_mem")), torch.from_numpy(_per_neuron(population, "tau_syn")))
+    return Scale(leak, steps, psp / steps / peak.numpy())
+
+
+def _per_neuron(population: Population, field: str) -> Float:
+    value = getattr(population, field).detach().to(torch.float64).numpy()
+    return np.broadcast_to(value, (population.size,)).copy()
+
+
+def target_of(network: Network, placement: Placement, speedup: float, psp: float = REFERENCE_PSP) -> Target:
+    """What the circuits shall be for ``network``; circuits without a neuron get what the published experiments used."""
+    values = {
+        "leak": LEAK, "reset": LEAK, "threshold": LEAK + DISTANCE, "tau_mem": 6e-6, "tau_syn": 6e-6, "psp": psp,
+        "refractory": SHORTEST_HOLD, "capacitance": CAPACITANCE_MAX,
+    }  # fmt: skip
+    arrays = {name: np.full(CIRCUITS, float(value)) for name, value in values.items()}
+    for name, circuit in placement.circuit.items():
+        for field, value in _wanted(network.populations[name], circuit.shape[1], speedup, psp).items():
+            arrays[field][circuit] = np.broadcast_to(value, (len(circuit),))[:, None]
+    return Target(**arrays)
+
+
+def _wanted(population: Population, circuits: int, speedup: float, psp: float) -> dict[str, Float | float]:
+    scale = scale_of(population, psp)
+    share = np.rint(CAPACITANCE_MAX / circuits)
+    wanted: dict[str, Float | float] = {
+        "tau_mem": _per_neuron(population, "tau_mem") / speedup,
+        "tau_syn": _per_neuron(population, "tau_syn") / speedup,
+        "capacitance": share,
+        "psp": psp * circuits,
+    }
+    if population.kind is LIF:
+        wanted["reset"] = LEAK + scale.steps * (_per_neuron(population, "reset") - scale.leak)
+        wanted["refractory"] = np.maximum(_per_neuron(population, "refractory") / speedup, SHORTEST_HOLD)
+    return wanted
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """Weights as codes: total, by projection, (S, T): signed, over all its rows.  clipped: how many were out of range."""
+
+    weight: NDArray[np.uint8]
+    executed: Mapping[str, Tensor]
+    clipped: int
+
+
+def lower_weights(network: Network, placement: Placement, scales: Mapping[str, Scale]) -> Lowered:
+    """The array's weights, and what they are in model units."""
+    flat = np.zeros(HALVES * ROWS * COLUMNS, np.uint8)
+    executed: dict[str, Tensor] = {}
+    clipped = 0
+    for name, projection in network.projections.items():
+        synapse, unit = placement.synapse[name], scales[projection.target].weight
+        wanted = _dense(projection) / unit
+        most = WEIGHT_MAX * len(synapse)
+        clipped += int((np.abs(wanted) > most + 0.5).sum())
+        total = np.clip(np.rint(wanted), -most, most).astype(np.int32)
+        executed[name] = _as_given(projection, total * unit)
+        for row, place in enumerate(synapse):
+            part = (np.abs(total) + row) // len(synapse)
+            flat[place] = np.where(total > 0, part, 0)
+            flat[place + COLUMNS] = np.where(total < 0, part, 0)
+    return Lowered(flat.reshape(HALVES, ROWS, COLUMNS), executed, clipped)
+
+
+def _dense(projection: Projection) -> Float:
+    """(S, T): the projection's weights, zero where there is no synapse."""
+    weight = projection.weight.detach().to(torch.float64).numpy()
+    synapses = projection.synapses
+    if synapses is None:
+        return weight
+    assert projection.shape is not None
+    dense = np.zeros(projection.shape)
+    np.add.at(dense, (synapses.source.numpy(), synapses.target.numpy()), weight.reshape(-1)[synapses.index.numpy()])
+    return dense
+
+
+def _as_given(projection: Projection, dense: Float) -> Tensor:
+    """Weights (S, T) in the shape of the projection's; the mean where several synapses share one."""
+    given = projection.weight.detach()
+    synapses = projection.synapses
+    if synapses is None:
+        return torch.from_numpy(dense).to(given.dtype)
+    index = synapses.index.numpy()
+    value = dense[synapses.source.numpy(), synapses.target.numpy()]
+    count = np.maximum(np.bincount(index, minlength=given.numel()), 1)
+    mean = np.bincount(index, value, given.numel()) / count
+    return torch.from_numpy(mean).to(given.dtype).reshape(given.shape)
+
+
+def lower_events(
+    drive: Mapping[str, Events], placement: Placement, speedup: float, muted: NDArray[np.bool_], trial: int
+) -> AddressedEvents:
+    """The drive with addresses in the place of units; times rounded to cycles."""
+    parts = [
+        (np.rint(e.time.detach().numpy() / (speedup * CYCLE)).astype(np.int64), placement.address[n][e.unit.numpy()], e.start.numpy())
+        for n, e in drive.items()
+    ]  # fmt: skip
+    if len(parts) == 1:
+        return AddressedEvents(*parts[0], muted=muted, trial=trial)
+    sample = np.concatenate([np.repeat(np.arange(len(start) - 1), np.diff(start)) for _, _, start in parts])
+    cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    order = np.lexsort((cycle, sample))
+    start = sum(part[2] for part in parts)
+    return AddressedEvents(cycle[order], address[order], np.asarray(start), muted=muted, trial=trial)
+
+
+def lift_events(
+    cycle: Integers, circuit: Integers, start: Integers, placement: Placement, speedup: float
+) -> dict[str, Events]:
+    """The spikes of every placed population from events with time stamps (cycles) and the circuits that sent them."""
+    sample = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    time = (cycle + 0.5) * (CYCLE * speedup)
+    found: dict[str, Events] = {}
+    for name, of in placement.circuit.items():
+        unit = np.full(CIRCUITS, -1, np.int32)
+        unit[of[:, 0]] = np.arange(len(of))
+        mine = unit[circuit]
+        keep = mine >= 0
+        begin = np.searchsorted(sample[keep], np.arange(len(start)))
+        parts = (time[keep], mine[keep], begin.astype(np.int64))
+        found[name] = Events(*(torch.from_numpy(part) for part in parts), len(of))
+    return found
+
+
+def lift_potential(steps: Float, scale: Scale, neuron: NDArray[np.int64]) -> Float:
+    """Model potentials of (..., M) readings in steps of the neurons ``neuron``."""
+    return scale.leak[neuron] + (steps - LEAK) / scale.steps[neuron]

@@ -1,0 +1,176 @@
+"""Where a network goes on a chip: circuits for neurons, rows and labels for synapses, addresses for events.
+
+A signed weight is a pair of rows, one driver: 128 per circuit. A neuron with more fan-in takes two circuits of one
+column, or more columns side by side. A driver may serve different sources in different columns: labels tell them
+apart. Events from outside may take any driver; a neuron's own reach the drivers of its own bus only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip.allocation import Allocation, Source, Target
+from spikeloop.chip.configuration import CIRCUITS, COLUMNS, DRIVERS, HALVES, Routing
+from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
+from spikeloop.network import Network
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """A network's place on one chip.
+
+    circuit: by population, (N, n): the circuits of each neuron, its head first.  address: by input, (N,), the 16-bit
+    address of its events.  synapse: by projection, (R, N_source, N_target): the excitatory synapse, flat in (half, row,
+    column), of each of R row pairs; the inhibitory one is 256 further on, in the next row.
+    """
+
+    routing: Routing
+    circuit: Mapping[str, Indices]
+    address: Mapping[str, Indices]
+    synapse: Mapping[str, Indices]
+
+
+def place(network: Network, rows_per_input: int = 1) -> Placement:
+    """A place for ``network`` on one chip; each input line takes ``rows_per_input`` row pairs.
+
+    Raises ``DoesNotFit``, naming the resource that is short, by how much, and what would help, and ``Unsupported``
+    where the network has delays.
+    """
+    if rows_per_input < 1:
+        raise OutOfRange(f"rows_per_input is {rows_per_input}", expected="an integer of at least 1")
+    _refuse_delays(network)
+    circuits = _circuits_per_neuron(network, rows_per_input)
+    circuit = _circuits(network, circuits)
+    allocation = Allocation({name: _target(circuit[name]) for name in circuit})
+    sources = _sources(network, circuit, rows_per_input)
+    allocation.assign(sources)
+    return _placement(network, circuit, allocation, sources)
+
+
+def _refuse_delays(network: Network) -> None:
+    for name, projection in network.projections.items():
+        delay = projection.delay.detach()
+        if delay.numel() and bool((delay != 0).any()):
+            raise Unsupported(
+                f"delays of up to {float(delay.max()):g} s",
+                where=f"projection {name}",
+                expected="none: the chip's events arrive when they are sent",
+                todo="Set delay=0, or run it on Ideal",
+            )
+
+
+def _fan_in(network: Network, name: str, rows_per_input: int) -> int:
+    """Row pairs that a neuron of population ``name`` needs."""
+    return sum(
+        network.populations[p.source].size * (rows_per_input if network.populations[p.source].kind is None else 1)
+        for p in network.projections.values()
+        if p.target == name
+    )
+
+
+def _circuits_per_neuron(network: Network, rows_per_input: int) -> dict[str, int]:
+    """How many circuits a neuron of each population takes: one, or pairs of one column."""
+    needed: dict[str, int] = {}
+    for name, population in network.populations.items():
+        if population.kind is not None:
+            count = math.ceil(_fan_in(network, name, rows_per_input) / DRIVERS)
+            needed[name] = max(1, count) if count <= 1 else 2 * math.ceil(count / 2)
+    total = sum(count * network.populations[name].size for name, count in needed.items())
+    if total > CIRCUITS:
+        parts = [
+            f"{network.populations[name].size} neurons of {name!r} x {count} (fan-in {_fan_in(network, name, rows_per_input)})"
+            for name, count in needed.items()
+        ]
+        raise DoesNotFit(
+            f"{total} neuron circuits are needed, {total - CIRCUITS} more than there are: {', '.join(parts)}",
+            where="the chip",
+            expected=f"at most {CIRCUITS}; a circuit has {DRIVERS} signed inputs, more take 2, 4, ... of them",
+            todo="Take fewer neurons, fewer inputs or fewer rows_per_input, or split the network over several chips",
+        )
+    return needed
+
+
+def _circuits(network: Network, per_neuron: Mapping[str, int]) -> dict[str, Indices]:
+    """Circuits of every population, the largest neurons first, those that send to others before those that do not."""
+    sends = {p.source for p in network.projections.values()}
+    order = sorted(per_neuron, key=lambda name: (-per_neuron[name], name not in sends))
+    free = np.ones((HALVES, COLUMNS), bool)
+    return {name: _take(free, name, network.populations[name].size, per_neuron[name]) for name in order}
+
+
+def _take(free: NDArray[np.bool_], name: str, size: int, count: int) -> Indices:
+    """``size`` neurons of ``count`` circuits, spread evenly over the eight outputs."""
+    width = max(1, count // 2)
+    spread = np.arange(COLUMNS).reshape(8, -1)[:, : COLUMNS // 8 // width * width]
+    firsts = spread.reshape(8, -1, width)[:, :, 0].T.ravel()
+    found: list[list[int]] = []
+    for half in (0, 1) if count == 1 else (0,):
+        for first in firsts:
+            halves = (half,) if count == 1 else (0, 1)
+            if len(found) == size or not free[np.ix_(halves, np.arange(first, first + width))].all():
+                continue
+            free[np.ix_(halves, np.arange(first, first + width))] = False
+            found.append([h * COLUMNS + first + k for k in range(width) for h in halves])
+    if len(found) < size:
+        raise DoesNotFit(
+            f"{size} neurons of {count} circuits do not find {width} free columns side by side, {size - len(found)} are left",
+            where=f"population {name!r}",
+            todo="Take fewer neurons or fewer inputs",
+        )
+    return np.array(found, np.int64).reshape(size, count)
+
+
+def _target(circuit: Indices) -> Target:
+    halves = tuple(np.unique(circuit // COLUMNS).tolist())
+    return Target(halves, circuit.shape[1])
+
+
+def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: int) -> dict[str, list[Source]]:
+    """Who sends events, by population: neurons first, they have less choice."""
+    made: dict[str, list[Source]] = {}
+    order = sorted(network.populations.items(), key=lambda item: item[1].kind is None)
+    for name, population in order:
+        if not population.spiking:
+            continue
+        rows = rows_per_input if population.kind is None else 1
+        targets = tuple(p.target for p in network.projections.values() if p.source == name)
+        outputs = [None] * population.size
+        if name in circuit:
+            outputs = (circuit[name][:, 0] % COLUMNS // (COLUMNS // 8)).tolist()
+        made[name] = [Source(name, unit, rows, targets, output) for unit, output in enumerate(outputs)]
+    return made
+
+
+def _placement(
+    network: Network, circuit: Mapping[str, Indices], allocation: Allocation, sources: Mapping[str, list[Source]]
+) -> Placement:
+    label = np.zeros((HALVES, 2 * DRIVERS, COLUMNS), np.uint8)
+    own, sends = np.zeros(CIRCUITS, np.uint8), np.zeros(CIRCUITS, bool)
+    head = np.arange(CIRCUITS, dtype=np.int16)
+    for of in circuit.values():
+        head[of] = of[:, :1]
+    synapse: dict[str, Indices] = {}
+    taken: dict[str, int] = {}
+    for name, projection in network.projections.items():
+        nth = taken[projection.source] = taken.get(projection.source, -1) + 1
+        flat = [allocation.synapses(s, nth, circuit[projection.target]) for s in sources[projection.source]]
+        synapse[name] = np.stack(flat, axis=1)
+        labels = np.array([allocation.label[s] for s in sources[projection.source]], np.uint8)
+        for flat_row in synapse[name]:
+            for sign in (0, COLUMNS):
+                label.reshape(-1)[flat_row + sign] = labels[:, None]
+    address: dict[str, Indices] = {}
+    for name, each in sources.items():
+        words = np.array([allocation.address(s) for s in each], np.int64)
+        if name in circuit:
+            own[circuit[name][:, 0]], sends[circuit[name][:, 0]] = words & 0xFF, True
+        else:
+            address[name] = words
+    return Placement(allocation.routing(label, own, sends, head), circuit, address, synapse)

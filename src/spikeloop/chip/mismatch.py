@@ -1,0 +1,161 @@
+"""How one chip differs from the next, and one run from the next: fixed patterns and their strengths.
+
+One chip is one seed. Every number comes from a stream of its own, addressed by (seed, quantity, coordinate) and hashed,
+never drawn in turn: what is added later changes nothing that was there before. Chip 7 is chip 7 for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Words = NDArray[np.uint64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+class Quantity(IntEnum):
+    """What varies; the numbers are part of every chip's identity and are never given twice."""
+
+    LEAK = 1
+    RESET = 2
+    THRESHOLD = 3
+    THRESHOLD_DISTANCE = 4
+    TAU_MEM = 5
+    TAU_SYN = 6
+    GAIN_EXCITATORY = 7
+    GAIN_INHIBITORY = 8
+    SYNAPSE = 9
+    DRIVER = 10
+    FLOOR = 11
+    SATURATION = 12
+    REFRACTORY = 13
+    CADC_OFFSET = 14
+    CADC_GAIN = 15
+    DEAD = 16
+    WRITTEN = 32  # added to a quantity: what is left after each writing of the analog memory
+    THRESHOLD_RUN = 64
+    ENGINE = 65
+    JITTER = 66
+    CADC_PHASE = 67
+    CADC_NOISE = 68
+    MADC_NOISE = 69
+
+
+def mixed(words: Words) -> Words:
+    """A bijection of 64 bits (Stafford's variant 13 of the murmur3 finaliser), the same as in cpp/noise.hpp."""
+    with np.errstate(over="ignore"):
+        words = (words ^ (words >> np.uint64(30))) * _FIRST
+        words = (words ^ (words >> np.uint64(27))) * _SECOND
+    return words ^ (words >> np.uint64(31))
+
+
+def keyed(key: int | Words, coordinate: int | Words) -> Words:
+    """The stream ``coordinate`` of the stream ``key``, as in cpp/noise.hpp."""
+    with np.errstate(over="ignore"):
+        outer = mixed(_words(key) + _GOLDEN)
+        return mixed(outer ^ (_words(coordinate) * _GOLDEN + _GOLDEN))
+
+
+def _words(value: int | Words) -> Words:
+    return np.asarray(value & 0xFFFFFFFFFFFFFFFF if isinstance(value, int) else value, dtype=np.uint64)
+
+
+def uniforms(seed: int, quantity: int, shape: tuple[int, ...]) -> Float:
+    """Numbers in (0, 1), one for each coordinate of ``shape``."""
+    return _uniform(_streams(seed, quantity, shape), 1).reshape(shape)
+
+
+def normals(seed: int, quantity: int, shape: tuple[int, ...]) -> Float:
+    """Standard normal numbers, one for each coordinate of ``shape``."""
+    stream = _streams(seed, quantity, shape)
+    radius = np.sqrt(-2 * np.log(_uniform(stream, 1)))
+    return (radius * np.cos(2 * np.pi * _uniform(stream, 2))).reshape(shape)
+
+
+def _streams(seed: int, quantity: int, shape: tuple[int, ...]) -> Words:
+    return keyed(keyed(seed, quantity), np.arange(int(np.prod(shape)), dtype=np.uint64))
+
+
+def _uniform(stream: Words, count: int) -> Float:
+    with np.errstate(over="ignore"):
+        words = mixed(stream + _GOLDEN * np.uint64(count))
+    return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations over instances: what a calibration can remove, and what each writing leaves behind.
+
+    uncalibrated: fixed for the chip, a calibration finds the codes that undo it.  calibrated: drawn anew whenever the
+    contents of the analog memory change, so no calibration reaches below it (crosstalk, hardware.md 2.2).
+    """
+
+    uncalibrated: float
+    calibrated: float
+
+    def scaled(self, factor: float) -> Spread:
+        """Both times ``factor``."""
+        return Spread(self.uncalibrated * factor, self.calibrated * factor)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Fixed-pattern strengths of a chip; docs/chip.md has the source of every default.
+
+    Potentials in CADC steps of 4.5 mV, all else relative. ``dead`` is a probability.
+    """
+
+    leak: Spread = Spread(10.0, 1.5)
+    reset: Spread = Spread(10.0, 1.5)
+    threshold: Spread = Spread(8.4, 0.0)
+    threshold_distance: Spread = Spread(0.031, 0.0)
+    threshold_bias: float = 0.05
+    tau_mem: Spread = Spread(0.25, 0.08)
+    tau_syn: Spread = Spread(0.30, 0.05)
+    gain: Spread = Spread(0.20, 0.04)
+    refractory: float = 0.01
+    synapse: float = 0.05
+    driver: float = 0.03
+    floor: float = 3.0
+    saturation: float = 0.10
+    cadc_offset: Spread = Spread(8.0, 1.0)
+    cadc_gain: float = 0.015
+    dead: float = 0.005
+
+    def scaled(self, factor: float) -> Self:
+        """Every strength times ``factor``."""
+        return _scaled(self, factor)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Trial-to-trial strengths of a chip; docs/chip.md has the source of every default.
+
+    membrane: rms in CADC steps, Ornstein-Uhlenbeck with the membrane's time constant.  threshold_run: of threshold -
+    leak, drawn per neuron and run.  threshold_spike: the same, per spike.  jitter: seconds, of each spike.  cadc_phase:
+    seconds, the first sample's delay is uniform up to it.  cadc, madc: rms of a reading, in their own steps.
+    """
+
+    membrane: float = 0.5
+    threshold_run: float = 0.015
+    threshold_spike: float = 0.0
+    jitter: float = 30e-9
+    cadc_phase: float = 100e-9
+    cadc: float = 0.5
+    madc: float = 1.0
+
+    def scaled(self, factor: float) -> Self:
+        """Every strength times ``factor``."""
+        return _scaled(self, factor)
+
+
+def _scaled(strengths: Any, factor: float) -> Any:
+    values = {each.name: getattr(strengths, each.name) for each in fields(strengths)}
+    return type(strengths)(**{n: v.scaled(factor) if isinstance(v, Spread) else v * factor for n, v in values.items()})

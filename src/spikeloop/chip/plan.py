@@ -1,0 +1,101 @@
+"""In which order the neurons of a configured chip are run, and through which wires; made once per configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip.circuits import NOT_SPIKING, Neurons
+from spikeloop.chip.configuration import AddressedEvents, Configuration, Instruments, Routing
+from spikeloop.chip.wiring import Indices, Wires, external, internal, own_label, stages
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Neurons that run together.
+
+    neuron: (n,), which of the chip's.  inside: (number of an earlier sending step, wires from it).  loop: wires among
+    themselves.  sending: (n,), whose spikes become events.  label: (n,), bits 0-10 of those.
+    """
+
+    neuron: Indices
+    inside: tuple[tuple[int, Wires], ...]
+    loop: Wires | None
+    sending: NDArray[np.bool_]
+    label: Indices
+
+    @property
+    def sends(self) -> bool:
+        """Whether anybody's spikes become events."""
+        return bool(self.sending.any())
+
+
+class Plan:
+    """The steps of a configuration's routing; wires from outside are found as their addresses first come up."""
+
+    def __init__(self, routing: Routing, neurons: Neurons, instruments: Instruments) -> None:
+        self.routing, self.neurons = routing, neurons
+        self.sign = routing.row_sign.astype(np.float32)[:, :, None]
+        watched = neurons.of[np.concatenate([instruments.cadc_circuit, instruments.madc_circuit]).astype(np.int64)]
+        self.watched: Indices = np.unique(watched)
+        self.steps = _steps(routing, neurons, self.watched)
+        self.address = np.zeros(0, np.int64)
+        self.source = np.full(1 << 16, -1, np.int32)
+        self.outside: list[Wires | None] = [None] * len(self.steps)
+
+    def cover(self, drive: AddressedEvents) -> None:
+        """Know the wires from all addresses of ``drive``."""
+        used = np.zeros(1 << 16, bool)
+        used[drive.address] = True
+        new = np.flatnonzero(used & (self.source < 0))
+        if not len(new):
+            return
+        self.address = np.concatenate([self.address, new])
+        self.source[new] = np.arange(len(self.address) - len(new), len(self.address))
+        wires = external(self.routing, self.address, self.neurons.of, len(self.neurons.head))
+        everywhere = np.arange(len(self.address))
+        parts = [wires.part(everywhere, step.neuron) for step in self.steps]
+        self.outside = [part if len(part.cell) else None for part in parts]
+
+
+def plan_of(configuration: Configuration, neurons: Neurons, drive: AddressedEvents) -> Plan:
+    """The plan of ``configuration``, with wires from all addresses of ``drive``."""
+    plan = _plan(configuration.routing, neurons, configuration.instruments)
+    plan.cover(drive)
+    return plan
+
+
+@lru_cache(maxsize=16)
+def _plan(routing: Routing, neurons: Neurons, instruments: Instruments) -> Plan:
+    return Plan(routing, neurons, instruments)
+
+
+def _steps(routing: Routing, neurons: Neurons, watched: Indices) -> list[Step]:
+    fires = neurons.population.values[2] < NOT_SPIKING
+    fires[watched] = True
+    active = np.flatnonzero(fires)
+    sending = np.asarray(routing.sends, bool)[neurons.head]
+    label = np.array([own_label(routing, int(c)) for c in neurons.head], np.int64)
+    wires = internal(routing, neurons.head, neurons.of).part(active, active)
+    steps: list[Step] = []
+    senders: list[tuple[int, Indices]] = []
+    for members, loops in stages(wires.connected()):
+        neuron = active[members]
+        inside = [(k, wires.part(them, members)) for k, them in senders]
+        steps.append(
+            Step(
+                neuron,
+                tuple((k, part) for k, part in inside if len(part.cell)),
+                wires.part(members, members) if loops else None,
+                sending[neuron],
+                label[neuron],
+            )
+        )
+        if steps[-1].sends:
+            senders.append((len(senders), members))
+    return steps
+
+

@@ -1,0 +1,81 @@
+"""From codes to physical values and back, for a chip without mismatch. SI units; docs/chip.md lists the laws.
+
+The laws are the simplest that give the ranges of hardware.md 1.3 and 1.4: potentials are linear in their codes, time
+constants are a capacitance over a conductance that is linear in its code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip.configuration import CAPACITANCE_MAX, CODE_MAX, CYCLE
+
+Array = NDArray[Any]
+Float = NDArray[np.float64]
+
+STEP = 4.5e-3
+"""Volts per step of the column ADC: 0.15 to 1.05 V are its steps 20 to 220 (hardware.md 1.4)."""
+CODE_VOLTS = 0.9 / 480
+"""Volts per code of a potential: codes 70 to 550 are 0.15 to 1.05 V (hardware.md 1.4)."""
+MADC_STEP = 1.6e-3
+"""Volts per step of the fast ADC (hardware.md 1.4)."""
+MADC_PERIOD = 17 / 500e6
+"""Seconds between samples of the fast ADC: 500 MHz / (12 + 5) (hardware.md 1.1)."""
+LEAK_TIME = 511e-6
+"""tau_mem in seconds at leak code 1, full capacitance: codes reach 0.5 us, divided by 8 they reach 60 us."""
+SYNAPSE_TIME = 306e-6
+"""tau_syn in seconds at synapse code 1: codes reach 0.3 us, divided by 8 they reach 30 us and more."""
+DIVISION = 8.0
+REFERENCE_TAU, REFERENCE_GAIN, REFERENCE_DAC = 6e-6, 500.0, 1000.0
+REFERENCE_PSP = 0.377
+"""CADC steps: the potential of one weight step at the reference, where tau_mem = tau_syn = 6 us (hardware.md 1.5)."""
+REFERENCE_JUMP = REFERENCE_PSP * np.e * STEP
+"""Volts: what one weight step adds to the current (times resistance) there; its potential peaks at 1/e of it."""
+
+
+def volts(code: Array) -> Float:
+    """The potential that ``code`` sets."""
+    return 0.15 + (np.asarray(code, np.float64) - 70) * CODE_VOLTS
+
+
+def volts_of_steps(steps: Array | float) -> Float:
+    """The potential that the column ADC reads as ``steps``."""
+    return 0.15 + (np.asarray(steps, np.float64) - 20) * STEP
+
+
+def steps_of_volts(potential: Array | float) -> Float:
+    """What the column ADC reads, before rounding."""
+    return 20 + (np.asarray(potential, np.float64) - 0.15) / STEP
+
+
+def code_of_steps(steps: Array | float) -> Float:
+    """The code that sets a potential given in CADC steps, not rounded."""
+    return 70 + (volts_of_steps(steps) - 0.15) / CODE_VOLTS
+
+
+def conductance(code: Array, division: Array) -> Float:
+    """Of a leak or a synaptic line, in units of what code 1 gives."""
+    return np.maximum(code, 0.5) / np.where(division, DIVISION, 1.0)
+
+
+def leak_code(tau: Array | float, capacitance: Array | float) -> tuple[Float, NDArray[np.bool_]]:
+    """Code (not rounded) and division for a membrane time constant in seconds."""
+    return _divided(LEAK_TIME * np.asarray(capacitance) / CAPACITANCE_MAX / np.asarray(tau))
+
+
+def synapse_code(tau: Array | float) -> tuple[Float, NDArray[np.bool_]]:
+    """Code (not rounded) and division for a synaptic time constant in seconds."""
+    return _divided(SYNAPSE_TIME / np.asarray(tau))
+
+
+def _divided(code: Float) -> tuple[Float, NDArray[np.bool_]]:
+    division = code * DIVISION <= 0.8 * CODE_MAX  # leaves room for a calibration
+    return np.where(division, code * DIVISION, code), division
+
+
+def refractory_seconds(code: Array, clock: Array) -> Float:
+    """How long V is held after a spike."""
+    return np.asarray(code, np.float64) * CYCLE * 2.0 ** np.asarray(clock)

@@ -1,0 +1,278 @@
+"""The twin of a BrainScaleS-2 chip: codes become distorted numbers, the exact engine runs them, instruments read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spikeloop.chip import transfer
+from spikeloop.chip.bus import served
+from spikeloop.chip.circuits import Neurons, Pattern, contents, neurons_of
+from spikeloop.chip.configuration import (
+    CIRCUITS,
+    COLUMNS,
+    CYCLE,
+    OUTPUTS,
+    AddressedEvents,
+    Analog,
+    Configuration,
+    Readout,
+    Routing,
+)
+from spikeloop.chip.instruments import watch
+from spikeloop.chip.mismatch import Float, Mismatch, Noise, Quantity, Spread, keyed, normals, uniforms
+from spikeloop.chip.plan import Step, plan_of
+from spikeloop.engine.arrays import Trains
+from spikeloop.engine.disturbed import Passage, Population, forward
+from spikeloop.engine.disturbed import normals as stream
+from spikeloop.errors import OutOfRange, Unsupported
+
+
+class Imperfection(Enum):
+    """What can be switched off one by one: ``Twin(7, ideal={Imperfection.JITTER})``. docs/chip.md describes each."""
+
+    LEAK = "leak"
+    RESET = "reset"
+    THRESHOLD = "threshold"
+    TAU_MEM = "tau_mem"
+    TAU_SYN = "tau_syn"
+    GAIN = "gain"
+    REFRACTORY = "refractory"
+    SYNAPSE = "synapse"
+    DRIVER = "driver"
+    FLOOR = "floor"
+    SATURATION = "saturation"
+    DEAD = "dead"
+    CADC_CHANNEL = "cadc_channel"
+    MEMBRANE_NOISE = "membrane_noise"
+    THRESHOLD_RUN = "threshold_run"
+    THRESHOLD_SPIKE = "threshold_spike"
+    JITTER = "jitter"
+    CAPACITY = "capacity"
+    CADC_PHASE = "cadc_phase"
+    CADC_NOISE = "cadc_noise"
+
+
+EVERYTHING = frozenset(Imperfection)
+"""All imperfections: ``Twin(7, ideal=EVERYTHING)`` has none."""
+
+_OFF = Spread(0.0, 0.0)
+_MISMATCH_OFF: dict[Imperfection, dict[str, object]] = {
+    Imperfection.LEAK: {"leak": _OFF},
+    Imperfection.RESET: {"reset": _OFF},
+    Imperfection.THRESHOLD: {"threshold": _OFF, "threshold_distance": _OFF, "threshold_bias": 0.0},
+    Imperfection.TAU_MEM: {"tau_mem": _OFF},
+    Imperfection.TAU_SYN: {"tau_syn": _OFF},
+    Imperfection.GAIN: {"gain": _OFF},
+    Imperfection.REFRACTORY: {"refractory": 0.0},
+    Imperfection.SYNAPSE: {"synapse": 0.0},
+    Imperfection.DRIVER: {"driver": 0.0},
+    Imperfection.FLOOR: {"floor": 0.0},
+    Imperfection.SATURATION: {"saturation": 0.0},
+    Imperfection.DEAD: {"dead": 0.0},
+    Imperfection.CADC_CHANNEL: {"cadc_offset": _OFF, "cadc_gain": 0.0},
+}
+_NOISE_OFF: dict[Imperfection, dict[str, float]] = {
+    Imperfection.MEMBRANE_NOISE: {"membrane": 0.0},
+    Imperfection.THRESHOLD_RUN: {"threshold_run": 0.0},
+    Imperfection.THRESHOLD_SPIKE: {"threshold_spike": 0.0},
+    Imperfection.JITTER: {"jitter": 0.0},
+    Imperfection.CADC_PHASE: {"cadc_phase": 0.0},
+    Imperfection.CADC_NOISE: {"cadc": 0.0, "madc": 0.0},
+}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Chip number ``seed``, as a program: a `Chip`.
+
+    mismatch, noise: factors on the default strengths of the fixed pattern and of the trial-to-trial noise, or a
+    `Mismatch` and a `Noise` with strengths of your own.  ideal: the imperfections to leave out.
+
+    The same seed is the same chip for ever; the same seed and trial number give the same readout, with any number of
+    threads. Membranes follow ``tau_mem V' = (leak - V) + I``, ``tau_syn I' = -I`` exactly between events. At an arrival
+    \\|I\\| is limited and V is no lower than the floor; both lines of a neuron decay with one time constant.
+    """
+
+    seed: int
+    mismatch: float | Mismatch = 1.0
+    noise: float | Noise = 1.0
+    ideal: Collection[Imperfection] = field(default=frozenset(), repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("mismatch", "noise"):
+            value = getattr(self, name)
+            if isinstance(value, float | int) and not 0 <= value < 100:
+                raise OutOfRange(f"{name} is {value}", where="Twin", expected="a factor from 0 to 100")
+        object.__setattr__(self, "ideal", frozenset(self.ideal))
+
+    def __repr__(self) -> str:
+        parts = [str(self.seed)]
+        parts += [f"{n}={v!r}" for n, v in (("mismatch", self.mismatch), ("noise", self.noise)) if v != 1.0]
+        if self.ideal:
+            names = sorted(each.name for each in self.ideal)
+            parts.append("ideal=EVERYTHING" if self.ideal == EVERYTHING else f"ideal={{{', '.join(names)}}}")
+        return f"Twin({', '.join(parts)})"
+
+    def emulate(self, configuration: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
+        """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch."""
+        if cycles < 1:
+            raise OutOfRange(f"cycles is {cycles}", where="Twin.emulate", expected="at least 1")
+        return _Emulation(self, configuration, drive, int(cycles)).readout()
+
+    def multiply(self, weights: NDArray[np.int8], activations: NDArray[np.uint8]) -> NDArray[np.int8]:
+        """Not built yet: raises ``Unsupported``."""
+        raise Unsupported("the analog matrix multiplication is not there yet", where="Twin.multiply")
+
+    def pattern(self) -> Pattern:
+        """The fixed pattern: this chip's deviations from the laws of docs/chip.md."""
+        return _pattern(self)
+
+    def strengths(self) -> Noise:
+        """The trial-to-trial noise that is left after factors and switches."""
+        noise = self.noise if isinstance(self.noise, Noise) else Noise().scaled(self.noise)
+        for each in self.ideal:
+            noise = replace(noise, **_NOISE_OFF.get(each, {}))
+        return noise
+
+
+@lru_cache(maxsize=64)
+def _pattern(twin: Twin) -> Pattern:
+    strengths = twin.mismatch if isinstance(twin.mismatch, Mismatch) else Mismatch().scaled(twin.mismatch)
+    for each in twin.ideal:
+        strengths = replace(strengths, **_MISMATCH_OFF.get(each, {}))  # type: ignore[arg-type]
+    return Pattern(twin.seed, strengths)
+
+
+@lru_cache(maxsize=16)
+def _neurons(analog: Analog, routing: Routing, twin: Twin) -> Neurons:
+    made = neurons_of(analog, routing.head, routing.row_sign, twin.pattern())
+    floor, most, noise, threshold, name = made.population.disturbance
+    if Imperfection.FLOOR in twin.ideal:
+        floor = np.full_like(floor, -np.inf)
+    if Imperfection.SATURATION in twin.ideal:
+        most = np.full_like(most, np.inf)
+    strengths = twin.strengths()
+    noise = noise + strengths.membrane * transfer.STEP
+    threshold = threshold + strengths.threshold_spike * made.distance
+    return replace(made, population=Population(made.population.values, np.stack([floor, most, noise, threshold, name])))
+
+
+class _Emulation:
+    """One call of `Twin.emulate`."""
+
+    def __init__(self, twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int) -> None:
+        self.twin, self.configuration, self.drive, self.cycles = twin, configuration, drive, cycles
+        self.batch, self.duration = len(drive), cycles * CYCLE
+        self.noise = twin.strengths()
+        self.neurons = _neurons(configuration.analog, configuration.routing, twin)
+        self.plan = plan_of(configuration, self.neurons, drive)
+        signed = self.plan.sign * configuration.weight.astype(np.float32)
+        self.synapse = signed * self.neurons.synapse
+        self.lost = np.zeros(self.batch, np.int64)
+        phase = self.noise.cadc_phase * uniforms(self.key(Quantity.CADC_PHASE), 0, (self.batch,))
+        self.watch = watch(configuration.instruments, cycles, phase)
+
+    def key(self, quantity: Quantity) -> int:
+        """The stream of a quantity in this trial."""
+        return int(keyed(keyed(self.twin.seed, quantity), self.drive.trial))
+
+    def readout(self) -> Readout:
+        """Run stage after stage and read the instruments."""
+        sent: list[Trains] = []
+        arrived = self._from_outside()
+        for number, step in enumerate(self.plan.steps):
+            spikes = self._run(number, step, arrived, sent)
+            if step.sends:
+                sent.append(self._on_the_bus(len(sent), spikes, step))
+        of, pattern, written = self.neurons.of, self.twin.pattern(), contents(self.configuration.analog)
+        cadc = self.watch.cadc(of, pattern, self.noise, self.key(Quantity.CADC_NOISE), written)
+        madc = self.watch.madc(of, self.noise, self.key(Quantity.MADC_NOISE))
+        return Readout(*self._time_stamps(sent), self.lost, cadc, self.watch.cycle, madc)
+
+    # ---- events ------------------------------------------------------------------------------------------------
+
+    def _from_outside(self) -> Trains:
+        drive, source = self.drive, self.plan.source[self.drive.address]
+        time, start = drive.cycle.astype(np.float64), drive.start
+        if Imperfection.CAPACITY not in self.twin.ideal and len(time):
+            sample = np.repeat(np.arange(self.batch), np.diff(start))
+            time, kept = served(time, sample * 4 + (drive.address >> 14), 4 * self.batch)
+            if not kept.all():
+                self.lost += np.bincount(sample[~kept], minlength=self.batch)
+                time, source, sample = time[kept], source[kept], sample[kept]
+                start = np.searchsorted(sample, np.arange(self.batch + 1))
+        return time * CYCLE, source, np.ascontiguousarray(start, np.int64)
+
+    def _run(self, number: int, step: Step, arrived: Trains, sent: list[Trains]) -> Trains:
+        outside = self.plan.outside[number]
+        sources = [] if outside is None else [(arrived, outside.weights(self.synapse))]
+        sources += [(sent[k], wires.weights(self.synapse)) for k, wires in step.inside]
+        sampling, whom = self.watch.sampling(step.neuron, self.plan.watched)
+        spikes = forward(
+            sources,
+            self._population(step),
+            Passage(self.batch, self.duration, CYCLE, self.key(Quantity.ENGINE), torch.get_num_threads()),
+            loop=None if step.loop is None else step.loop.weights(self.synapse),
+            silent=self._muted(step),
+            sampling=sampling,
+        )
+        self.watch.keep(sampling, whom)
+        return spikes
+
+    def _population(self, step: Step) -> Population:
+        """The stage's neurons with this run's thresholds."""
+        part = self.neurons.population
+        values, disturbance = part.values[:, step.neuron].copy(), np.ascontiguousarray(part.disturbance[:, step.neuron])
+        if self.noise.threshold_run:
+            wander = normals(self.key(Quantity.THRESHOLD_RUN), 0, (CIRCUITS,))[self.neurons.head[step.neuron]]
+            values[2] += self.noise.threshold_run * wander * self.neurons.distance[step.neuron]
+        return Population(values, disturbance)
+
+    def _muted(self, step: Step) -> NDArray[np.uint8] | None:
+        if not len(self.drive.muted):
+            return None
+        return np.ascontiguousarray(self.drive.muted[:, self.neurons.head[step.neuron]], np.uint8)
+
+    def _on_the_bus(self, number: int, spikes: Trains, step: Step) -> Trains:
+        """Spikes as they leave: with jitter, one after the other; units stay those of the stage."""
+        time, unit, start = spikes
+        sample = np.repeat(np.arange(self.batch), np.diff(start))
+        if self.noise.jitter and len(time):
+            draws = stream(int(keyed(self.key(Quantity.JITTER), number)), len(time))
+            time = np.clip(time + self.noise.jitter * draws, 0.0, self.duration)
+            order = self._in_time(time, sample)
+            time, unit = time[order], unit[order]
+        keep = step.sending[unit]
+        if Imperfection.CAPACITY not in self.twin.ideal and len(time):
+            output = self.neurons.head[step.neuron] % COLUMNS // (COLUMNS // OUTPUTS)
+            cycle, kept = served(time / CYCLE, sample * OUTPUTS + output[unit], OUTPUTS * self.batch)
+            self.lost += np.bincount(sample[keep & ~kept], minlength=self.batch)
+            keep = keep & kept
+            time = cycle * CYCLE
+        time, unit, sample = time[keep], unit[keep], sample[keep]
+        order = self._in_time(time, sample)
+        start = np.searchsorted(sample, np.arange(self.batch + 1)).astype(np.int64)
+        return time[order], unit[order], start
+
+    def _in_time(self, time: Float, sample: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The order of sample and time; quick where it is nearly there."""
+        return np.argsort(time + sample * (2 * self.duration), kind="stable")
+
+    def _time_stamps(self, sent: list[Trains]) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]]:
+        steps = [step for step in self.plan.steps if step.sends]
+        parts = [np.repeat(np.arange(self.batch), np.diff(start)) for _, _, start in sent]
+        none = [np.zeros(0, np.int64)]
+        sample = np.concatenate([*none, *parts])
+        time = np.concatenate([np.zeros(0), *(time for time, _, _ in sent)])
+        address = np.concatenate([*none, *(s.label[unit] for s, (_, unit, _) in zip(steps, sent, strict=True))])
+        cycle = np.minimum(np.floor(time / CYCLE + 1e-9), self.cycles - 1).astype(np.int64)
+        order = np.argsort(cycle + sample * self.cycles, kind="stable")
+        start = np.searchsorted(sample[order], np.arange(self.batch + 1)).astype(np.int64)
+        return cycle[order], address[order].astype(np.uint16), start

@@ -1,0 +1,144 @@
+"""Whom an event reaches: event addresses and labels as weights from sources to neurons, and the order to run them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip.configuration import BUSES, CIRCUITS, COLUMNS, HALVES, LINKS, ROWS, Integers, Routing
+
+Indices = NDArray[np.int64]
+PER_BUS = 32
+"""Drivers of one half on one bus."""
+_NONE = HALVES * ROWS * COLUMNS  # a synapse that does not exist
+
+
+@dataclass(frozen=True, eq=False)
+class Wires:
+    """Synapses from S sources to N neurons: synapse[k] (flat in half, row, column) of ``cell`` source * N + neuron."""
+
+    synapse: Indices
+    cell: Indices
+    shape: tuple[int, int]
+
+    def weights(self, synapse: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(S, N) float32: the sums of the synapses' contributions."""
+        sources, neurons = self.shape
+        summed = np.bincount(self.cell, synapse.reshape(-1)[self.synapse], sources * neurons)
+        return summed.astype(np.float32).reshape(self.shape)
+
+    def connected(self) -> NDArray[np.bool_]:
+        """(S, N): whether there is any synapse."""
+        return (np.bincount(self.cell, minlength=self.shape[0] * self.shape[1]) > 0).reshape(self.shape)
+
+    def part(self, sources: Indices, neurons: Indices) -> Wires:
+        """The wires from some sources to some neurons, renumbered."""
+        row, column = np.full(self.shape[0], -1), np.full(self.shape[1], -1)
+        row[sources], column[neurons] = np.arange(len(sources)), np.arange(len(neurons))
+        source, neuron = row[self.cell // self.shape[1]], column[self.cell % self.shape[1]]
+        keep = (source >= 0) & (neuron >= 0)
+        return Wires(self.synapse[keep], (source * len(neurons) + neuron)[keep], (len(sources), len(neurons)))
+
+
+def external(routing: Routing, address: Indices, of: Indices, neurons: int) -> Wires:
+    """From events sent with each of ``address`` (16 bit) to the neurons; ``of``: (512,), the neuron of each circuit."""
+    found = [_reached(routing, int(label) & 0x3FFF, link_buses(routing, int(label))) for label in address]
+    return _wires(found, of, neurons)
+
+
+def link_buses(routing: Routing, address: int) -> list[tuple[int, int]]:
+    """(half, bus) pairs that an event from outside enters."""
+    link, label = address >> 14, address & 0x3FFF
+    passes = (label & routing.link_mask[link % LINKS]) == routing.link_target[link % LINKS]
+    return [(int(b) // BUSES, int(b) % BUSES) for b in np.flatnonzero(passes)]
+
+
+def internal(routing: Routing, heads: Indices, of: Indices) -> Wires:
+    """From the spikes of each neuron to the neurons."""
+    found = [_reached(routing, own_label(routing, int(c)), _output_buses(routing, int(c))) for c in heads]
+    return _wires(found, of, len(heads))
+
+
+def own_label(routing: Routing, circuit: int) -> int:
+    """Bits 0-10 of the events that ``circuit`` sends."""
+    return int(routing.neuron_label[circuit]) | (circuit % COLUMNS // PER_BUS) << 8
+
+
+def _output_buses(routing: Routing, circuit: int) -> list[tuple[int, int]]:
+    if not routing.sends[circuit]:
+        return []
+    output, label = circuit % COLUMNS // PER_BUS, own_label(routing, circuit)
+    passes = (label & routing.output_mask[output]) == routing.output_target[output]
+    return [(int(half), output % BUSES) for half in np.flatnonzero(passes)]
+
+
+def _reached(routing: Routing, label: int, buses: list[tuple[int, int]]) -> Indices:
+    """The synapses, flat, that answer to ``label`` on these buses."""
+    select, wanted, parts = label >> 6 & 31, label & 63, [np.zeros(0, np.int64)]
+    for half, bus in buses:
+        mask = routing.driver_mask[half, bus * PER_BUS : (bus + 1) * PER_BUS]
+        driver = np.flatnonzero((np.arange(PER_BUS) & mask) == (select & mask)) + bus * PER_BUS
+        row = (2 * driver[:, None] + np.arange(2)).ravel()
+        row = row[routing.row_sign[half, row] != 0]
+        which, column = np.nonzero(routing.label[half, row] == wanted)
+        parts.append((half * ROWS + row[which]) * COLUMNS + column)
+    return np.concatenate(parts)
+
+
+def _wires(found: list[Indices], of: Indices, neurons: int) -> Wires:
+    synapse = np.concatenate([np.zeros(0, np.int64), *found])
+    source = np.repeat(np.arange(len(found)), [len(each) for each in found])
+    circuit = synapse // (ROWS * COLUMNS) * COLUMNS + synapse % COLUMNS
+    return Wires(synapse, source * neurons + of[circuit], (len(found), neurons))
+
+
+def stages(reaches: NDArray[np.bool_]) -> list[tuple[Indices, bool]]:
+    """Neurons that run together, earlier ones first, and whether they reach each other; reaches: (N, N)."""
+    closure = _closure(reaches)
+    together = (closure & closure.T) | np.eye(len(reaches), dtype=bool)
+    before = closure & ~together
+    depth = _depth(before)
+    loops = np.diagonal(closure)
+    found: list[tuple[Indices, bool]] = []
+    for level in np.unique(depth):
+        at = np.flatnonzero(depth == level)
+        alone, looped = at[~loops[at]], at[loops[at]]
+        found += [(part, loop) for part, loop in ((alone, False), (looped, True)) if len(part)]
+    return found
+
+
+def _closure(reaches: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    closure = reaches.copy()
+    while True:
+        longer = closure | (closure.astype(np.float32) @ closure.astype(np.float32) > 0)
+        if np.array_equal(longer, closure):
+            return closure
+        closure = longer
+
+
+def _depth(before: NDArray[np.bool_]) -> Indices:
+    """(N,): the number of stages that come before each neuron's."""
+    depth = np.zeros(len(before), np.int64)
+    while True:
+        later = np.where(before, depth[:, None] + 1, 0).max(0, initial=0)
+        if np.array_equal(later, depth):
+            return depth
+        depth = later
+
+
+def circuits_of(routing: Routing, address: Integers) -> Indices:
+    """The circuit that sent each event: label and output, bits 0-10, tell it."""
+    table = np.full(2048, -1, np.int64)
+    for circuit in np.flatnonzero(routing.sends):
+        table[own_label(routing, int(circuit))] = circuit
+    return table[np.asarray(address, np.int64)]
+
+
+def check_distinct(routing: Routing) -> bool:
+    """Whether every sending circuit has a label of its own."""
+    labels = [own_label(routing, int(c)) for c in np.flatnonzero(routing.sends)]
+    return len(labels) == len(set(labels))
+
+

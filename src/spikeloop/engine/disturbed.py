@@ -1,0 +1,70 @@
+"""Neurons as a chip has them: noise, saturation, a floor, and parameters that all differ. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.engine import _core
+from spikeloop.engine.arrays import Float, Sampling, Trains
+from spikeloop.engine.exact import Explosion
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """N neurons: ``values`` (6, N) as in `arrays.FIELDS`, and ``disturbance`` (5, N) float64.
+
+    The rows of ``disturbance``: floor (an arrival finds V no lower), most (the largest \\|I\\| right after an arrival),
+    noise (rms of an Ornstein-Uhlenbeck process with the membrane's time constant that is added to V and starts again
+    from 0 at a release), threshold noise (rms, drawn for every spike), name (a whole number that chooses the neuron's
+    random streams).
+    """
+
+    values: Float
+    disturbance: Float
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """How a batch is carried out: ``key`` says which draw of the noise; most events lie on multiples of ``tick``."""
+
+    batch: int
+    duration: float
+    tick: float
+    key: int
+    threads: int
+    spike_limit: int = 100_000
+
+
+def forward(
+    sources: Sequence[tuple[Trains, Rows]],
+    population: Population,
+    passage: Passage,
+    *,
+    loop: Rows | None = None,
+    silent: NDArray[np.uint8] | None = None,
+    sampling: Sampling | None = None,
+) -> Trains:
+    """The spikes of ``population``, driven by trains through weights (N_source, N) float32.
+
+    loop: weights (N, N) of the population's own spikes.  silent: (B, N), neurons that are reset but send nothing.
+    sampling: ``value`` is filled. Raises ``Explosion``.
+    """
+    run = (passage.batch, passage.duration, passage.tick, passage.key, passage.spike_limit, passage.threads)
+    asked = None if sampling is None else (sampling.time, sampling.unit, sampling.value)
+    try:
+        return _core.disturbed_forward(
+            list(sources), loop, population.values, population.disturbance, run, silent, asked
+        )
+    except _core.Explosion as where:
+        raise Explosion("", *where.args) from None
+
+
+def normals(key: int, count: int) -> Float:
+    """``count`` standard normal numbers of the stream ``key``."""
+    return _core.normals(key, count)

@@ -1,0 +1,140 @@
+"""One chip is one seed: golden numbers, and the stated distributions."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from spikeloop.chip import transfer
+from spikeloop.chip.calibrate import default_target, uncalibrated
+from spikeloop.chip.circuits import Pattern, contents, neurons_of
+from spikeloop.chip.configuration import Analog, Routing
+from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, keyed, normals, uniforms
+from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
+from spikeloop.engine.disturbed import normals as native
+
+ROUTING = Routing(row_sign=np.tile(np.array([1, -1], np.int8), (2, 128)))
+ANALOG = replace(uncalibrated(default_target()), fires=np.ones(512, bool))
+
+
+def made(strengths: Mismatch, seed: int = 7):
+    """The neurons of a chip with ``strengths`` at the codes of the laws."""
+    return neurons_of(ANALOG, ROUTING.head, ROUTING.row_sign, Pattern(seed, strengths))
+
+
+NONE = Mismatch().scaled(0.0)
+
+
+def test_chip_7_is_chip_7_for_ever():
+    """Ten digits of every stream of chip 7; a change here makes another chip of every chip ever trained on."""
+    text = "".join(f"{q.name}{np.round(normals(7, q, (9,)), 10).tolist()}" for q in Quantity if q <= 69)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "68062bfe89ee68d1"
+
+
+def test_the_neurons_of_chip_7_are_the_same_for_ever():
+    made_of_7 = neurons_of(ANALOG, ROUTING.head, ROUTING.row_sign, Twin(7).pattern())
+    digest = hashlib.sha256()
+    for array in (made_of_7.population.values, made_of_7.population.disturbance, made_of_7.synapse):
+        digest.update(np.array([f"{x:.5e}" for x in array.ravel()[:: max(1, array.size // 4096)]]).tobytes())
+    assert digest.hexdigest()[:16] == "441d91aa46679af6"
+
+
+def test_streams_are_normal_and_do_not_depend_on_each_other():
+    one, other = normals(7, Quantity.LEAK, (100_000,)), normals(7, Quantity.RESET, (100_000,))
+    for x in (one, other, normals(8, Quantity.LEAK, (100_000,))):
+        assert stats.kstest(x, "norm").pvalue > 1e-3
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.015
+    assert abs(np.corrcoef(one, normals(8, Quantity.LEAK, (100_000,)))[0, 1]) < 0.015
+    assert stats.kstest(uniforms(7, Quantity.DEAD, (100_000,)), "uniform").pvalue > 1e-3
+
+
+def test_more_coordinates_leave_the_others_as_they_are():
+    np.testing.assert_array_equal(normals(7, Quantity.SYNAPSE, (2, 3)).ravel(), normals(7, Quantity.SYNAPSE, (50,))[:6])
+
+
+def test_native_streams_are_normal():
+    x = native(int(keyed(3, 4)), 400_000)
+    assert stats.kstest(x, "norm").pvalue > 1e-3
+    assert abs((np.abs(x) > 3.6541528853610088).mean() / (2 * stats.norm.sf(3.6541528853610088)) - 1) < 0.3
+    np.testing.assert_array_equal(x[:100], native(int(keyed(3, 4)), 100))
+
+
+def spread(values, nominal):
+    """Standard deviation of the logarithms of ratios to ``nominal``."""
+    return np.log(values / nominal).std()
+
+
+POTENTIALS = {"leak": (3, 10.0), "reset": (4, 10.0), "threshold": (2, 8.4)}
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_potentials_vary_as_stated(name):
+    row, expected = POTENTIALS[name]
+    values = made(replace(NONE, **{name: getattr(Mismatch(), name)})).population.values[row]
+    assert values.std() / transfer.STEP == pytest.approx(np.hypot(expected, getattr(Mismatch(), name).calibrated), rel=0.1)
+
+
+@pytest.mark.parametrize(("name", "row"), [("tau_mem", 0), ("tau_syn", 1)])
+def test_time_constants_vary_as_stated(name, row):
+    given = getattr(Mismatch(), name)
+    values = made(replace(NONE, **{name: given})).population.values[row]
+    assert spread(values, 6e-6) == pytest.approx(np.hypot(given.uncalibrated, given.calibrated), rel=0.1)
+
+
+def test_thresholds_are_farther_from_the_leak_than_calibrations_see():
+    distance = made(replace(NONE, threshold_distance=Spread(0.031, 0), threshold_bias=0.05)).distance
+    assert distance.mean() / (70 * transfer.STEP) == pytest.approx(1.05, abs=0.005)
+    assert distance.std() / (70 * transfer.STEP) == pytest.approx(0.031, rel=0.1)
+
+
+def test_synapses_drivers_and_gains_vary_as_stated():
+    strengths = Mismatch()
+    nominal = made(NONE).synapse[0, 0, 0]
+    assert spread(made(replace(NONE, synapse=strengths.synapse)).synapse, nominal) == pytest.approx(0.05, rel=0.02)
+    driver = made(replace(NONE, driver=strengths.driver)).synapse
+    np.testing.assert_array_equal(driver[:, ::2], driver[:, 1::2])
+    assert spread(driver[:, ::2, 0], nominal) == pytest.approx(0.03, rel=0.15)
+    gain = made(replace(NONE, gain=strengths.gain)).synapse
+    assert spread(gain[:, 0], nominal) == pytest.approx(np.hypot(0.2, 0.04), rel=0.1)
+    assert abs(np.corrcoef(gain[0, 0], gain[0, 1])[0, 1]) < 0.2  # excitatory and inhibitory inputs are two
+
+
+def test_limits_vary_as_stated():
+    floor, most = made(replace(NONE, floor=3.0, saturation=0.1)).population.disturbance[:2]
+    leak = transfer.volts_of_steps(80.0)
+    assert ((leak - floor) / transfer.STEP).mean() == pytest.approx(48, abs=0.5)
+    assert ((leak - floor) / transfer.STEP).std() == pytest.approx(3, rel=0.1)
+    assert spread(most, most.mean()) == pytest.approx(0.1, rel=0.1)
+
+
+def test_few_circuits_are_dead():
+    dead = np.array([Twin(seed).pattern().dead().mean() for seed in range(40)])
+    assert dead.mean() == pytest.approx(0.005, rel=0.25)
+
+
+def test_what_a_calibration_cannot_remove_is_drawn_with_every_writing():
+    pattern = Pattern(7, Mismatch())
+    other = replace(ANALOG, leak=ANALOG.leak + np.int16(1))
+    assert contents(ANALOG) == contents(replace(ANALOG)) != contents(other)
+    leaks = [neurons_of(a, ROUTING.head, ROUTING.row_sign, pattern).population.values[3] for a in (ANALOG, other)]
+    assert (leaks[1] - leaks[0] - transfer.CODE_VOLTS).std() / transfer.STEP == pytest.approx(1.5 * np.sqrt(2), rel=0.1)
+
+
+def test_strengths_scale_and_vanish():
+    for strengths in (Mismatch(), Noise()):
+        assert strengths.scaled(1.0) == strengths
+        assert strengths.scaled(2.0).scaled(0.5) == strengths
+    nothing = made(NONE).population.values
+    assert np.ptp(nothing, axis=1).max() < 1e-12
+    assert Twin(7, mismatch=0.0).pattern().strengths == NONE
+    every = Twin(7, ideal=EVERYTHING)
+    assert every.pattern().strengths == NONE
+    assert every.strengths() == Noise().scaled(0.0)
+    assert Twin(7, ideal={Imperfection.LEAK}).pattern().strengths == replace(Mismatch(), leak=Spread(0.0, 0.0))
+
+
+def test_the_defaults_of_a_new_chip_are_those_of_its_codes():
+    assert Analog().leak[0] == round(float(transfer.code_of_steps(80.0)))
+    assert Analog().threshold[0] == round(float(transfer.code_of_steps(150.0)))

@@ -1,0 +1,269 @@
+"""The twin: it is the ideal simulator where it has no imperfections, and each imperfection does what it says."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from chips import ALL_CIRCUITS, EXCITATORY, INHIBITORY, configuration, events, same
+from scipy import stats
+
+from spikeloop import LI, LIF, Events, Observe, OnChip, feedforward, recurrent, run
+from spikeloop.chip import transfer
+from spikeloop.chip.calibrate import default_target, nominal
+from spikeloop.chip.configuration import CYCLE, AddressedEvents
+from spikeloop.chip.lower import scale_of, target_of
+from spikeloop.chip.mapping import place
+from spikeloop.chip.mismatch import Mismatch, Noise
+from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
+from spikeloop.engine.disturbed import Passage, Population, forward
+from spikeloop.errors import OutOfRange
+
+IDEAL = Twin(7, ideal=EVERYTHING)
+TICK = CYCLE * 1000  # model seconds of a time stamp
+
+
+def drive(size: int, batch: int = 6, count: int = 25, seed: int = 1) -> Events:
+    """Random events on the chip's grid of time."""
+    random = torch.Generator().manual_seed(seed)
+    time = [(torch.rand(count, generator=random, dtype=torch.float64) * 30e-3 / TICK).round() * TICK for _ in range(batch)]
+    return Events.from_lists(time, [torch.randint(0, size, (count,), generator=random) for _ in range(batch)], size)
+
+
+def as_the_codes_say(network, onchip):
+    """``network`` with the numbers that rounded codes give on a chip that follows its laws; weights in weight steps."""
+    analog, circuit = onchip.calibration.analog, place(network).circuit
+    populations, factor = {}, {}
+    for name, population in network.populations.items():
+        if population.kind is None:
+            populations[name] = type(population)(population.size)
+            continue
+        at = circuit[name][:1, 0]
+        capacitance, circuits = float(analog.capacitance[at[0]]) / 63, circuit[name].shape[1]
+        leak, synapse = (
+            time / float(transfer.conductance(code[at], division[at])[0]) * onchip.speedup
+            for time, code, division in (
+                (transfer.LEAK_TIME * capacitance, analog.leak_bias, analog.leak_division),
+                (transfer.SYNAPSE_TIME, analog.synapse_bias, analog.synapse_division),
+            )
+        )
+        hold = float(transfer.refractory_seconds(analog.refractory[at], analog.refractory_clock)[0]) * onchip.speedup
+        jump = transfer.REFERENCE_JUMP / transfer.STEP * leak / onchip.speedup / transfer.REFERENCE_TAU
+        factor[name] = jump * float(analog.gain[0, at[0]]) / transfer.REFERENCE_GAIN / 70 / (circuits * capacitance)
+        neuron = population.kind(leak, synapse, **({"refractory": hold} if population.kind is LIF else {}))
+        populations[name] = type(population)(population.size, neuron)
+    links = [
+        type(p)(p.source, p.target, p.weight.detach().double() * factor[p.target]) for p in network.projections.values()
+    ]
+    return type(network)(populations, links)
+
+
+def steps_of(network, onchip):
+    """Weights of the network in whole weight steps."""
+    found = type(network)(dict(network.populations.items()), [type(p)(p.source, p.target, p.weight.detach()) for p in network.projections.values()])
+    for projection in found.projections.values():
+        unit = torch.from_numpy(scale_of(network.populations[projection.target]).weight)
+        projection.weight.data = (projection.weight.double() / unit).round().clamp(-63, 63).float()
+    return found
+
+
+NETWORKS = {
+    "feedforward": lambda: feedforward([20, 40, 5], LIF(10e-3, 5e-3)),
+    "two circuits a neuron": lambda: feedforward([150, 30, 5], LIF(20e-3, 5e-3)),
+    "recurrent": lambda: recurrent([20, 30, 5], LIF(10e-3, 10e-3)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_without_imperfections_it_is_ideal_up_to_quantisation(name):
+    torch.manual_seed(0)
+    network = NETWORKS[name]()
+    placement = place(network)
+    onchip = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, placement, 1000.0)))
+    given = drive(network.populations["input"].size, count=80 if "two" in name else 25)
+    exact = as_the_codes_say(steps_of(network, onchip), onchip)
+    with torch.no_grad():
+        there, here = run(network, given, 50e-3, substrate=onchip), run(exact, given, 50e-3)
+    for population in ("hidden", "output"):
+        one, other = there.spikes[population], here.spikes[population]
+        assert len(one.time) > 50
+        assert one.start.tolist() == other.start.tolist()
+        first, second = one.first(), other.first()
+        assert (torch.isfinite(first) == torch.isfinite(second)).all()
+        late = (first - second)[torch.isfinite(first)]
+        assert late.abs().max() <= TICK  # stamped in the middle of its cycle, hidden times enter unrounded
+
+
+def test_membranes_of_a_chip_without_imperfections_are_ideal_up_to_quantisation():
+    torch.manual_seed(0)
+    network = feedforward([20, 40, 5], LIF(10e-3, 5e-3), readout=LI(10e-3, 5e-3))
+    network.projections["hidden_to_output"].weight.data *= 0.3  # within the converter's range
+    onchip = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, place(network), 1000.0)))
+    with torch.no_grad():
+        there = run(network, drive(20), 50e-3, substrate=onchip, observe=Observe(membrane={"output": 2e-3}, peak="output"))
+        exact = as_the_codes_say(steps_of(network, onchip), onchip)
+        samples = there.membrane["output"]
+        here = run(exact, drive(20), 50e-3, observe=Observe(membrane={"output": samples.time[0]}))
+    assert (samples.value - here.membrane["output"].value).abs().max() < 0.51 / 70 + 0.002
+
+
+def test_readouts_depend_on_seed_and_trial_and_on_nothing_else():
+    wanted, sent = configuration(20, 10, watch=[3, 4]), [(300, EXCITATORY), (700, EXCITATORY)]
+    first = Twin(7).emulate(wanted, events(sent, sent), 3000)
+    assert same(first, Twin(7).emulate(configuration(20, 10, watch=[3, 4]), events(sent, sent), 3000))
+    assert not same(first, Twin(7).emulate(wanted, events(sent, sent, trial=1), 3000))
+    assert not same(first, Twin(8).emulate(wanted, events(sent, sent), 3000))
+    assert not np.array_equal(np.diff(first.start)[:1], np.zeros(1))
+
+
+def test_readouts_do_not_depend_on_the_number_of_threads():
+    wanted, sent = configuration(20, 10, watch=ALL_CIRCUITS), [[(300 + 7 * k, EXCITATORY)] for k in range(40)]
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(Twin(7).emulate(wanted, events(*sent), 2000))
+    torch.set_num_threads(1)
+    assert same(*found)
+
+
+def test_observing_changes_no_spike():
+    sent = [(300, EXCITATORY), (500, EXCITATORY), (900, INHIBITORY)]
+    plain, watched = (Twin(7).emulate(configuration(63, 3, watch=w), events(sent), 3000) for w in ((), ALL_CIRCUITS))
+    assert len(plain.cycle) > 100
+    np.testing.assert_array_equal(plain.cycle, watched.cycle)
+    np.testing.assert_array_equal(plain.address, watched.address)
+
+
+# ---- imperfections, one by one ------------------------------------------------------------------------------------
+
+
+def exposed(twin: Twin):
+    """Spikes and membranes of one run in which every imperfection would show."""
+    target = default_target(threshold=np.where(np.arange(512) % 2, 100.0, 140.0), refractory=2e-6)
+    wanted = configuration(63, 6, target, watch=ALL_CIRCUITS)
+    sent = [(100 + 3 * k, EXCITATORY) for k in range(3)] + [(3000 + 40 * k, INHIBITORY) for k in range(6)]
+    burst = [(5000, EXCITATORY)] * 30
+    return twin.emulate(wanted, events(sent, [], burst, sent), 8000)
+
+
+IN_FORCE = {Imperfection.THRESHOLD_SPIKE: Noise(threshold_spike=0.05)}  # its default strength is zero
+STRONG = {Imperfection.DEAD: replace(Mismatch(), dead=0.1)}  # half a per cent of 512 may be nobody
+
+
+@pytest.mark.parametrize("imperfection", Imperfection, ids=lambda each: each.value)
+def test_every_imperfection_can_be_switched_off_alone(imperfection):
+    noise = IN_FORCE.get(imperfection, Noise())
+    mismatch = STRONG.get(imperfection, Mismatch())
+    alone = Twin(7, mismatch, noise, EVERYTHING - {imperfection})
+    ideal = Twin(7, mismatch, noise, EVERYTHING)
+    assert not same(exposed(alone), exposed(ideal))
+
+
+def test_a_full_link_drops_events_and_counts_them():
+    burst = [(100, EXCITATORY)] * 30
+    out = Twin(7, ideal=EVERYTHING - {Imperfection.CAPACITY}).emulate(configuration(1, 1), events(burst, burst[:5]), 1000)
+    assert out.lost.tolist() == [30 - 17, 0]  # one goes at once, 16 wait
+    assert IDEAL.emulate(configuration(1, 1), events(burst), 1000).lost.tolist() == [0]
+
+
+def test_inhibition_ends_at_the_floor():
+    held = Twin(7, ideal=EVERYTHING - {Imperfection.FLOOR})
+    sent = [(100 + 20 * k, INHIBITORY) for k in range(60)]
+    wanted = configuration(63, 2, watch=[5])
+    lowest = [t.emulate(wanted, events(sent), 2500).cadc.min() for t in (held, IDEAL)]
+    assert lowest[1] == 0
+    assert 80 - 48 - 40 < lowest[0] < 80 - 30  # clamped at arrivals, it may fall between the last ones
+
+
+def test_the_current_after_an_arrival_is_limited():
+    limited = Twin(7, ideal=EVERYTHING - {Imperfection.SATURATION})
+    silent = np.zeros(512, bool)
+    wanted = configuration(63, 6, watch=[5], fires=silent)
+    highest = [int(t.emulate(wanted, events([(100, EXCITATORY)]), 2500).cadc.max()) - 80 for t in (limited, IDEAL)]
+    three = 3 * 63 * transfer.REFERENCE_PSP
+    assert highest[0] == pytest.approx(three, rel=0.25)  # 10 % a neuron, and samples miss the peak
+    assert highest[1] == pytest.approx(min(2 * three, 255 - 80), rel=0.1)
+
+
+def test_threshold_noise_of_a_run_is_the_same_for_its_whole_batch():
+    twin = Twin(7, ideal=EVERYTHING - {Imperfection.THRESHOLD_RUN})
+    sent = [(100, EXCITATORY)]
+    out = twin.emulate(configuration(63, 4), events(sent, sent), 2000)
+    assert len(out.cycle)
+    np.testing.assert_array_equal(out.cycle[: out.start[1]], out.cycle[out.start[1] :])
+
+
+def test_jitter_has_its_stated_width():
+    twin = Twin(7, ideal=EVERYTHING - {Imperfection.JITTER})
+    wanted, sent = configuration(63, 4), [[(100, EXCITATORY)]] * 8
+    late = (twin.emulate(wanted, events(*sent), 1000).cycle.mean() - IDEAL.emulate(wanted, events(*sent), 1000).cycle.mean()) * CYCLE
+    spread = np.std(twin.emulate(wanted, events(*sent), 1000).cycle) * CYCLE
+    assert abs(late) < 5e-9
+    assert spread == pytest.approx(np.hypot(30e-9, CYCLE / math.sqrt(12)), rel=0.05)
+
+
+def test_muted_circuits_send_nothing():
+    wanted, sent = configuration(63, 4), events([(100, EXCITATORY)], [(100, EXCITATORY)])
+    muted = np.zeros((2, 512), bool)
+    muted[1, :300] = True
+    out = IDEAL.emulate(wanted, AddressedEvents(sent.cycle, sent.address, sent.start, muted), 2000)
+    assert np.diff(out.start).tolist()[1] / np.diff(out.start).tolist()[0] == pytest.approx(212 / 512)
+
+
+# ---- membrane noise -----------------------------------------------------------------------------------------------
+
+
+def intervals(rms: float, count: int) -> np.ndarray:
+    """Intervals between spikes of neurons with tau_mem 1 whose leak is at 0.9 of the threshold, without input."""
+    values = np.array([[1.0], [0.5], [1.0], [0.9], [0.0], [0.1]])
+    disturbance = np.array([[-np.inf], [np.inf], [rms], [0.0], [0.0]])
+    time, _, start = forward([], Population(values, disturbance), Passage(8, 1.3 * count, 0.01, 5, 1))
+    found = np.concatenate([np.diff(time[a:b]) for a, b in zip(start[:-1], start[1:], strict=True)])
+    assert len(found) > count
+    return found[:count]
+
+
+def fine_steps(rms: float, count: int, step: float = 2e-3) -> np.ndarray:
+    """The same by small steps of the Ornstein-Uhlenbeck process, looking between them with a Brownian bridge."""
+    random, level = np.random.default_rng(3), 1 - 0.9
+    decay = np.exp(-step)
+    kick, spread = rms * np.sqrt(1 - decay**2), 2 * rms**2 * step
+    x, interval, running = np.full(count, -0.9), np.zeros(count), np.arange(count)
+    number = 0
+    while len(running):
+        number += 1
+        after = x * decay + kick * random.standard_normal(len(x))
+        between = np.exp(-2 * np.maximum(level - x, 0) * np.maximum(level - after, 0) / spread)
+        crossed = (after >= level) | (random.random(len(x)) < between)
+        interval[running[crossed]] = number * step + 0.1
+        x, running = after[~crossed], running[~crossed]
+    return interval
+
+
+@pytest.mark.parametrize("rms", [0.07, 0.1, 0.3])
+def test_intervals_are_those_of_an_ornstein_uhlenbeck_process(rms):
+    assert stats.ks_2samp(intervals(rms, 1500), fine_steps(rms, 1500)).pvalue > 0.01
+
+
+def test_samples_see_the_stationary_noise():
+    twin = Twin(7, noise=Noise().scaled(0.0), ideal=EVERYTHING - {Imperfection.MEMBRANE_NOISE})
+    noisy = replace(twin, noise=Noise(membrane=4.0))
+    silent = configuration(0, watch=ALL_CIRCUITS, fires=np.zeros(512, bool))
+    reading = noisy.emulate(silent, events(*[[]] * 4), 40 * 213).cadc.astype(float) - 80
+    assert reading.std() == pytest.approx(np.hypot(4.0, 1 / math.sqrt(12)), rel=0.02)
+    correlation = (reading[:, 1:] * reading[:, :-1]).mean() / reading.var()
+    assert correlation == pytest.approx(math.exp(-213 * CYCLE / 6e-6), abs=0.02)
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(OutOfRange, match="mismatch is -1"):
+        Twin(7, mismatch=-1)
+    with pytest.raises(OutOfRange, match="cycles is 0"):
+        IDEAL.emulate(configuration(1), events([]), 0)
+
+
+def test_it_shows_what_it_is():
+    assert repr(Twin(7)) == "Twin(7)"
+    assert repr(Twin(7, 0.5, ideal={Imperfection.JITTER})) == "Twin(7, mismatch=0.5, ideal={JITTER})"
+    assert repr(IDEAL) == "Twin(7, ideal=EVERYTHING)"
