@@ -1,5 +1,7 @@
 """The converters: their scales, their times, and their channels' errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from chips import ALL_CIRCUITS, configuration, events
@@ -8,7 +10,6 @@ from spikeloop.chip import adc, transfer
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, Instruments
 from spikeloop.chip.mismatch import Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
-from dataclasses import replace
 
 IDEAL = Twin(7, ideal=EVERYTHING)
 
@@ -70,4 +71,4 @@ def test_the_fast_adc_sees_the_same_membrane():
     at = at[at < out.madc.shape[1]]
     slow = transfer.volts_of_steps(out.cadc[0, : len(at), 0].astype(float))
     assert np.abs(out.madc[0, at, 0] * transfer.MADC_STEP - slow).max() < 0.5 * transfer.STEP + transfer.MADC_STEP
-    assert out.madc[0, :, 0].argmax() * transfer.MADC_PERIOD == pytest.approx(100 * CYCLE + 6e-6, abs=0.4e-6)
+    assert np.flatnonzero(out.madc[0, :, 0] == out.madc[0, :, 0].max()).mean() * transfer.MADC_PERIOD == pytest.approx(100 * CYCLE + 6e-6, abs=0.4e-6)

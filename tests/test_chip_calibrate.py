@@ -122,7 +122,8 @@ def test_a_chip_without_mismatch_needs_no_calibration_but_gets_one():
 @pytest.mark.parametrize(("tau_mem", "tau_syn"), [(20e-6, 5e-6), (10e-6, 10e-6), (2e-6, 1e-6), (40e-6, 20e-6)])
 def test_other_time_constants_are_reached(tau_mem, tau_syn):
     twin = Twin(3)
-    made = calibrate(twin, default_target(tau_mem=tau_mem, tau_syn=tau_syn))
+    psp = min(transfer.REFERENCE_PSP, float(transfer.psp(640, tau_mem, tau_syn, 63)))
+    made = calibrate(twin, default_target(tau_mem=tau_mem, tau_syn=tau_syn, psp=psp))
     values = neurons(twin, made.analog).population.values[:, made.success]
     assert made.success.mean() > 0.9
     assert np.median(values[0]) == pytest.approx(tau_mem, rel=0.04)
@@ -131,7 +132,7 @@ def test_other_time_constants_are_reached(tau_mem, tau_syn):
     assert np.std(np.log(values[1])) < 0.20 * 0.30 * 1.1
 
 
-@pytest.mark.parametrize(("name", "value"), [("tau_mem", 70e-6), ("tau_syn", 0.2e-6), ("threshold", 221.0), ("refractory", 40e-6)])
+@pytest.mark.parametrize(("name", "value"), [("tau_mem", 70e-6), ("tau_syn", 0.2e-6), ("threshold", 221.0), ("refractory", 40e-6), ("psp", 1.0)])
 def test_targets_out_of_reach_are_refused_with_the_range(name, value):
     with pytest.raises(OutOfRange, match=f"{name} is .*what the chip reaches"):
         default_target(**{name: value})

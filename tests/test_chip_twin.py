@@ -63,7 +63,7 @@ def steps_of(network, onchip):
     """Weights of the network in whole weight steps."""
     found = type(network)(dict(network.populations.items()), [type(p)(p.source, p.target, p.weight.detach()) for p in network.projections.values()])
     for projection in found.projections.values():
-        unit = torch.from_numpy(scale_of(network.populations[projection.target]).weight)
+        unit = torch.from_numpy(scale_of(network.populations[projection.target], onchip.speedup).weight)
         projection.weight.data = (projection.weight.double() / unit).round().clamp(-63, 63).float()
     return found
 

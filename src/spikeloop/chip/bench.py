@@ -151,11 +151,15 @@ class Response:
     answered: Flags
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Course:
-    """When things happen in `respond`, in cycles: it is fired, held for ``hold``, then inhibited, then excited."""
+    """When things happen in `respond`, in cycles: ``burst`` events every ``spacing`` fire it, it is held for ``hold``,
+    then inhibited, then excited. guess: tau_mem and tau_syn, (512,) s, near which they are looked for."""
 
+    guess: tuple[Float, Float]
     trigger: int
+    burst: int
+    spacing: int
     hold: int
     inhibited: int
     excited: int
@@ -163,12 +167,15 @@ class Course:
     runs: int = 16
 
 
-def course(tau_mem: float, tau_syn: float, hold: float) -> Course:
+def course(guess: tuple[Float, Float], hold: float, burst: int) -> Course:
     """Long enough for the largest time constants and a hold of ``hold`` seconds."""
+    tau_mem, tau_syn = (float(tau.max()) for tau in guess)
     trigger, pause = 4 * CADC_PERIOD_MIN, _cycles(6 * (tau_mem + tau_syn))
     held = _cycles(hold)
-    inhibited = trigger + held + _cycles(7 * tau_mem + 2 * tau_syn)
-    return Course(trigger, held, inhibited, inhibited + pause, inhibited + 2 * pause)
+    inhibited = trigger + held + _cycles(7 * tau_mem + 4 * tau_syn)
+    return Course(
+        guess, trigger, burst, max(4, _cycles(tau_syn / 4)), held, inhibited, inhibited + pause, inhibited + 2 * pause
+    )
 
 
 def respond(bench: Bench, analog: Analog, when: Course, rows: Mapping[int, NDArray[np.int64]], weight: int) -> Response:
@@ -183,7 +190,8 @@ def respond(bench: Bench, analog: Analog, when: Course, rows: Mapping[int, NDArr
         bench.instruments(),
     )
     shifts = [k * CADC_PERIOD_MIN // when.runs for k in range(when.runs)]
-    marks = ((when.trigger, ALL), (when.trigger, SOME), (when.inhibited, INHIBITORY), (when.excited, SOME))
+    burst = [(when.trigger + when.spacing * k, label) for k in range(when.burst) for label in (ALL, SOME)]
+    marks = (*burst, (when.inhibited, INHIBITORY), (when.excited, SOME))
     out = bench.run(configuration, [[(t + s, label) for t, label in marks] for s in shifts], when.end + CADC_PERIOD_MIN)
     time = (out.cadc_cycle - np.array(shifts)[:, None])[:, :, None] * CYCLE
     value, spike = bench.steps(out.cadc), _spikes(out, shifts)
@@ -202,23 +210,15 @@ def _read(
     flat_time, flat, flat_free = (x.reshape(-1, CIRCUITS) for x in np.broadcast_arrays(time, value, free))
     released = np.where(flat_time < inhibited, flat_free - 0.02 * hold, -1.0)
     length = inhibited - when.trigger * CYCLE - hold
-    start = np.full(CIRCUITS, length / 7)
-    tau_mem, _, _ = fit.fitted(*fit.binned(released, flat, length), start, fit.decay)
+    tau_mem, _, _ = fit.fitted(*fit.binned(released, flat, length), when.guess[0], fit.decay)
     tau_syn, psp = [], []
     for begin, stop, label in ((excited, end, SOME), (inhibited, excited, INHIBITORY)):
         after = np.where(flat_time < stop, flat_time - begin, -1.0)
-        tau, _, height = fit.fitted(*fit.binned(after, flat, stop - begin), start, fit.potential(tau_mem))
+        tau, _, height = fit.fitted(*fit.binned(after, flat, stop - begin), when.guess[1], fit.potential(tau_mem))
         tau_syn.append(tau)
-        psp.append(np.abs(height) * _peak(tau_mem, tau) / (np.maximum(rows[label], 1) * weight))
+        psp.append(np.abs(height) * transfer.response_peak(tau_mem, tau) / (np.maximum(rows[label], 1) * weight))
     leak, reset = (_mean(value, np.broadcast_to(mask, value.shape)) for mask in (before, held))
     return Response(leak, reset, tau_mem, np.sqrt(tau_syn[0] * tau_syn[1]), np.stack(psp), np.full(CIRCUITS, hold), once)
-
-
-def _peak(tau_mem: Float, tau_syn: Float) -> Float:
-    """The peak of the potential after a unit of current: r ** (-r / (r - 1)), r = tau_mem / tau_syn."""
-    ratio = tau_mem / tau_syn
-    ratio = np.where(np.abs(ratio - 1) < 1e-6, 1 + 1e-6, ratio)
-    return ratio ** (-ratio / (ratio - 1))
 
 
 def _mean(value: Float, mask: Flags) -> Float:

@@ -37,6 +37,18 @@ RANGES = {
 """What the chip reaches (hardware.md 1.3)."""
 
 
+def _within(name: str, value: Float, limits: tuple[float, float, str]) -> None:
+    low, high, unit = limits
+    wrong = (value < low * (1 - 1e-9)) | (value > high * (1 + 1e-9))
+    if wrong.any():
+        raise OutOfRange(
+            f"{name} is {value[wrong][0]:g} {unit}",
+            where="calibration target",
+            expected=f"{low:g} to {high:g} {unit}: what the chip reaches",
+            todo="Choose another speedup, or other parameters of the neurons",
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """What the circuits shall be, (512,) each: potentials in CADC steps, times in chip seconds.
@@ -58,15 +70,8 @@ class Target:
             value = np.broadcast_to(np.asarray(getattr(self, each.name), np.float64), (CIRCUITS,)).copy()
             object.__setattr__(self, each.name, value)
             if each.name in RANGES:
-                low, high, unit = RANGES[each.name]
-                wrong = (value < low * (1 - 1e-9)) | (value > high * (1 + 1e-9))
-                if wrong.any():
-                    raise OutOfRange(
-                        f"{each.name} is {value[wrong][0]:g} {unit}",
-                        where="calibration target",
-                        expected=f"{low:g} to {high:g} {unit}: what the chip reaches",
-                        todo="Choose another speedup, or other parameters of the neurons",
-                    )
+                _within(each.name, value, RANGES[each.name])
+        _within("gain code for the psp", _nominal_gain(self), (*transfer.GAIN_RANGE, "codes"))
 
     def key(self) -> bytes:
         """What tells targets apart."""
@@ -140,9 +145,7 @@ def uncalibrated(target: Target) -> Analog:
 
 
 def _nominal_gain(target: Target) -> Float:
-    peak = measure._peak(target.tau_mem, target.tau_syn)
-    jump = transfer.REFERENCE_JUMP / transfer.STEP * target.tau_mem / transfer.REFERENCE_TAU
-    return transfer.REFERENCE_GAIN * target.psp / (peak * jump * CAPACITANCE_MAX / target.capacitance)
+    return target.psp / transfer.psp(1.0, target.tau_mem, target.tau_syn, target.capacitance)
 
 
 def _clock(refractory: Float) -> int:
@@ -265,17 +268,22 @@ class _Search:
         return analog, measure.respond(self.bench, analog, when, rows, weight)
 
     def _course(self) -> Course:
-        hold = min(8 * float(self.target.tau_syn.max()), 200e-6)
+        """One event makes the neurons fire, or a burst where the current saturates before that."""
+        target = self.target
+        reach = 3 * 63 * transfer.psp(transfer.REFERENCE_GAIN, target.tau_mem, target.tau_syn, target.capacitance)
+        one = reach.min() > 1.4 * _ABOVE
+        hold = min((8 if one else 16) * float(target.tau_syn.max()), 250e-6)
         clock = _clock(np.array([hold]))
-        return measure.course(
-            float(self.target.tau_mem.max()), float(self.target.tau_syn.max()), round(hold / CYCLE / 2**clock) * CYCLE * 2**clock
-        )
+        held = round(hold / CYCLE / 2**clock) * CYCLE * 2**clock
+        return measure.course((target.tau_mem, target.tau_syn), held, 1 if one else 16)
 
     def _rows(self) -> tuple[dict[int, Any], int]:
-        """How many rows of one weight make 18 steps (excitatory) and 36 (inhibitory)."""
+        """How many rows of one weight make 18 steps (36 for inhibition), but no more weight than lets the current saturate."""
         weight = max(1, int(np.ceil(0.4 / self.target.psp.min())))
-        few = np.clip(np.rint(18 / self.target.psp / weight), 1, 60).astype(np.int64)
-        return {measure.SOME: few, measure.INHIBITORY: np.clip(2 * few, 1, 128)}, weight
+        few, more = (
+            np.clip(np.rint(np.minimum(steps / self.target.psp, 100) / weight), 1, 100).astype(np.int64) for steps in (18, 36)
+        )
+        return {measure.SOME: few, measure.INHIBITORY: more}, weight
 
     def _verified(self, analog: Analog) -> Calibration:
         """What the neurons are with their final codes."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spikeloop.chip import transfer
 from spikeloop.chip.calibrate import Target
 from spikeloop.chip.configuration import (
     CAPACITANCE_MAX,
@@ -30,7 +31,7 @@ from spikeloop.chip.mapping import Placement
 from spikeloop.chip.transfer import REFERENCE_PSP
 from spikeloop.events import Events
 from spikeloop.network import Network
-from spikeloop.neuron import LIF, psp_peak
+from spikeloop.neuron import LIF
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 
@@ -38,6 +39,7 @@ Float = NDArray[np.float64]
 
 LEAK, DISTANCE = 80.0, 70.0
 """CADC steps: where leaks are put, and how far above them thresholds (hardware.md 1.3, "spiking2")."""
+_GAIN_AT_MOST = 0.8 * transfer.GAIN_RANGE[1]  # leaves room for a calibration
 SHORTEST_HOLD = 5 * CYCLE
 """Seconds: the shortest refractory time (hardware.md 1.3)."""
 
@@ -46,22 +48,25 @@ SHORTEST_HOLD = 5 * CYCLE
 class Scale:
     """How a population's numbers become a chip's, per neuron, (N,).
 
-    leak: model potential at `LEAK`.  steps: CADC steps per model unit of potential.  weight: model weight of one step.
+    leak: model potential at `LEAK`.  steps: CADC steps per model unit of potential.  psp: CADC steps of potential per
+    weight step.  weight: model weight of one weight step.
     """
 
     leak: Float
     steps: Float
+    psp: Float
     weight: Float
 
 
-def scale_of(population: Population, psp: float = REFERENCE_PSP) -> Scale:
-    """The scale of a population whose weight steps make ``psp`` CADC steps of potential."""
+def scale_of(population: Population, speedup: float) -> Scale:
+    """The scale of a population at ``speedup`` model seconds per chip second."""
     leak = _per_neuron(population, "leak")
     spiking = population.kind is LIF
     distance = _per_neuron(population, "threshold") - leak if spiking else np.ones_like(leak)
     steps = DISTANCE / distance
-    peak = psp_peak(torch.from_numpy(_per_neuron(population, "tau_mem")), torch.from_numpy(_per_neuron(population, "tau_syn")))
-    return Scale(leak, steps, psp / steps / peak.numpy())
+    tau_mem, tau_syn = (_per_neuron(population, tau) / speedup for tau in ("tau_mem", "tau_syn"))
+    psp = np.minimum(REFERENCE_PSP, transfer.psp(_GAIN_AT_MOST, tau_mem, tau_syn, CAPACITANCE_MAX))
+    return Scale(leak, steps, psp, psp / steps / transfer.response_peak(tau_mem, tau_syn))
 
 
 def _per_neuron(population: Population, field: str) -> Float:
@@ -69,27 +74,27 @@ def _per_neuron(population: Population, field: str) -> Float:
     return np.broadcast_to(value, (population.size,)).copy()
 
 
-def target_of(network: Network, placement: Placement, speedup: float, psp: float = REFERENCE_PSP) -> Target:
+def target_of(network: Network, placement: Placement, speedup: float) -> Target:
     """What the circuits shall be for ``network``; circuits without a neuron get what the published experiments used."""
     values = {
-        "leak": LEAK, "reset": LEAK, "threshold": LEAK + DISTANCE, "tau_mem": 6e-6, "tau_syn": 6e-6, "psp": psp,
+        "leak": LEAK, "reset": LEAK, "threshold": LEAK + DISTANCE, "tau_mem": 6e-6, "tau_syn": 6e-6, "psp": REFERENCE_PSP,
         "refractory": SHORTEST_HOLD, "capacitance": CAPACITANCE_MAX,
     }  # fmt: skip
     arrays = {name: np.full(CIRCUITS, float(value)) for name, value in values.items()}
     for name, circuit in placement.circuit.items():
-        for field, value in _wanted(network.populations[name], circuit.shape[1], speedup, psp).items():
+        for field, value in _wanted(network.populations[name], circuit.shape[1], speedup).items():
             arrays[field][circuit] = np.broadcast_to(value, (len(circuit),))[:, None]
     return Target(**arrays)
 
 
-def _wanted(population: Population, circuits: int, speedup: float, psp: float) -> dict[str, Float | float]:
-    scale = scale_of(population, psp)
+def _wanted(population: Population, circuits: int, speedup: float) -> dict[str, Float | float]:
+    scale = scale_of(population, speedup)
     share = np.rint(CAPACITANCE_MAX / circuits)
     wanted: dict[str, Float | float] = {
         "tau_mem": _per_neuron(population, "tau_mem") / speedup,
         "tau_syn": _per_neuron(population, "tau_syn") / speedup,
         "capacitance": share,
-        "psp": psp * circuits,
+        "psp": scale.psp * circuits,
     }
     if population.kind is LIF:
         wanted["reset"] = LEAK + scale.steps * (_per_neuron(population, "reset") - scale.leak)

@@ -30,6 +30,8 @@ SYNAPSE_TIME = 306e-6
 """tau_syn in seconds at synapse code 1: codes reach 0.3 us, divided by 8 they reach 30 us and more."""
 DIVISION = 8.0
 REFERENCE_TAU, REFERENCE_GAIN, REFERENCE_DAC = 6e-6, 500.0, 1000.0
+GAIN_RANGE = 30.0, 800.0
+"""Gain codes that are used (hardware.md 1.3)."""
 REFERENCE_PSP = 0.377
 """CADC steps: the potential of one weight step at the reference, where tau_mem = tau_syn = 6 us (hardware.md 1.5)."""
 REFERENCE_JUMP = REFERENCE_PSP * np.e * STEP
@@ -79,3 +81,16 @@ def _divided(code: Float) -> tuple[Float, NDArray[np.bool_]]:
 def refractory_seconds(code: Array, clock: Array) -> Float:
     """How long V is held after a spike."""
     return np.asarray(code, np.float64) * CYCLE * 2.0 ** np.asarray(clock)
+
+
+def response_peak(tau_mem: Array | float, tau_syn: Array | float) -> Float:
+    """The peak of the potential after a unit of current: ``r ** (-r / (r - 1))``, r = tau_mem / tau_syn."""
+    ratio = np.asarray(tau_mem, np.float64) / np.asarray(tau_syn, np.float64)
+    ratio = np.where(np.abs(ratio - 1) < 1e-6, 1 + 1e-6, ratio)
+    return ratio ** (-ratio / (ratio - 1))
+
+
+def psp(gain: Array | float, tau_mem: Array | float, tau_syn: Array | float, capacitance: Array | float) -> Float:
+    """CADC steps that the potential rises by after one weight step, for a gain code."""
+    jump = REFERENCE_JUMP / STEP * np.asarray(tau_mem) / REFERENCE_TAU * CAPACITANCE_MAX / np.asarray(capacitance)
+    return np.asarray(gain) / REFERENCE_GAIN * jump * response_peak(tau_mem, tau_syn)

@@ -179,7 +179,7 @@ def _setup(onchip: OnChip, network: Network) -> _Setup:
     if key not in known:
         calibration = onchip.calibration or _calibrated(onchip.chip, _Wanted(target))
         _check(calibration, onchip.chip)
-        known[key] = _made(network, placement, calibration)
+        known[key] = _made(network, placement, calibration, onchip.speedup)
     return known[key]
 
 
@@ -203,12 +203,12 @@ def _check(calibration: Calibration, chip: Chip) -> None:
         )
 
 
-def _made(network: Network, placement: Placement, calibration: Calibration) -> _Setup:
+def _made(network: Network, placement: Placement, calibration: Calibration, speedup: float) -> _Setup:
     spiking = np.zeros(CIRCUITS, bool)
     used = np.concatenate([circuit.ravel() for circuit in placement.circuit.values()])
     for name, circuit in placement.circuit.items():
         spiking[circuit[:, 0]] = network.populations[name].kind is LIF
-    scales = {name: lower.scale_of(network.populations[name]) for name in placement.circuit}
+    scales = {name: lower.scale_of(network.populations[name], speedup) for name in placement.circuit}
     places = {name: torch.from_numpy(circuit) for name, circuit in placement.circuit.items()}
     analog = replace(calibration.analog, fires=spiking)
     masked = int((~calibration.success[used]).sum())
