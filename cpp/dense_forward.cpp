@@ -120,7 +120,7 @@ SpikesPerSample dense_forward(const std::vector<DenseSource<T>>& sources, const 
     double work = 50.0 * double(request.batch * neurons.size);  // a rough guess: crossings, then arrivals at vectors
     for (const auto& source : sources)
         work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(neurons.size / kLanes<T> + 1) * 10;
-    parallel_for(request.batch, worthwhile(request.threads, work), 2, [&](int64_t sample) {
+    parallel_for(request.batch, worthwhile(request.threads, work), 2, [&](int64_t sample, Watch& watch) {
         Sweep<T>& way = own<Sweep<T>>();
         way.sources = &sources, way.neurons = &neurons, way.neuron = neuron.data(), way.peak = peak.data(), way.request = &request;
         way.sample = sample, way.spikes = &spikes[sample];
@@ -134,7 +134,10 @@ SpikesPerSample dense_forward(const std::vector<DenseSource<T>>& sources, const 
         }
         way.pieces.assign(way.intervals.size(), {});
         if (one_tau) SPIKELOOP_BEST(set_flows(way.intervals, neuron[0].a, neuron[0].b));
-        for (const auto& block : blocks) SPIKELOOP_BEST(sweep(way, block, one_tau));
+        for (const auto& block : blocks) {
+            watch.look();
+            SPIKELOOP_BEST(sweep(way, block, one_tau));
+        }
         std::sort(spikes[sample].begin(), spikes[sample].end(), earlier);
     });
     return spikes;

@@ -31,27 +31,23 @@ class LoopRun {
             arrive(s_.sources[a.source].weight + a.unit * size_);
         }
         go_to(s_.request.duration);
-        take_samples();
     }
 
   private:
     // Everybody to `time`, from one spike to the next.
     void go_to(double time) {
         while (now_ < time) {
-            take_samples();
-            const double until = std::min(time, next_sample());
             const auto lanes = lane_;
             const auto states = state_;
-            const Spike first = earliest(until);
-            if (first.unit < 0) {
-                now_ = until;
-                continue;
+            const Spike first = earliest(time);
+            if (first.unit >= 0) {
+                lane_ = lanes, state_ = states;
+                for (int64_t m = 0; m < size_; ++m)
+                    m == first.unit ? lane_[m].fire(state_[m], now_, first.time) : lane_[m].drift(state_[m], now_, first.time);
             }
-            lane_ = lanes, state_ = states;
-            for (int64_t m = 0; m < size_; ++m)
-                m == first.unit ? lane_[m].fire(state_[m], now_, first.time) : lane_[m].drift(state_[m], now_, first.time);
+            take_samples(states, first.time, first.unit < 0);
             now_ = first.time;
-            if (!lane_[first.unit].sends) continue;
+            if (first.unit < 0 || !lane_[first.unit].sends) continue;
             spikes_.push_back(first);
             arrive(s_.weight + first.unit * size_);
         }
@@ -76,17 +72,16 @@ class LoopRun {
         }
     }
 
-    double next_sample() const {
+    // Samples from now to `end` of neurons that were in `before`: taking them changes nothing else.
+    void take_samples(const std::vector<State>& before, double end, bool inclusive) {
         const Sampling& x = s_.request.sampling;
-        return x.units && next_sample_ < x.count ? x.times(sample_)[next_sample_] : kInfinity;
-    }
-
-    void take_samples() {
-        const Sampling& x = s_.request.sampling;
-        for (; next_sample() <= now_; ++next_sample_)
+        if (!x.units) return;
+        const double* times = x.times(sample_);
+        for (; next_sample_ < x.count && (times[next_sample_] < end || (inclusive && times[next_sample_] == end)); ++next_sample_)
             for (int64_t c = 0; c < x.units; ++c) {
                 const int32_t m = x.unit[c];
-                x.value[(sample_ * x.count + next_sample_) * x.units + c] = state_[m].v + lane_[m].seen(now_) + s_.neurons.leak[m];
+                const double time = times[next_sample_], v = membrane_at(lane_[m].neuron, before[m], now_, time, 0);
+                x.value[(sample_ * x.count + next_sample_) * x.units + c] = v + lane_[m].seen(time) + s_.neurons.leak[m];
             }
     }
 

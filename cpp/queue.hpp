@@ -33,6 +33,10 @@ struct QueuePopulation {
     StateArrays start, end;
     Sampling sampling;
     Peaks peaks;
+    int64_t slot(int64_t sample, int64_t m) const { return sample * neurons.size + m - first; }  // of neuron m in (batch, size)
+    State initial(int64_t sample, int64_t m, const Neuron& neuron) const {
+        return initial_state(neuron, start, neurons.leak[m - first], slot(sample, m));
+    }
 };
 
 struct QueueRequest {

@@ -44,24 +44,19 @@ class Undo {
   public:
     Undo(const Shared<T>& shared, const QueueGradient<T>& wanted, Sums<T>& sums) : s_(shared), wanted_(wanted), sums_(sums) {}
 
-    void operator()(int64_t sample) {
+    void operator()(int64_t sample, Watch& watch) {
         sample_ = sample;
         start();
         make_marks();
         make_items();
-        replay();
-        undo();
+        replay(watch);
+        undo(watch);
     }
 
   private:
     struct Kink {
         double time = -1, value = 0;
     };
-
-    int64_t slot(int64_t m) const {
-        const auto& p = s_.populations[s_.population[m]];
-        return sample_ * p.neurons.size + m - p.first;
-    }
 
     void start() {
         const size_t size = s_.neuron.size();
@@ -70,11 +65,8 @@ class Undo {
         for (auto& marks : marks_) marks.clear();
         items_.clear(), tape_.clear();
         for (const auto& p : s_.populations) {
-            Request r;
-            r.start = p.start;
-            for (int64_t l = 0; l < p.neurons.size; ++l) {
-                const int64_t m = p.first + l;
-                state_[m] = initial_state(s_.neuron[m], r, p.neurons.leak[l], slot(m));
+            for (int64_t m = p.first; m < p.first + p.neurons.size; ++m) {
+                state_[m] = p.initial(sample_, m, s_.neuron[m]);
                 held_[m] = state_[m].free > 0;
                 add_start_mark(marks_[m], state_[m].free, s_.request.duration);
             }
@@ -153,8 +145,9 @@ class Undo {
         if (s_.request.want_tau) tape_.push_back(state_[m]);
     }
 
-    void replay() {
+    void replay(Watch& watch) {
         for (const Item& item : items_) {
+            watch.glance();
             if (item.source < 0) {
                 replay_mark(item.unit, marks_[item.unit][item.event]);
                 continue;
@@ -205,9 +198,10 @@ class Undo {
         return s;
     }
 
-    void undo() {
+    void undo(Watch& watch) {
         std::fill(time_.begin(), time_.end(), s_.request.duration);
         for (size_t n = items_.size(); n-- > 0;) {
+            watch.glance();
             const Item& item = items_[n];
             if (item.source >= 0) {
                 undo_arrival(item);
@@ -298,10 +292,10 @@ void queue_adjoint(const std::vector<QueueSource<T>>& sources, const std::vector
     for (const auto& source : sources) values += source.weights + source.begin[source.size];
     const int64_t chunks = std::clamp<int64_t>(kBufferBytes / (values * 8), 1, std::clamp<int64_t>(request.batch, 1, kChunks));
     std::vector<Sums<T>> sums(chunks);  // as many as the sizes say, whatever the threads: sums are added in the same order
-    parallel_for(chunks, request.threads, 1, [&](int64_t c) {
+    parallel_for(chunks, request.threads, 1, [&](int64_t c, Watch& watch) {
         sums[c] = empty_sums(sources, gradient, request);
         Undo<T> undo(shared, gradient, sums[c]);
-        for (int64_t sample = request.batch * c / chunks; sample < request.batch * (c + 1) / chunks; ++sample) undo(sample);
+        for (int64_t sample = request.batch * c / chunks; sample < request.batch * (c + 1) / chunks; ++sample) undo(sample, watch);
     });
     for (const auto& chunk : sums) {
         for (size_t k = 0; k < sources.size(); ++k) {

@@ -53,10 +53,11 @@ class Run {
   public:
     Run(const Shared<T>& shared, int64_t sample, std::vector<Spike>& spikes) : s_(shared), sample_(sample), spikes_(spikes) {}
 
-    void operator()() {
+    void operator()(Watch& watch) {
         start();
         const double end = s_.request.duration;
         while (!queue_.empty() && queue_.top().time <= end) {
+            watch.glance();
             const Happening now = queue_.top();
             queue_.pop();
             if (now.source >= 0) {
@@ -70,23 +71,16 @@ class Run {
 
   private:
     const QueuePopulation& population(int64_t m) const { return s_.populations[s_.population[m]]; }
-    int64_t slot(int64_t m) const {
-        const auto& p = population(m);
-        return sample_ * p.neurons.size + m - p.first;
-    }
 
     void start() {
         const int64_t size = s_.request.size;
         state_.resize(size), touched_.assign(size, 0.0), prediction_.assign(size, 0), fired_.assign(size, 0);
         next_sample_.assign(size, 0), peak_.resize(size), may_spike_.resize(size), sampled_.assign(size, -1);
         for (const auto& p : s_.populations) {
-            Request r;
-            r.start = p.start;
-            for (int64_t l = 0; l < p.neurons.size; ++l) {
-                const int64_t m = p.first + l;
-                state_[m] = initial_state(s_.neuron[m], r, p.neurons.leak[l], slot(m));
+            for (int64_t m = p.first; m < p.first + p.neurons.size; ++m) {
+                state_[m] = p.initial(sample_, m, s_.neuron[m]);
                 peak_[m] = {0.0, state_[m].v};
-                may_spike_[m] = p.neurons.spiking && !(p.silent && p.silent[slot(m)]);
+                may_spike_[m] = p.neurons.spiking && !(p.silent && p.silent[p.slot(sample_, m)]);
             }
             for (int64_t c = 0; c < p.sampling.units; ++c) sampled_[p.first + p.sampling.unit[c]] = c;
         }
@@ -180,13 +174,13 @@ class Run {
     void finish() {
         for (const auto& p : s_.populations)
             for (int64_t l = 0; l < p.neurons.size; ++l) {
-                const int64_t m = p.first + l;
+                const int64_t m = p.first + l, slot = p.slot(sample_, m);
                 take_samples(m, s_.request.duration, true);
                 touch(m, s_.request.duration);
-                store_state(p.end, slot(m), state_[m], p.neurons.leak[l], s_.request.duration);
+                store_state(p.end, slot, state_[m], p.neurons.leak[l], s_.request.duration);
                 if (!p.peaks.value) continue;
-                p.peaks.time[slot(m)] = peak_[m].time;
-                p.peaks.value[slot(m)] = peak_[m].value + p.neurons.leak[l];
+                p.peaks.time[slot] = peak_[m].time;
+                p.peaks.value[slot] = peak_[m].value + p.neurons.leak[l];
             }
     }
 
@@ -221,8 +215,8 @@ SpikesPerSample queue_forward(const std::vector<QueueSource<T>>& sources, const 
                 shared.leaving[p].push_back(int32_t(k));
     }
     SpikesPerSample spikes(request.batch);
-    parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {
-        Run<T>(shared, sample, spikes[sample])();
+    parallel_for(request.batch, request.threads, 1, [&](int64_t sample, Watch& watch) {
+        Run<T>(shared, sample, spikes[sample])(watch);
         std::sort(spikes[sample].begin(), spikes[sample].end(), earlier);
     });
     return spikes;

@@ -78,9 +78,12 @@ struct Explosion : std::runtime_error {
     Explosion(int64_t sample, int64_t unit) : std::runtime_error("activity explosion"), sample(sample), unit(unit) {}
 };
 
+inline State initial_state(const Neuron& n, const StateArrays& start, double leak, int64_t slot) {
+    if (!start.membrane) return {n.initial(), 0.0, 0.0};
+    return {start.membrane[slot] - leak, start.current[slot], start.held[slot]};
+}
 inline State initial_state(const Neuron& n, const Request& request, double leak, int64_t slot) {
-    if (!request.start.membrane) return {n.initial(), 0.0, 0.0};
-    return {request.start.membrane[slot] - leak, request.start.current[slot], request.start.held[slot]};
+    return initial_state(n, request.start, leak, slot);
 }
 
 inline void store_state(const StateArrays& end, int64_t slot, const State& s, double leak, double duration) {

@@ -4,12 +4,14 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace spikeloop {
@@ -23,6 +25,33 @@ inline std::function<bool()>& interrupt_check() {
     static std::function<bool()> check = [] { return false; };
     return check;
 }
+
+// Whether a call is to end: the thread that made it asks every 50 ms, all hear the answer.
+class Watch {
+public:
+    Watch(std::atomic<bool>& stop, bool asks) : stop_(stop), asks_(asks) {}
+
+    // Throws Interrupted once the call is to end; takes tens of nanoseconds.
+    void look() {
+        if (stop_.load(std::memory_order_relaxed)) throw Interrupted();
+        if (!asks_) return;
+        static thread_local std::chrono::steady_clock::time_point asked;  // outlives the parts of a long call
+        const auto now = std::chrono::steady_clock::now();
+        if (now - asked <= std::chrono::milliseconds(50)) return;
+        asked = now;
+        if (interrupt_check()()) throw Interrupted();
+    }
+
+    // `look` at every 64th call: for each event of a long piece of work.
+    void glance() {
+        if (++glances_ % 64 == 0) look();
+    }
+
+private:
+    std::atomic<bool>& stop_;
+    const bool asks_;
+    uint32_t glances_ = 0;
+};
 
 // Waits until `value` is no longer `old`: for a while awake, for in a training the next call follows soon and waking up takes
 // some 50 us, but giving way to others; then asleep.
@@ -102,8 +131,8 @@ X& own() {
     return x;
 }
 
-// Calls work(index) for every index below `count`, in chunks, and rethrows the error of the lowest index that failed.
-// Results must not depend on who does which index.
+// Calls work(index), or work(index, watch) where it takes long, for every index below `count`, in chunks, and rethrows the
+// error of the lowest index that failed. Results must not depend on who does which index.
 template <class Work>
 void parallel_for(int64_t count, int threads, int64_t chunk, Work&& work) {
     std::atomic<int64_t> next{0};
@@ -112,18 +141,18 @@ void parallel_for(int64_t count, int threads, int64_t chunk, Work&& work) {
     std::exception_ptr error;
     int64_t failed = count;
     auto run = [&](bool caller) {
-        auto asked = std::chrono::steady_clock::now();
+        Watch watch(stop, caller);
         while (!stop) {
             const int64_t first = next.fetch_add(chunk);
             if (first >= count) return;
             const int64_t last = std::min(first + chunk, count);
             for (int64_t index = first; index < last; ++index) {
                 try {
-                    work(index);
-                    if (caller && std::chrono::steady_clock::now() - asked > std::chrono::milliseconds(50)) {
-                        asked = std::chrono::steady_clock::now();
-                        if (interrupt_check()()) throw Interrupted();
-                    }
+                    if constexpr (std::is_invocable_v<Work&, int64_t, Watch&>)
+                        work(index, watch);
+                    else
+                        work(index);
+                    watch.look();
                 } catch (const Interrupted&) {
                     std::lock_guard lock(guard);
                     error = std::current_exception(), failed = -1, stop = true;

@@ -134,11 +134,21 @@ def loop(draw: Draw) -> Problem:
 
 def conv(draw: Draw) -> Problem:
     """5 x 5 pixels, two 3 x 3 kernels with stride 2, and a dense layer; delays per synapse only in the latter."""
-    kernel = draw.rng.normal(1.0, 0.7, (2, 1, 3, 3))
+    return convolved(draw, (1, 5, 5), 2, 0)
+
+
+def padded(draw: Draw) -> Problem:
+    """The same of 2 x 4 x 3 pixels with a border of one: every place but one has synapses that are cut off."""
+    return convolved(draw, (2, 4, 3), 2, 1)
+
+
+def convolved(draw: Draw, image: tuple[int, int, int], stride: int, padding: int) -> Problem:
+    """Two maps of 2 x 2 places."""
+    kernel, pixels = draw.rng.normal(1.0, 0.7, (2, image[0], 3, 3)), math.prod(image)
     kind = "source" if draw.delay == "synapse" else draw.delay
-    first = Link("input", "maps", kernel, delays(draw.rng, kind, 25, ()), image=(1, 5, 5), stride=2)
+    first = Link("input", "maps", kernel, delays(draw.rng, kind, pixels, ()), None, image, stride, padding)
     draw = replace(draw, spikes=draw.spikes / 2)
-    groups = {"input": Group(25), "maps": draw.lif(8), "output": draw.lif(3)}
+    groups = {"input": Group(pixels), "maps": draw.lif(8), "output": draw.lif(3)}
     return draw.finish(groups, [first, draw.link("maps", "output", 8, 3)])
 
 
@@ -191,5 +201,5 @@ def everything(draw: Draw) -> Problem:
 
 FAMILIES: dict[str, Callable[[Draw], Problem]] = {
     family.__name__: family
-    for family in (one_layer, two_layers, recurrent, loop, conv, sparse, skip, readout, everything)
+    for family in (one_layer, two_layers, recurrent, loop, conv, padded, sparse, skip, readout, everything)
 }

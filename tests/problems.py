@@ -47,11 +47,12 @@ class Link:
     pairs: tuple[Array, Array] | None = None
     image: tuple[int, int, int] | None = None
     stride: int = 1
+    padding: int = 0
 
     def wiring(self, sources: int, targets: int) -> Wiring:
         """Synapse by synapse, by the plainest loops."""
         if self.image is not None:
-            rows = convolution(self.weight.shape, self.image, self.stride)
+            rows = convolution(self.weight.shape, self.image, self.stride, self.padding)
         elif self.pairs is not None:
             rows = [(int(n), int(m), k) for k, (n, m) in enumerate(zip(*self.pairs, strict=True))]
         else:
@@ -62,17 +63,22 @@ class Link:
         return Wiring(self.source, self.target, pre, post, index, slot)
 
 
-def convolution(kernel: tuple[int, ...], image: tuple[int, int, int], stride: int) -> list[tuple[int, int, int]]:
-    """(unit before, unit after, kernel element) of every synapse, without padding."""
+def convolution(
+    kernel: tuple[int, ...], image: tuple[int, int, int], stride: int, padding: int
+) -> list[tuple[int, int, int]]:
+    """(unit before, unit after, kernel element) of every synapse; from the padding none come."""
     channels_out, channels, kernel_height, kernel_width = kernel
     _, height, width = image
-    height_out, width_out = (height - kernel_height) // stride + 1, (width - kernel_width) // stride + 1
+    height_out = (height + 2 * padding - kernel_height) // stride + 1
+    width_out = (width + 2 * padding - kernel_width) // stride + 1
     rows = []
     for o, y, x in np.ndindex(channels_out, height_out, width_out):
         for c, i, j in np.ndindex(channels, kernel_height, kernel_width):
-            pre = (c * height + y * stride + i) * width + x * stride + j
+            row, column = y * stride + i - padding, x * stride + j - padding
+            if not (0 <= row < height and 0 <= column < width):
+                continue
             element = ((o * channels + c) * kernel_height + i) * kernel_width + j
-            rows.append((pre, (o * height_out + y) * width_out + x, element))
+            rows.append(((c * height + row) * width + column, (o * height_out + y) * width_out + x, element))
     return rows
 
 
@@ -117,7 +123,7 @@ class Problem:
         for link in self.links:
             weight, delay = torch.as_tensor(link.weight, dtype=dtype), wrap("delay", link.delay)
             if link.image is not None:
-                made = Projection.conv2d(link.source, link.target, weight, link.image, link.stride, delay=delay)
+                made = Projection.conv2d(link.source, link.target, weight, link.image, link.stride, link.padding, delay)
             elif link.pairs is not None:
                 pre, post = (torch.as_tensor(side) for side in link.pairs)
                 made = Projection.sparse(link.source, link.target, pre, post, weight, delay)

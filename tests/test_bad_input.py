@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bad_input import DURATION, NEURON, Item, check_error, drive, network
 from safetensors.torch import save_file
 
 from spikeloop import (
@@ -31,17 +32,6 @@ from spikeloop import errors as wrong
 from spikeloop.checkpoint import load_network, save_network
 from spikeloop.data import MNIST, YinYang
 from spikeloop.training import Settings, fit
-
-NEURON, DURATION = LIF(10e-3, 5e-3), 60e-3
-
-
-def network(hidden: int = 3) -> Network:
-    torch.manual_seed(0)
-    return feedforward([2, hidden, 2], NEURON)
-
-
-def drive() -> Events:
-    return Events.from_lists([[1e-3, 2e-3, 3e-3]], [[0, 1, 0]], size=2)
 
 
 def events(time: float, unit: int = 0, before: float = 0.0) -> Events:
@@ -84,8 +74,7 @@ def count_without_pseudo_gradient() -> None:
     run(network(), drive(), DURATION, rule=EventProp(count_gradient=False)).count["output"].sum().backward()
 
 
-ITEMS: dict[str, tuple[Callable[[], object], type[wrong.SpikeloopError], str, str]] = {
-    # what is done: (it, the error, what and where, what was expected or is to be done)
+ITEMS: dict[str, Item] = {
     "unsorted times": (lambda: events(1e-3, before=2e-3), wrong.InvalidEvents, "sample 1, event 1", "from_lists sorts"),
     "a negative time": (lambda: events(1e-3, before=-1e-3), wrong.InvalidEvents, "sample 1, event 0", "from 0 on"),
     "NaN": (lambda: events(math.nan), wrong.InvalidEvents, "sample 1, event 1: a time of nan", "finite"),
@@ -106,8 +95,8 @@ ITEMS: dict[str, tuple[Callable[[], object], type[wrong.SpikeloopError], str, st
     "an unknown population to observe": (
         lambda: run(network(), drive(), DURATION, observe=Observe(peak={"out"})),
         wrong.UnknownPopulation,
-        "there is no 'out'",
-        "one of input, hidden, output",
+        "observe: there is no 'out'",
+        "one of hidden, output",
     ),
     "a neuron that does not exist": (
         lambda: run(network(), drive(), DURATION, observe=Observe(membrane={"hidden": Every(1e-3, [3])})),
@@ -182,14 +171,7 @@ ITEMS: dict[str, tuple[Callable[[], object], type[wrong.SpikeloopError], str, st
 
 @pytest.mark.parametrize("item", ITEMS)
 def test_an_error_says_what_where_and_what_to_do(item: str) -> None:
-    act, kind, found, help_ = ITEMS[item]
-    with pytest.raises(kind, match=f"(?s){found}.*{help_}") as caught:
-        act()
-    error = caught.value
-    assert type(error) is kind
-    assert error.what
-    assert error.expected or error.todo
-    assert all(part in str(error) for part in (error.what, error.where, error.expected, error.todo) if part)
+    check_error(*ITEMS[item])
 
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {

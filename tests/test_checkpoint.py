@@ -55,7 +55,7 @@ def test_networks_come_back(tmp_path):
     save_network(tmp_path / "net", net, {"seed": 1})
     assert load_network(tmp_path / "net", other) == {"seed": 1}
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True))
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(CheckpointError, match=r"input_to_hidden.weight has shape \(5, 4\).*\(5, 6\)"):
         load_network(tmp_path / "net", feedforward([5, 6, 3], LIF(10e-3, 5e-3), weight=Normal(0, 1)))
     with pytest.raises(CheckpointError, match=r"lacks .*hidden1.* in excess"):
         load_network(tmp_path / "net", feedforward([5, 4, 4, 3], LIF(10e-3, 5e-3)))

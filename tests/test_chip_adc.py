@@ -18,12 +18,16 @@ def reference(twin: Twin, steps: float, runs: int = 8):
     """Readings (B, T, 512) of a reference potential."""
     code = np.rint(transfer.code_of_steps(np.array([steps]))).astype(int)
     instruments = Instruments(np.array([CADC_PERIOD_MIN]), ALL_CIRCUITS, cadc_reference=code)
-    return twin.emulate(replace(configuration(0), instruments=instruments), events(*[[]] * runs), 4000).cadc.astype(float)
+    return twin.emulate(replace(configuration(0), instruments=instruments), events(*[[]] * runs), 4000).cadc.astype(
+        float
+    )
 
 
 def test_scales_are_those_of_the_chip():
     assert transfer.steps_of_volts(transfer.volts(np.array([70, 550]))) == pytest.approx([20, 220])
-    assert adc.cadc(transfer.volts_of_steps(np.array([-5.0, 80.4, 300.0])), np.ones(3), np.zeros(3), np.zeros(1)).tolist() == [0, 80, 255]
+    assert adc.cadc(
+        transfer.volts_of_steps(np.array([-5.0, 80.4, 300.0])), np.ones(3), np.zeros(3), np.zeros(1)
+    ).tolist() == [0, 80, 255]
     assert adc.madc(np.array([0.0, 1.6e-3, 3.0]), np.zeros(1)).tolist() == [0, 1, 1023]
 
 
@@ -36,7 +40,9 @@ def test_the_column_adc_samples_in_its_own_time():
 
 
 def test_each_run_has_a_phase_of_its_own_within_100_ns():
-    phases = Twin(7, ideal=EVERYTHING - {Imperfection.CADC_PHASE}).emulate(configuration(0, watch=[0]), events(*[[]] * 200), 2000)
+    phases = Twin(7, ideal=EVERYTHING - {Imperfection.CADC_PHASE}).emulate(
+        configuration(0, watch=[0]), events(*[[]] * 200), 2000
+    )
     first = phases.cadc_cycle[:, 0]
     assert first.min() == 0
     assert first.max() == 12
@@ -71,4 +77,6 @@ def test_the_fast_adc_sees_the_same_membrane():
     at = at[at < out.madc.shape[1]]
     slow = transfer.volts_of_steps(out.cadc[0, : len(at), 0].astype(float))
     assert np.abs(out.madc[0, at, 0] * transfer.MADC_STEP - slow).max() < 0.5 * transfer.STEP + transfer.MADC_STEP
-    assert np.flatnonzero(out.madc[0, :, 0] == out.madc[0, :, 0].max()).mean() * transfer.MADC_PERIOD == pytest.approx(100 * CYCLE + 6e-6, abs=0.4e-6)
+    assert np.flatnonzero(out.madc[0, :, 0] == out.madc[0, :, 0].max()).mean() * transfer.MADC_PERIOD == pytest.approx(
+        100 * CYCLE + 6e-6, abs=0.4e-6
+    )

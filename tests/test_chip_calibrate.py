@@ -54,7 +54,8 @@ def neurons(twin: Twin, analog):
 def test_it_reduces_the_spread_as_published(calibration, name):
     kept = calibration.success
     before, after = (
-        neurons(Twin(7), analog).population.values[ROWS[name]][kept] for analog in (uncalibrated(TARGET), calibration.analog)
+        neurons(Twin(7), analog).population.values[ROWS[name]][kept]
+        for analog in (uncalibrated(TARGET), calibration.analog)
     )
     assert after.std() / before.std() <= RATIOS[name]
 
@@ -91,7 +92,9 @@ def heights(chip, calibration, weight: int, rows: int, sent: int):
     analog = replace(calibration.analog, fires=np.zeros(512, bool))
     instruments = Instruments(np.array([CADC_PERIOD_MIN]), np.arange(512), calibration.cadc_offset)
     rows_of = np.full(512, rows)
-    configuration = Configuration(np.full((2, 256, 256), weight, np.uint8), bench.routing(rows_of, rows_of), analog, instruments)
+    configuration = Configuration(
+        np.full((2, 256, 256), weight, np.uint8), bench.routing(rows_of, rows_of), analog, instruments
+    )
     begin = 8 * CADC_PERIOD_MIN
     shifts = range(0, CADC_PERIOD_MIN, 10)
     out = chip.emulate(configuration, events(*[[(begin + s, sent)] for s in shifts]), begin + 12 * CADC_PERIOD_MIN)
@@ -132,7 +135,10 @@ def test_other_time_constants_are_reached(tau_mem, tau_syn):
     assert np.std(np.log(values[1])) < 0.20 * 0.30 * 1.1
 
 
-@pytest.mark.parametrize(("name", "value"), [("tau_mem", 70e-6), ("tau_syn", 0.2e-6), ("threshold", 221.0), ("refractory", 40e-6), ("psp", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("tau_mem", 70e-6), ("tau_syn", 0.2e-6), ("threshold", 221.0), ("refractory", 40e-6), ("psp", 1.0)],
+)
 def test_targets_out_of_reach_are_refused_with_the_range(name, value):
     with pytest.raises(OutOfRange, match=f"{name} is .*what the chip reaches"):
         default_target(**{name: value})
@@ -141,7 +147,11 @@ def test_targets_out_of_reach_are_refused_with_the_range(name, value):
 def test_it_is_saved_and_loaded(calibration, tmp_path):
     calibration.save(tmp_path / "chip.npz")
     back = Calibration.load(tmp_path / "chip.npz")
-    assert (back.chip, back.version, back.target.key()) == (calibration.chip, calibration.version, calibration.target.key())
+    assert (back.chip, back.version, back.target.key()) == (
+        calibration.chip,
+        calibration.version,
+        calibration.target.key(),
+    )
     for name in calibration.analog.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(back.analog, name), getattr(calibration.analog, name))
     np.testing.assert_array_equal(back.measured, calibration.measured)

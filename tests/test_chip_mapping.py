@@ -87,7 +87,9 @@ def test_rows_count_as_inputs():
 
 
 def test_delays_are_refused_by_name():
-    network = Network({"a": Population(2), "b": Population(2, NEURON)}, [Projection("a", "b", torch.ones(2, 2), delay=1e-3)])
+    network = Network(
+        {"a": Population(2), "b": Population(2, NEURON)}, [Projection("a", "b", torch.ones(2, 2), delay=1e-3)]
+    )
     with pytest.raises(Unsupported, match=r"projection a_to_b: delays of up to 0\.001 s"):
         place(network)
 

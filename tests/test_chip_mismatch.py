@@ -73,7 +73,9 @@ POTENTIALS = {"leak": (3, 10.0), "reset": (4, 10.0), "threshold": (2, 8.4)}
 def test_potentials_vary_as_stated(name):
     row, expected = POTENTIALS[name]
     values = made(replace(NONE, **{name: getattr(Mismatch(), name)})).population.values[row]
-    assert values.std() / transfer.STEP == pytest.approx(np.hypot(expected, getattr(Mismatch(), name).calibrated), rel=0.1)
+    assert values.std() / transfer.STEP == pytest.approx(
+        np.hypot(expected, getattr(Mismatch(), name).calibrated), rel=0.1
+    )
 
 
 @pytest.mark.parametrize(("name", "row"), [("tau_mem", 0), ("tau_syn", 1)])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ TICK = CYCLE * 1000  # model seconds of a time stamp
 def drive(size: int, batch: int = 6, count: int = 25, seed: int = 1) -> Events:
     """Random events on the chip's grid of time."""
     random = torch.Generator().manual_seed(seed)
-    time = [(torch.rand(count, generator=random, dtype=torch.float64) * 30e-3 / TICK).round() * TICK for _ in range(batch)]
+    time = [
+        (torch.rand(count, generator=random, dtype=torch.float64) * 30e-3 / TICK).round() * TICK for _ in range(batch)
+    ]
     return Events.from_lists(time, [torch.randint(0, size, (count,), generator=random) for _ in range(batch)], size)
 
 
@@ -61,7 +64,10 @@ def as_the_codes_say(network, onchip):
 
 def steps_of(network, onchip):
     """Weights of the network in whole weight steps."""
-    found = type(network)(dict(network.populations.items()), [type(p)(p.source, p.target, p.weight.detach()) for p in network.projections.values()])
+    found = type(network)(
+        dict(network.populations.items()),
+        [type(p)(p.source, p.target, p.weight.detach()) for p in network.projections.values()],
+    )
     for projection in found.projections.values():
         unit = torch.from_numpy(scale_of(network.populations[projection.target], onchip.speedup).weight)
         projection.weight.data = (projection.weight.double() / unit).round().clamp(-63, 63).float()
@@ -101,7 +107,9 @@ def test_membranes_of_a_chip_without_imperfections_are_ideal_up_to_quantisation(
     network.projections["hidden_to_output"].weight.data *= 0.3  # within the converter's range
     onchip = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, place(network), 1000.0)))
     with torch.no_grad():
-        there = run(network, drive(20), 50e-3, substrate=onchip, observe=Observe(membrane={"output": 2e-3}, peak="output"))
+        there = run(
+            network, drive(20), 50e-3, substrate=onchip, observe=Observe(membrane={"output": 2e-3}, peak="output")
+        )
         exact = as_the_codes_say(steps_of(network, onchip), onchip)
         samples = there.membrane["output"]
         here = run(exact, drive(20), 50e-3, observe=Observe(membrane={"output": samples.time[0]}))
@@ -162,7 +170,9 @@ def test_every_imperfection_can_be_switched_off_alone(imperfection):
 
 def test_a_full_link_drops_events_and_counts_them():
     burst = [(100, EXCITATORY)] * 30
-    out = Twin(7, ideal=EVERYTHING - {Imperfection.CAPACITY}).emulate(configuration(1, 1), events(burst, burst[:5]), 1000)
+    out = Twin(7, ideal=EVERYTHING - {Imperfection.CAPACITY}).emulate(
+        configuration(1, 1), events(burst, burst[:5]), 1000
+    )
     assert out.lost.tolist() == [30 - 17, 0]  # one goes at once, 16 wait
     assert IDEAL.emulate(configuration(1, 1), events(burst), 1000).lost.tolist() == [0]
 
@@ -197,7 +207,9 @@ def test_threshold_noise_of_a_run_is_the_same_for_its_whole_batch():
 def test_jitter_has_its_stated_width():
     twin = Twin(7, ideal=EVERYTHING - {Imperfection.JITTER})
     wanted, sent = configuration(63, 4), [[(100, EXCITATORY)]] * 8
-    late = (twin.emulate(wanted, events(*sent), 1000).cycle.mean() - IDEAL.emulate(wanted, events(*sent), 1000).cycle.mean()) * CYCLE
+    late = (
+        twin.emulate(wanted, events(*sent), 1000).cycle.mean() - IDEAL.emulate(wanted, events(*sent), 1000).cycle.mean()
+    ) * CYCLE
     spread = np.std(twin.emulate(wanted, events(*sent), 1000).cycle) * CYCLE
     assert abs(late) < 5e-9
     assert spread == pytest.approx(np.hypot(30e-9, CYCLE / math.sqrt(12)), rel=0.05)
@@ -219,7 +231,7 @@ def intervals(rms: float, count: int) -> np.ndarray:
     values = np.array([[1.0], [0.5], [1.0], [0.9], [0.0], [0.1]])
     disturbance = np.array([[-np.inf], [np.inf], [rms], [0.0], [0.0]])
     time, _, start = forward([], Population(values, disturbance), Passage(8, 1.3 * count, 0.01, 5, 1))
-    found = np.concatenate([np.diff(time[a:b]) for a, b in zip(start[:-1], start[1:], strict=True)])
+    found = np.concatenate([np.diff(time[a:b]) for a, b in pairwise(start)])
     assert len(found) > count
     return found[:count]
 

@@ -10,7 +10,7 @@ import pytest
 
 from spikeloop import OnChip, Twin
 from spikeloop.chip.configuration import AddressedEvents, Configuration, Readout
-from spikeloop.chip.twin import EVERYTHING, Imperfection
+from spikeloop.chip.twin import EVERYTHING
 from spikeloop.conformance import ConformanceError, check_chip, check_rule, check_substrate
 from spikeloop.conformance import chip as chips
 from spikeloop.conformance.cases import breaches
@@ -26,8 +26,7 @@ def test_twins_keep_every_contract(twin: Twin) -> None:
     check_chip(twin)
 
 
-ON_CHIP = OnChip(Twin(7, ideal={Imperfection.MEMBRANE_NOISE}))
-"""Recurrent stages draw another membrane noise when they are sampled: without it."""
+ON_CHIP = OnChip(Twin(7))
 
 
 def test_a_twin_as_a_substrate_keeps_every_contract_of_one() -> None:
@@ -128,8 +127,8 @@ def always_a_run(what: Configuration, drive: AddressedEvents, out: Readout) -> R
 
 calls = count()
 BROKEN = {
-    "floats": (field("cadc", lambda x: x.astype(np.float32)), "integers only", "cadc is float32"),
-    "lists": (field("lost", lambda x: x.tolist()), "integers only", "lost is list"),
+    "floats": (field("cadc", lambda x: x.astype(np.float32)), "integers only", "cadc is of float32"),
+    "lists": (field("lost", lambda x: x.tolist()), "integers only", "lost is of list"),
     "circuits before samples": (field("cadc", lambda x: x.swapaxes(1, 2)), "batch's shapes", r"cadc is \(3, 512"),
     "no fast samples": (field("madc", lambda x: x[:, :0]), "batch's shapes", "no samples of the fast ADC"),
     "every second sample": (field("cadc", lambda x: x[:, ::2]), "batch's shapes", "samples in 3000 cycles"),

@@ -43,6 +43,7 @@ def test_every_kind_prints_pickles_and_says_what_it_is(kind):
         ("ShapeMismatch", ValueError),
         ("UnknownPopulation", KeyError),
         ("OutOfRange", ValueError),
+        ("WrongType", TypeError),
         ("DoesNotFit", ValueError),
         ("CannotObserve", ValueError),
         ("ActivityExplosion", RuntimeError),

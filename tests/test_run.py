@@ -228,12 +228,13 @@ def test_the_substrate_observes_what_the_user_and_the_rule_want():
 
 
 def test_what_is_asked_for_is_passed_on():
-    place, start = Fake(), State(membrane={"output": torch.zeros(3, 3)})
+    rest = {"output": torch.zeros(3, 3)}
+    place, start = Fake(), State(rest, rest, rest)
     run(network(), drive(), DURATION, substrate=place, start=start, number=4)
     trial = place.trials[0]
     assert (trial.start, trial.number, trial.training, trial.duration) == (start, 4, False, DURATION)
-    with pytest.raises(ShapeMismatch, match=r"start, population 'output'.*\(3, 3\)"):
-        run(network(), drive(), DURATION, substrate=place, start=State(current={"output": torch.zeros(2, 3)}))
+    with pytest.raises(ShapeMismatch, match=r"start, current of population 'output'.*\(3, 3\)"):
+        run(network(), drive(), DURATION, substrate=place, start=State(rest, {"output": torch.zeros(2, 3)}, rest))
 
 
 @pytest.mark.parametrize(

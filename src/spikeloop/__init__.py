@@ -19,6 +19,7 @@ from spikeloop.errors import (
     SpikeloopWarning,
     UnknownPopulation,
     Unsupported,
+    WrongType,
 )
 from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp
@@ -78,6 +79,7 @@ __all__ = [
     "Uniform",
     "UnknownPopulation",
     "Unsupported",
+    "WrongType",
     "__version__",
     "attach",
     "expected_amplitude",

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeloop._given import check_rule
 from spikeloop.errors import NoRule, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Key, Network
 from spikeloop.protocols import Cotangent, Rule, Trial
-from spikeloop.record import Peak, Record, Samples
+from spikeloop.record import Observed, Peak, Record, Samples
 
 _Output = tuple[str, str]  # (kind, population); kind is one of time, count, membrane, peak
 
@@ -24,6 +25,7 @@ def attach(trial: Trial, record: Record, rule: Rule | None) -> Record:
     It does not matter who made the record: a substrate, a chip, a file. Gradients flow to whatever in
     ``trial.network`` and ``trial.drive`` requires them. The input populations appear in ``spikes`` as the drive itself.
     """
+    check_rule(rule)
     made = _Made(trial, record, rule)
     if torch.is_grad_enabled():
         sources = trial.network.trainable()
@@ -69,13 +71,20 @@ class _Made:
                 spikes[name] = events
         membrane = {n: Samples(s.time, s.unit, new["membrane", n]) for n, s in self.record.membrane.items()}
         peak = {n: Peak(p.time, new["peak", n]) for n, p in self.record.peak.items()}
-        return replace(self.record, spikes=spikes, count=count, membrane=membrane, peak=peak)
+        return replace(
+            self.record,
+            spikes=Observed("spike train", spikes),
+            count=Observed("count", count),
+            membrane=Observed("membrane", membrane, "membrane={{{0!r}: period}}"),
+            peak=Observed("peak", peak, "peak={{{0!r}}}"),
+        )
 
     def gradients(self, cotangents: tuple[Tensor | None, ...], wants: frozenset[Key]) -> Mapping[Key, Tensor]:
         """What the rule makes of the cotangents (one per output); raises where it cannot use one."""
         if self.rule is None:
             raise NoRule(
                 "this record was made without a rule, so it has no gradient",
+                where="backward",
                 todo="Pass rule=EventProp() to run or Experiment, or wrap the forward in torch.no_grad()",
             )
         given: dict[str, dict[str, Tensor]] = {"time": {}, "count": {}, "membrane": {}, "peak": {}}
@@ -109,7 +118,9 @@ class _Attached(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise Unsupported(
-                "a record cannot be differentiated twice", todo="Leave out create_graph=True: second order is not done"
+                "a record cannot be differentiated twice",
+                where="backward",
+                todo="Leave out create_graph=True: second order is not done",
             )
         made: _Made = ctx.made
         saved = ctx.saved_tensors

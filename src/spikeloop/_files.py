@@ -39,7 +39,7 @@ def read_arrays(
             with np.load(raw, allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
-        raise DataError("no such file", where=where) from error
+        raise DataError("no such file", where=where, expected=expected) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"cannot be read ({error})", where=where, expected=expected) from error
     foreign = DataError("the file is of another kind", where=where, expected=expected)

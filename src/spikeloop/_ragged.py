@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from spikeloop.errors import InvalidEvents, ShapeMismatch
+from spikeloop.errors import InvalidEvents, ShapeMismatch, WrongType, kind_of
 
 
 def starts(lengths: Tensor) -> Tensor:
@@ -70,12 +70,22 @@ def order(time: Tensor, sample: Tensor) -> Tensor:
     return by_time[torch.argsort(sample[by_time], stable=True)]
 
 
+def _check_rows(rows: Sequence[Tensor] | Sequence[NDArray[np.float64]]) -> None:
+    for b, row in enumerate(rows):
+        if row.ndim != 1:
+            raise ShapeMismatch(
+                f"row {b} has shape {tuple(row.shape)}", where="Events", expected="a list of one-dimensional arrays"
+            )
+
+
 def joined(rows: Sequence[Tensor | ArrayLike]) -> tuple[Tensor, Tensor]:
     """One float64 tensor of all `rows` (each one-dimensional) and their lengths (len(rows),) int64; keeps graphs."""
     if any(isinstance(row, Tensor) for row in rows):
         tensors = [torch.as_tensor(row, dtype=torch.float64) for row in rows]
+        _check_rows(tensors)
         return torch.cat(tensors), torch.tensor([len(row) for row in tensors], dtype=torch.int64)
     arrays = [np.asarray(row, dtype=np.float64) for row in rows]
+    _check_rows(arrays)
     lengths = torch.tensor([len(row) for row in arrays], dtype=torch.int64)
     return torch.from_numpy(np.concatenate(arrays) if arrays else np.empty(0)), lengths
 
@@ -101,7 +111,7 @@ def chosen(index: int | slice | Sequence[int] | ArrayLike | Tensor, length: int)
 def positive(seconds: float, name: str) -> float:
     """The seconds given, if they are a positive number."""
     if not (seconds > 0 and math.isfinite(seconds)):
-        raise InvalidEvents(f"{name} = {seconds}", expected="a positive number of seconds")
+        raise InvalidEvents(f"{name} = {seconds}", where="Events", expected="a positive number of seconds")
     return seconds
 
 
@@ -109,6 +119,13 @@ def check_layout(time: Tensor, unit: Tensor, start: Tensor) -> None:
     """Shapes and dtypes."""
     wanted = (("time", time, torch.float64), ("unit", unit, torch.int32), ("start", start, torch.int64))
     for name, tensor, dtype in wanted:
+        if not isinstance(tensor, Tensor):
+            raise WrongType(
+                f"{name} is {kind_of(tensor)}",
+                where="Events",
+                expected=f"a tensor of {dtype}",
+                todo="Events.from_lists and its sisters convert",
+            )
         if tensor.ndim != 1 or tensor.dtype != dtype:
             raise ShapeMismatch(
                 f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}",
@@ -117,7 +134,9 @@ def check_layout(time: Tensor, unit: Tensor, start: Tensor) -> None:
                 todo="Events.from_lists and its sisters convert",
             )
     if len(time) != len(unit):
-        raise ShapeMismatch(f"{len(time)} times, but {len(unit)} units", where="Events")
+        raise ShapeMismatch(
+            f"{len(time)} times, but {len(unit)} units", where="Events", expected="one of each for every event"
+        )
     if not len(start) or int(start[0]) != 0 or int(start[-1]) != len(time) or bool((start.diff() < 0).any()):
         raise ShapeMismatch(
             "start does not divide the events into samples",
@@ -126,8 +145,21 @@ def check_layout(time: Tensor, unit: Tensor, start: Tensor) -> None:
         )
 
 
+def check_pairs(times: Tensor, units: Tensor) -> None:
+    """As many units as times in every sample, given the numbers of both (B,)."""
+    if not torch.equal(times, units):
+        b = int((times != units).nonzero()[0])
+        raise ShapeMismatch(
+            f"{int(times[b])} times, but {int(units[b])} units",
+            where=f"sample {b}",
+            expected="one of each for every event",
+        )
+
+
 def check_values(time: Tensor, unit: Tensor, start: Tensor, size: int) -> None:
     """Finite, not negative, ascending times; whole units in range."""
+    if not hasattr(size, "__index__") or size < 0:
+        raise InvalidEvents(f"size is {size!r}", where="Events", expected="the number of units, an integer")
     seconds = time.detach()
     row_of_sample = torch.zeros_like(seconds, dtype=torch.bool)
     row_of_sample[start[:-1][start.diff() > 0]] = True

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloop._attach import attach
+from spikeloop._given import check_drive, check_events, check_kinds, check_start
 from spikeloop.errors import (
     CannotObserve,
     InvalidNetwork,
@@ -48,15 +49,17 @@ def run(  # noqa: PLR0913 - the one doorway
     trial-to-trial noise; ``training`` turns dropout on (from torch's global generator). Without a rule the record can
     be looked at, but a backward through it raises ``NoRule``.
 
-    Raises ``InvalidNetwork``, ``UnknownPopulation``, ``ShapeMismatch``, ``InvalidEvents`` (all events after the end),
-    ``OutOfRange``, ``CannotObserve``, ``Unsupported`` (a tensor that is not on the CPU), ``ActivityExplosion``.
+    Raises ``WrongType``, ``InvalidNetwork``, ``UnknownPopulation``, ``ShapeMismatch``, ``InvalidEvents`` (all events
+    after the end), ``OutOfRange``, ``CannotObserve``, ``Unsupported`` (a tensor that is not on the CPU),
+    ``ActivityExplosion``.
     """
+    check_kinds(network, duration, substrate, rule, observe)
     if not (duration > 0 and math.isfinite(duration)):
-        raise OutOfRange(f"the duration is {duration}", expected="seconds, above zero")
+        raise OutOfRange(f"the duration is {duration}", where="duration", expected="seconds, above zero")
     network.check()
     drives = _drives(network, drive, duration)
     batch = len(next(iter(drives.values())))
-    _check_start(network, start, batch)
+    check_start(network, start, batch)
     wish = observe if rule is None else observe.union(rule.needs(network))
     if wish is not NOTHING:
         _check_wish(network, wish, duration, substrate)
@@ -85,6 +88,7 @@ class Experiment(nn.Module):
         observe: Observe = NOTHING,
     ) -> None:
         super().__init__()
+        check_kinds(network, duration, substrate, rule, observe)
         self.network = network
         self.duration = duration
         self.substrate = substrate
@@ -116,7 +120,9 @@ class Experiment(nn.Module):
 def _drives(network: Network, drive: Drive, duration: float) -> dict[str, Events]:
     inputs = network.inputs
     if not inputs:
-        raise InvalidNetwork("the network has no input population", expected="a Population without a neuron")
+        raise InvalidNetwork(
+            "the network has no input population", where="populations", expected="a Population without a neuron"
+        )
     if isinstance(drive, Events):
         if len(inputs) != 1:
             raise UnknownPopulation(
@@ -125,12 +131,15 @@ def _drives(network: Network, drive: Drive, duration: float) -> dict[str, Events
                 expected=f"a mapping from {', '.join(inputs)} to Events",
             )
         drive = {inputs[0]: drive}
+    check_drive(drive)
     if set(drive) != set(inputs):
         raise UnknownPopulation(
             f"Events are given for {', '.join(map(repr, drive)) or 'nothing'}",
             where="drive",
             expected=f"exactly the input populations: {', '.join(map(repr, inputs))}",
         )
+    for name in inputs:
+        check_events(f"drive {name!r}", drive[name])
     drives = {name: drive[name] for name in inputs}
     for name, events in drives.items():
         _check_drive(name, events, network.populations[name].size, len(drives[inputs[0]]))
@@ -148,25 +157,18 @@ def _check_drive(name: str, events: Events, size: int, batch: int) -> None:
         raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
 
 
-def _check_start(network: Network, start: State | None, batch: int) -> None:
-    if start is None:
-        return
-    for field in (start.membrane, start.current, start.held):
-        for name, value in field.items():
-            expected = (batch, network.populations[name].size)
-            if tuple(value.shape) != expected:
-                raise ShapeMismatch(
-                    f"the state is {tuple(value.shape)}", where=f"start, population {name!r}", expected=str(expected)
-                )
-
-
 def _check_wish(network: Network, wish: Observe, duration: float, substrate: Substrate) -> None:
     if not (wish.membrane or wish.peak or wish.state):
         return
     wish.check(network, duration)
     missing = substrate.offers(network).missing(wish)
     if missing is not None:
-        raise CannotObserve(missing, where=repr(substrate))
+        raise CannotObserve(
+            missing,
+            where=repr(substrate),
+            expected="what its offers(network) lists",
+            todo="Ask for less, or run elsewhere",
+        )
 
 
 def _drop(network: Network, drives: dict[str, Events], batch: int) -> tuple[dict[str, Events], dict[str, Tensor]]:

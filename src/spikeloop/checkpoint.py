@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ __all__ = ["load", "load_network", "save", "save_network"]
 FORMAT = "spikeloop"
 VERSION = 1
 """The version written; files of a newer one are refused."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 StrPath = str | os.PathLike[str]
 
@@ -64,17 +67,24 @@ def save_network(path: StrPath, network: nn.Module, meta: Mapping[str, Any] | No
 def load_network(path: StrPath, network: nn.Module) -> dict[str, Any]:
     """Load what `save_network` wrote into ``network``, which must be built alike, and return the metadata.
 
-    Raises ``CheckpointError`` where the names differ, torch's ``RuntimeError`` where the shapes do.
+    Raises ``CheckpointError`` where the names or the shapes differ.
     """
     tensors, meta = load(path)
-    own, given = set(network.state_dict()), set(tensors)
-    missing, extra = sorted(own - given), sorted(given - own)
+    own = network.state_dict()
+    missing, extra = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     if missing or extra:
         raise CheckpointError(
             f"it lacks {', '.join(missing) or 'nothing'} and has {', '.join(extra) or 'nothing'} in excess",
             where=os.fspath(path),
             expected="a checkpoint of a network with the same populations and projections",
         )
+    for name, value in own.items():
+        if value.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"its {name} has shape {tuple(tensors[name].shape)}",
+                where=os.fspath(path),
+                expected=f"{tuple(value.shape)}, as in the network",
+            )
     network.load_state_dict(tensors)
     return meta
 
@@ -95,7 +105,9 @@ def _meta(header: Mapping[str, str], where: str) -> dict[str, Any]:
     try:
         return json.loads(header["meta"])
     except (KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError("its metadata cannot be read", where=where) from error
+        raise CheckpointError(
+            "its metadata cannot be read", where=where, expected="JSON", todo="Use another copy"
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -107,8 +119,11 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            what = f"{error.strerror}; what was in the file before is still there: make room and go on from it"
+            raise OSError(error.errno, what, str(path)) from error
         raise
     _sync_folder(path.parent)
 

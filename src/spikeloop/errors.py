@@ -7,6 +7,14 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
+def kind_of(given: object) -> str:
+    """What something is, for a sentence: ``a Tensor``, ``the class Ideal``."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    name = type(given).__name__
+    return f"an {name}" if name[0] in "AEIOUaeiou" else f"a {name}"
+
+
 class SpikeloopError(Exception):
     """Base of every error of this package.
 
@@ -54,6 +62,10 @@ class UnknownPopulation(SpikeloopError, KeyError):
 
 class OutOfRange(SpikeloopError, ValueError):
     """A number outside what its owner can represent or accept."""
+
+
+class WrongType(SpikeloopError, TypeError):
+    """Something of another kind than was asked for: a tensor for `Events`, a class for an object of it."""
 
 
 class DoesNotFit(SpikeloopError, ValueError):

@@ -16,6 +16,7 @@ from torch import Tensor
 from spikeloop._files import read_arrays, write_arrays
 from spikeloop._ragged import (
     check_layout,
+    check_pairs,
     check_values,
     chosen,
     first_rows,
@@ -93,9 +94,7 @@ class Events:
         if len(times) != len(units):
             raise ShapeMismatch(f"{len(times)} arrays of times, {len(units)} of units", expected="one of each a sample")
         (time, lengths), (unit, unit_lengths) = joined(times), joined(units)
-        if not torch.equal(lengths, unit_lengths):
-            b = int((lengths != unit_lengths).nonzero()[0])
-            raise ShapeMismatch(f"{int(lengths[b])} times, but {int(unit_lengths[b])} units", where=f"sample {b}")
+        check_pairs(lengths, unit_lengths)
         return cls._from_rows(time * scale, unit, owners(starts(lengths)), len(times), size)
 
     @classmethod
@@ -143,7 +142,7 @@ class Events:
         times, units = torch.as_tensor(time).double(), torch.as_tensor(unit)
         if times.ndim != 2 or times.shape != units.shape:
             shapes = f"times {tuple(times.shape)}, units {tuple(units.shape)}"
-            raise ShapeMismatch(shapes, expected="both (batch, events)")
+            raise ShapeMismatch(shapes, where="Events.from_padded", expected="both (batch, events)")
         sample, place = ((times != math.inf) & (units != -1)).nonzero(as_tuple=True)
         return cls._from_rows(times[sample, place] * scale, units[sample, place], sample, len(times), size)
 
@@ -243,7 +242,9 @@ class Events:
         offset=0 merges trains onto the same units (equal sizes); offset=self.size puts the units side by side.
         """
         if len(self) != len(other):
-            raise ShapeMismatch(f"batches of {len(self)} and {len(other)} samples", where="Events.merge")
+            raise ShapeMismatch(
+                f"batches of {len(self)} and {len(other)} samples", where="Events.merge", expected="as many in both"
+            )
         if offset < 0 or (offset == 0 and self.size != other.size):
             sizes = f"sizes {self.size} and {other.size} with offset {offset}"
             raise ShapeMismatch(sizes, where="Events.merge", expected="equal sizes, or a positive offset")

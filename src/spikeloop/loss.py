@@ -6,6 +6,7 @@ there the gradient goes through ``Events.count`` (`Record.count`), for which a r
 
 from __future__ import annotations
 
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikeloop._ragged import first_rows
-from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported
+from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported, WrongType, kind_of
 from spikeloop.events import Events
 from spikeloop.record import Peak, Samples
 
@@ -30,6 +31,7 @@ __all__ = [
     "spike_count_cross_entropy",
 ]
 
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _STEEPEST = 50.0  # times in units of tau1 beyond which the early-spike term grows no more: exp stays finite
 
 
@@ -38,6 +40,7 @@ def first_spike_class(events: Events) -> Tensor:
 
     Of simultaneous ones it is the one listed first; substrates list the lowest first.
     """
+    _check(events, Events, 'events such as record.spikes["output"]')
     _, unit, start = events._arrays
     row = start[:-1]
     first = np.append(unit, np.int64(-1))[row]  # beyond the last event there is none
@@ -62,9 +65,8 @@ def first_spike_cross_entropy(
 
     The defaults are those of Wunderlich & Pehle 2021 (inputs within 30 ms, tau_mem 20 ms, tau_syn 5 ms).
     """
-    wanted = _labels(label, len(events)).cpu().numpy()[:, 0]
-    if not (wanted.astype(np.uint64) < events.size).all():  # a negative one is a large one then
-        raise OutOfRange("a label names no unit", where="label", expected=f"0 to {events.size - 1}")
+    _check(events, Events, 'events such as record.spikes["output"]')
+    wanted = _labels(label, len(events), events.size).cpu().numpy()
     samples = max(len(events), 1)
     seconds, batch = events._arrays[0], np.arange(len(wanted))
     row = first_rows(events._slot, len(events) * events.size).cpu().numpy().reshape(len(events), events.size)
@@ -110,12 +112,15 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, None, Tensor]:
         if torch.is_grad_enabled():
-            raise Unsupported("this loss cannot be differentiated twice", todo="Leave out create_graph=True")
+            raise Unsupported(
+                "this loss cannot be differentiated twice", where="backward", todo="Leave out create_graph=True"
+            )
         return None, None, ctx.slope * cotangents[0]
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:
     """(B, N): the highest value of each membrane, exact for a `Peak`, of the samples for `Samples`."""
+    _check(observed, Peak | Samples, 'record.peak["output"] or record.membrane["output"]')
     return observed.value if isinstance(observed, Peak) else observed.value.max(1).values
 
 
@@ -151,6 +156,7 @@ def silent_neurons(count: Tensor | Events, minimum: float = 0.1) -> Tensor:
 
 
 def _counts(count: Tensor | Events) -> Tensor:
+    _check(count, Tensor | Events, 'record.count["output"] or record.spikes["output"]')
     return count.count if isinstance(count, Events) else count
 
 
@@ -163,12 +169,26 @@ def _batch_mean(values: Tensor) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    label = _labels(label, len(logits))[:, 0]
+    label = _labels(label, *logits.shape)
     return functional.cross_entropy(logits, label, reduction="sum") / max(len(logits), 1)
 
 
-def _labels(label: Tensor, batch: int) -> Tensor:
-    """(B, 1) int64."""
+def _labels(label: Tensor, batch: int, classes: int) -> Tensor:
+    """(B,) int64, each naming one of the classes."""
+    expected = f"({batch},), one whole number from 0 to {classes - 1} per sample"
+    if not isinstance(label, Tensor):
+        raise WrongType(f"the labels are {kind_of(label)}", where="label", expected=f"a tensor {expected}")
     if tuple(label.shape) != (batch,):
-        raise ShapeMismatch(f"the labels have shape {tuple(label.shape)}", expected=f"({batch},), one per sample")
-    return label.to(torch.int64)[:, None]
+        raise ShapeMismatch(f"the labels have shape {tuple(label.shape)}", where="label", expected=expected)
+    if label.dtype not in _WHOLE:
+        raise WrongType(f"the labels are of {label.dtype}", where="label", expected=expected, todo="Use label.long()")
+    values = label.cpu().numpy()
+    inside = values.astype(np.uint64) < classes  # a negative one is a large one then
+    if not inside.all():
+        raise OutOfRange(f"a label of {values[~inside][0]} names no unit", where="label", expected=expected)
+    return label.to(torch.int64)
+
+
+def _check(given: object, kind: type | UnionType, expected: str) -> None:
+    if not isinstance(given, kind):
+        raise WrongType(f"{kind_of(given)} was given", where="loss", expected=expected)

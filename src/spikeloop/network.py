@@ -10,7 +10,7 @@ from typing import Generic, NoReturn, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from spikeloop.errors import InvalidNetwork, UnknownPopulation, Unsupported
+from spikeloop.errors import InvalidNetwork, UnknownPopulation, Unsupported, kind_of
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 
@@ -23,11 +23,17 @@ M = TypeVar("M", bound=nn.Module)
 class Named(nn.ModuleDict, Generic[M]):
     """Modules of one type by name, in the order given; an unknown name raises ``UnknownPopulation``."""
 
+    def __init__(self, modules: Mapping[str, M], where: str) -> None:
+        super().__init__(dict(modules))
+        self._where = where
+
     def __getitem__(self, key: str) -> M:
         try:
             return self._modules[key]  # pyright: ignore[reportReturnType]
         except KeyError:
-            raise UnknownPopulation(f"there is no {key!r}", expected=f"one of {', '.join(self._modules)}") from None
+            raise UnknownPopulation(
+                f"there is no {key!r}", where=self._where, expected=f"one of {', '.join(self._modules)}"
+            ) from None
 
     def values(self) -> ValuesView[M]:
         """The modules."""
@@ -55,18 +61,25 @@ class Network(nn.Module):
         self, populations: Mapping[str, Population], projections: Iterable[Projection] | Mapping[str, Projection]
     ) -> None:
         super().__init__()
+        if not isinstance(populations, Mapping):
+            raise InvalidNetwork(
+                f"the populations are {kind_of(populations)}", where="Network", expected="a mapping by name"
+            )
         named = _numbered(projections)
         for name, population in populations.items():
             _check_member(name, population, Population)
         for name, projection in named.items():
             _check_member(name, projection, Projection)
             if name in populations:
-                raise InvalidNetwork(f"both a population and a projection are named {name!r}")
-        self.populations = Named(dict(populations))
-        self.projections = Named(named)
+                raise InvalidNetwork(
+                    f"both a population and a projection are named {name!r}", where="Network", todo="Rename one of them"
+                )
+        self.populations = Named(populations, "populations")
+        self.projections = Named(named, "projections")
         for name in ("populations", "projections"):
             self.__dict__[name] = self._modules[name]  # found at once, not by way of nn.Module.__getattr__
         for name, projection in self.projections.items():
+            _check_ends(name, projection, populations)
             if self.populations[projection.target].kind is None:
                 raise InvalidNetwork(
                     f"{projection.target!r} is an input", where=f"projection {name}", expected="a target with neurons"
@@ -90,7 +103,9 @@ class Network(nn.Module):
             if (projection.source, projection.target) == (source, target):
                 return projection
         raise UnknownPopulation(
-            f"there is no projection from {source!r} to {target!r}", expected=f"one of {', '.join(self.projections)}"
+            f"there is no projection from {source!r} to {target!r}",
+            where="projections",
+            expected=f"one of {', '.join(self.projections)}",
         )
 
     def quantities(self) -> dict[Key, Tensor]:
@@ -141,6 +156,7 @@ class Network(nn.Module):
         """A network is not a function: raises ``Unsupported``, which says what to call."""
         raise Unsupported(
             "a Network says what is to be run, not where",
+            where="Network.forward",
             todo="Call run(network, drive, duration), or Experiment(network, duration)(drive)",
         )
 
@@ -161,11 +177,23 @@ def _numbered(projections: Iterable[Projection] | Mapping[str, Projection]) -> d
 
 def _check_member(name: object, module: object, kind: type[nn.Module]) -> None:
     if not isinstance(module, kind):
-        raise InvalidNetwork(f"{name!r} is a {type(module).__name__}", expected=f"a {kind.__name__}")
+        raise InvalidNetwork(f"{name!r} is {kind_of(module)}", where="Network", expected=f"a {kind.__name__}")
     if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict, name):
         raise InvalidNetwork(
-            f"{name!r} cannot be a name", expected="a word without dots that torch does not use itself"
+            f"{name!r} cannot be a name",
+            where="Network",
+            expected="a word without dots that torch does not use itself",
         )
+
+
+def _check_ends(name: str, projection: Projection, populations: Mapping[str, Population]) -> None:
+    for end in (projection.source, projection.target):
+        if end not in populations:
+            raise UnknownPopulation(
+                f"there is no {end!r}",
+                where=f"projection {name}",
+                expected=f"one of {', '.join(populations)}",
+            )
 
 
 def _check_place(tensor: Tensor, where: str) -> None:

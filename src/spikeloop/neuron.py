@@ -67,7 +67,7 @@ Neuron = LIF | LI
 
 def check_values(where: str, values: dict[str, Value]) -> None:
     """Raise ``InvalidNetwork`` where a neuron's values (by field) make no neuron; ``where`` names it in the message."""
-    tensors = {name: torch.as_tensor(value, dtype=torch.float64).detach() for name, value in values.items()}
+    tensors = {name: _numbers(where, name, value) for name, value in values.items()}
     for name, value in tensors.items():
         if not bool(value.isfinite().all()):
             raise InvalidNetwork(f"{name} is not finite", where=where, expected="finite numbers")
@@ -87,6 +87,15 @@ def check_values(where: str, values: dict[str, Value]) -> None:
             expected="reset < threshold for every neuron",
             todo="lower reset or raise threshold",
         )
+
+
+def _numbers(where: str, name: str, value: Value) -> Tensor:
+    try:
+        return torch.as_tensor(value, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidNetwork(
+            f"{name} is {value!r}", where=where, expected="a number, or a tensor of numbers"
+        ) from error
 
 
 @overload

@@ -130,7 +130,11 @@ class Projection(Exact):
             )
         pre, post, index, size = _convolution(tuple(kernel.shape), input_shape, stride, padding)
         if not size:
-            raise ShapeMismatch("the kernel is larger than the padded input", where=f"projection {source} to {target}")
+            raise ShapeMismatch(
+                "the kernel is larger than the padded input",
+                where=f"projection {source} to {target}",
+                expected=f"kh, kw of at most {input_shape[1] + 2 * padding}, {input_shape[2] + 2 * padding}",
+            )
         made._sizes = (math.prod(input_shape), size)
         for name, value in (("pre", pre), ("post", post), ("index", index)):
             made.register_buffer(name, value, persistent=False)

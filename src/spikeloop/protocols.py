@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from spikeloop.errors import CannotObserve, OutOfRange, UnknownPopulation
+from spikeloop.errors import CannotObserve, OutOfRange, UnknownPopulation, WrongType, kind_of
 from spikeloop.events import Events
 from spikeloop.network import Key, Network
 from spikeloop.record import Record, State
@@ -26,8 +26,14 @@ class Every:
     neurons: tuple[int, ...] | None = None
 
     def __init__(self, period: float, neurons: Collection[int] | None = None) -> None:
+        if not hasattr(period, "__float__") or isinstance(period, bool) or getattr(period, "ndim", 0):
+            raise WrongType(
+                f"the sampling period is {kind_of(period)}",
+                where="observe, membrane",
+                expected="seconds; or Every(period, neurons); or a tensor of times",
+            )
         if not (period >= 0 and math.isfinite(period)):
-            raise OutOfRange(f"the sampling period is {period}", expected="seconds, above zero")
+            raise OutOfRange(f"the sampling period is {period}", where="observe", expected="seconds, above zero")
         object.__setattr__(self, "period", float(period))
         object.__setattr__(self, "neurons", None if neurons is None else tuple(int(n) for n in neurons))
 
@@ -47,6 +53,14 @@ class Observe:
     state: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.membrane, Mapping):
+            raise WrongType(
+                f"the membranes are {kind_of(self.membrane)}",
+                where="observe",
+                expected='a mapping from populations to when: membrane={"output": 0.5e-3}',
+            )
+        if not isinstance(self.peak, Collection):
+            raise WrongType(f"the peaks are {kind_of(self.peak)}", where="observe", expected='peak={"output"}')
         object.__setattr__(self, "membrane", {name: _sampling(given) for name, given in self.membrane.items()})
         object.__setattr__(self, "peak", frozenset((self.peak,) if isinstance(self.peak, str) else self.peak))
 
@@ -93,9 +107,8 @@ class Observe:
     def check(self, network: Network, duration: float) -> None:
         """Raise where ``network`` has no such membrane or neuron, or a sampling time lies outside the run."""
         for name in (*self.membrane, *self.peak):
+            _check_observed(network, name)
             population = network.populations[name]
-            if population.kind is None:
-                raise UnknownPopulation(f"{name!r} is an input and has no membrane", where="observe")
             if name in self.membrane:
                 _check_sampling(name, self.membrane[name], population.size, duration)
 
@@ -192,6 +205,7 @@ def _common(name: str, one: float | Every | Tensor, other: float | Every | Tenso
             return Every(fine, None if both is None else sorted(set(both)))
     raise CannotObserve(
         f"the membrane of {name!r} is asked for at two samplings without a common grid",
+        where="observe",
         expected="periods of which one is a multiple of the other, or times for both",
     )
 
@@ -213,6 +227,14 @@ def _limit(offered: float | Every | Tensor, wanted: float | Every | Tensor) -> s
     if wanted.period < offered.period * (1 - _TINY):
         return f"cannot be sampled every {wanted.period:g} s, at best every {offered.period:g} s"
     return None
+
+
+def _check_observed(network: Network, name: str) -> None:
+    if name in network.populations and network.populations[name].kind is not None:
+        return
+    neurons = [each for each, population in network.populations.items() if population.kind is not None]
+    what = f"{name!r} is an input and has no membrane" if name in network.populations else f"there is no {name!r}"
+    raise UnknownPopulation(what, where="observe", expected=f"one of {', '.join(neurons)}")
 
 
 def _check_sampling(name: str, given: float | Every | Tensor, size: int, duration: float) -> None:

@@ -4,10 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
+from spikeloop.errors import UnknownPopulation
 from spikeloop.events import Events
+
+V = TypeVar("V")
+
+
+class Observed(dict[str, V]):
+    """What was observed, by population; one that was not raises ``UnknownPopulation``, a ``KeyError``."""
+
+    what: str
+    ask: str | None
+
+    def __init__(self, what: str, found: Mapping[str, V], ask: str | None = None) -> None:
+        super().__init__(found)
+        self.what, self.ask = what, ask
+
+    def __missing__(self, name: str) -> V:
+        raise UnknownPopulation(
+            f"there is no {self.what} of {name!r}",
+            where="record",
+            expected=f"one of {', '.join(self)}" if self else None,
+            todo=None if self.ask is None else f"Ask for it: observe=Observe({self.ask.format(name)})",
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -117,11 +117,15 @@ class MNISTTask:
         return rotate(images, self.rotation, generator)
 
     def network(self, seed: int) -> Network:
-        """Amplitudes of which the first hidden layer spikes; where there are more, their neurons must differ, or all that
-        the next layer hears is how many there are: there the spread is larger."""
+        """Amplitudes of which the first hidden layer spikes.
+
+        Where there are more layers its neurons must differ, or all that the next one hears is how many there are: there
+        the spread is larger.
+        """
         sizes, peak = [self.size**2, *self.hidden, self.classes], psp_peak(TAU_MEM, TAU_SYN)
         mean, spread = (0.03, 0.1) if self.size == 28 else (0.08, 0.15)
-        if len(self.hidden) > 1:
+        layers = len(self.hidden)
+        if layers > 1:
             mean, spread = mean + 0.01, spread + 0.2
         weights = [Normal(mean * peak, spread * peak)]
         weights += [_scaled(0.02 * peak, 0.4 * peak, before / 350) for before in self.hidden[:-1]]

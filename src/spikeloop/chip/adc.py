@@ -1,4 +1,4 @@
-"""The chip's analog-to-digital converters: the column ADC that reads all membranes, the fast one that reads one or two."""
+"""The chip's converters: the column ADC that reads all membranes, the fast one that reads one or two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cadc(potential: Float, gain: Float, offset: Float, noise: Float) -> NDArray[
 
 def madc_times(cycles: int) -> Float:
     """(K,) seconds at which a run of ``cycles`` is sampled."""
-    return np.arange(int(cycles * CYCLE / transfer.MADC_PERIOD)) * transfer.MADC_PERIOD
+    return np.arange(int(cycles * CYCLE / transfer.MADC_PERIOD), dtype=np.float64) * transfer.MADC_PERIOD
 
 
 def madc(potential: Float, noise: Float) -> NDArray[np.uint16]:

@@ -158,7 +158,9 @@ class Allocation:
             rows.append((own // COLUMNS * ROWS + row) * COLUMNS + own % COLUMNS)
         return np.stack(rows)
 
-    def routing(self, label: NDArray[np.uint8], own: NDArray[np.uint8], sends: NDArray[np.bool_], head: NDArray[np.int16]) -> Routing:
+    def routing(
+        self, label: NDArray[np.uint8], own: NDArray[np.uint8], sends: NDArray[np.bool_], head: NDArray[np.int16]
+    ) -> Routing:
         """The chip's routing with these synapse labels and these events of the neurons."""
         link_mask = np.zeros((LINKS, 2 * BUSES), np.uint16)
         link_target = np.full((LINKS, 2 * BUSES), 0x3FFF, np.uint16)

@@ -26,6 +26,7 @@ from spikeloop.chip.configuration import (
     Chip,
     Configuration,
     Instruments,
+    Integers,
     Readout,
     Routing,
 )
@@ -34,7 +35,7 @@ Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 ALL, SOME, INHIBITORY = 1, 2, 3
-"""Labels: the excitatory synapses that `SOME` leaves out (both are sent to make a neuron fire); a known few; the others'."""
+"""Labels: a known few of the excitatory synapses, a known few of the inhibitory ones, and the other excitatory ones."""
 
 
 def _cycles(seconds: float) -> int:
@@ -80,9 +81,7 @@ class Bench:
 
     def instruments(self) -> Instruments:
         """Every membrane, as often as possible."""
-        return Instruments(
-            np.array([CADC_PERIOD_MIN], np.int32), np.arange(CIRCUITS, dtype=np.int16), self.offset
-        )
+        return Instruments(np.array([CADC_PERIOD_MIN], np.int32), np.arange(CIRCUITS, dtype=np.int16), self.offset)
 
     def run(self, configuration: Configuration, events: list[list[tuple[int, int]]], cycles: int) -> Readout:
         """Run; events: (cycle, label) of each run of the batch."""
@@ -90,9 +89,11 @@ class Bench:
         ordered = [sorted(each) for each in events]
         flat = np.array([event for each in ordered for event in each], np.int64).reshape(-1, 2)
         start = np.cumsum([0, *map(len, ordered)])
-        return self.chip.emulate(configuration, AddressedEvents(flat[:, 0], flat[:, 1], start, trial=self.trial), cycles)
+        return self.chip.emulate(
+            configuration, AddressedEvents(flat[:, 0], flat[:, 1], start, trial=self.trial), cycles
+        )
 
-    def steps(self, reading: NDArray[np.uint8]) -> Float:
+    def steps(self, reading: Integers) -> Float:
         """Readings of all channels (..., 512) with their gains corrected."""
         return 128 + (reading.astype(np.float64) - 128) / self.gain
 
@@ -193,7 +194,7 @@ def respond(bench: Bench, analog: Analog, when: Course, rows: Mapping[int, NDArr
     burst = [(when.trigger + when.spacing * k, label) for k in range(when.burst) for label in (ALL, SOME)]
     marks = (*burst, (when.inhibited, INHIBITORY), (when.excited, SOME))
     out = bench.run(configuration, [[(t + s, label) for t, label in marks] for s in shifts], when.end + CADC_PERIOD_MIN)
-    time = (out.cadc_cycle - np.array(shifts)[:, None])[:, :, None] * CYCLE
+    time: Float = (out.cadc_cycle - np.array(shifts)[:, None])[:, :, None].astype(np.float64) * CYCLE
     value, spike = bench.steps(out.cadc), _spikes(out, shifts)
     fired = np.isfinite(spike).all(0)
     once = fired & (np.bincount(_circuit(out), minlength=CIRCUITS) == when.runs)
@@ -201,7 +202,13 @@ def respond(bench: Bench, analog: Analog, when: Course, rows: Mapping[int, NDArr
 
 
 def _read(
-    time: Float, value: Float, spike: Float, when: Course, rows: Mapping[int, NDArray[np.int64]], weight: int, once: Flags
+    time: Float,
+    value: Float,
+    spike: Float,
+    when: Course,
+    rows: Mapping[int, NDArray[np.int64]],
+    weight: int,
+    once: Flags,
 ) -> Response:
     hold, inhibited, excited, end = (x * CYCLE for x in (when.hold, when.inhibited, when.excited, when.end))
     free = np.broadcast_to(time - (spike + hold)[:, None], value.shape)
@@ -218,7 +225,9 @@ def _read(
         tau_syn.append(tau)
         psp.append(np.abs(height) * transfer.response_peak(tau_mem, tau) / (np.maximum(rows[label], 1) * weight))
     leak, reset = (_mean(value, np.broadcast_to(mask, value.shape)) for mask in (before, held))
-    return Response(leak, reset, tau_mem, np.sqrt(tau_syn[0] * tau_syn[1]), np.stack(psp), np.full(CIRCUITS, hold), once)
+    return Response(
+        leak, reset, tau_mem, np.sqrt(tau_syn[0] * tau_syn[1]), np.stack(psp), np.full(CIRCUITS, hold), once
+    )
 
 
 def _mean(value: Float, mask: Flags) -> Float:

@@ -1,8 +1,7 @@
-"""What the analog memory's codes become on one chip: neurons with values of their own, and the weight of each synapse."""
+"""What the analog memory's codes become on one chip: neurons with values of their own, a weight for each synapse."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -25,9 +24,9 @@ FLOOR = 48.0
 class Neurons:
     """The neurons of a chip in a configuration, joined circuits as one.
 
-    head: (N,), the circuit that spikes.  of: (512,), which neuron a circuit is part of.  population: as the engine takes
-    it, volts and seconds.  distance: (N,) threshold - leak, volts.  synapse: (2, 256, 256) float32, what weight 1 of a
-    synapse adds to its neuron's current, volts, without the row's sign, but with the neuron's gain for it.
+    head: (N,), the circuit that spikes.  of: (512,), which neuron a circuit is part of.  population: as the engine
+    takes it, volts and seconds.  distance: (N,) threshold - leak, volts.  synapse: (2, 256, 256) float32, what weight 1
+    of a synapse adds to its neuron's current, volts, without the row's sign, but with the neuron's gain for it.
     """
 
     head: NDArray[np.int64]
@@ -68,7 +67,11 @@ def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, patte
     """The neurons that ``pattern`` makes of the codes."""
     s, written = pattern.strengths, contents(analog)
     heads, of = np.unique(routing_head, return_inverse=True)
-    merge: Callable[[Float], Float] = lambda x: np.bincount(of, x, len(heads))  # noqa: E731
+
+    def merge(values: Float) -> Float:
+        """Sums over the circuits of each neuron."""
+        return np.bincount(of, values, len(heads)).astype(np.float64)
+
     leak_g = transfer.conductance(analog.leak_bias, analog.leak_division)
     leak_g = leak_g / np.exp(pattern.varied(Quantity.TAU_MEM, s.tau_mem, written))
     capacitance, conductance = merge(np.maximum(analog.capacitance, 1.0)), merge(leak_g)
@@ -91,7 +94,7 @@ def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, patte
     low = leak - transfer.STEP * (FLOOR + s.floor * pattern.normal(Quantity.FLOOR)[heads])
     disturbance = np.stack([low, np.maximum(most, 0), np.zeros_like(low), np.zeros_like(low), heads.astype(np.float64)])
     synapse = _synapses(analog, row_sign, pattern, written) * jump[of].reshape(HALVES, 1, COLUMNS)
-    return Neurons(heads, of, Population(values, disturbance), distance, synapse.astype(np.float32))
+    return Neurons(heads.astype(np.int64), of, Population(values, disturbance), distance, synapse.astype(np.float32))
 
 
 def _potential(code: Integers, quantity: Quantity, spread: Spread, pattern: Pattern, written: int) -> Float:

@@ -10,7 +10,9 @@ circuit's own events carry its 8-bit label in bits 0-7 and its output, ``column 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,8 +45,8 @@ def _check(name: str, value: Integers | Flags, shape: tuple[int, ...], low: int,
         raise OutOfRange(f"{name}[{place}] is {found}", where="chip configuration", expected=f"{low} to {high}")
 
 
-def _full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Any:
-    return field(default_factory=lambda: np.full(shape, value, dtype))
+def _full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Callable[[], NDArray[Any]]:
+    return partial(np.full, shape, value, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +63,15 @@ class Routing:
     head: (512,): the circuit that spikes for this one; joined circuits share one membrane and one head.
     """
 
-    label: Integers = _full((HALVES, ROWS, COLUMNS), 0, np.uint8)
-    row_sign: Integers = _full((HALVES, ROWS), 0, np.int8)
-    driver_mask: Integers = _full((HALVES, DRIVERS), 31, np.uint8)
-    link_mask: Integers = _full((LINKS, 2 * BUSES), 0, np.uint16)
-    link_target: Integers = _full((LINKS, 2 * BUSES), 0x3FFF, np.uint16)
-    output_mask: Integers = _full((OUTPUTS, HALVES), 0, np.uint16)
-    output_target: Integers = _full((OUTPUTS, HALVES), 0x3FFF, np.uint16)
-    neuron_label: Integers = _full((CIRCUITS,), 0, np.uint8)
-    sends: Flags = _full((CIRCUITS,), 0, np.bool_)
+    label: Integers = field(default_factory=_full((HALVES, ROWS, COLUMNS), 0, np.uint8))
+    row_sign: Integers = field(default_factory=_full((HALVES, ROWS), 0, np.int8))
+    driver_mask: Integers = field(default_factory=_full((HALVES, DRIVERS), 31, np.uint8))
+    link_mask: Integers = field(default_factory=_full((LINKS, 2 * BUSES), 0, np.uint16))
+    link_target: Integers = field(default_factory=_full((LINKS, 2 * BUSES), 0x3FFF, np.uint16))
+    output_mask: Integers = field(default_factory=_full((OUTPUTS, HALVES), 0, np.uint16))
+    output_target: Integers = field(default_factory=_full((OUTPUTS, HALVES), 0x3FFF, np.uint16))
+    neuron_label: Integers = field(default_factory=_full((CIRCUITS,), 0, np.uint8))
+    sends: Flags = field(default_factory=_full((CIRCUITS,), 0, np.bool_))
     head: Integers = field(default_factory=lambda: np.arange(CIRCUITS, dtype=np.int16))
 
     def __post_init__(self) -> None:
@@ -112,19 +114,19 @@ class Analog:
     refractory_clock: (1,), 0..7.
     """
 
-    leak: Integers = _full((CIRCUITS,), 214)
-    reset: Integers = _full((CIRCUITS,), 214)
-    threshold: Integers = _full((CIRCUITS,), 382)
-    leak_bias: Integers = _full((CIRCUITS,), 681)
-    leak_division: Flags = _full((CIRCUITS,), 1, np.bool_)
-    synapse_bias: Integers = _full((CIRCUITS,), 408)
-    synapse_division: Flags = _full((CIRCUITS,), 1, np.bool_)
-    gain: Integers = _full((2, CIRCUITS), 500)
-    capacitance: Integers = _full((CIRCUITS,), CAPACITANCE_MAX)
-    refractory: Integers = _full((CIRCUITS,), 5)
-    fires: Flags = _full((CIRCUITS,), 0, np.bool_)
-    synapse_dac: Integers = _full((4,), 1000)
-    refractory_clock: Integers = _full((1,), 0)
+    leak: Integers = field(default_factory=_full((CIRCUITS,), 214))
+    reset: Integers = field(default_factory=_full((CIRCUITS,), 214))
+    threshold: Integers = field(default_factory=_full((CIRCUITS,), 382))
+    leak_bias: Integers = field(default_factory=_full((CIRCUITS,), 681))
+    leak_division: Flags = field(default_factory=_full((CIRCUITS,), 1, np.bool_))
+    synapse_bias: Integers = field(default_factory=_full((CIRCUITS,), 408))
+    synapse_division: Flags = field(default_factory=_full((CIRCUITS,), 1, np.bool_))
+    gain: Integers = field(default_factory=_full((2, CIRCUITS), 500))
+    capacitance: Integers = field(default_factory=_full((CIRCUITS,), CAPACITANCE_MAX))
+    refractory: Integers = field(default_factory=_full((CIRCUITS,), 5))
+    fires: Flags = field(default_factory=_full((CIRCUITS,), 0, np.bool_))
+    synapse_dac: Integers = field(default_factory=_full((4,), 1000))
+    refractory_clock: Integers = field(default_factory=_full((1,), 0))
 
     def __post_init__(self) -> None:
         for name in ("leak", "reset", "threshold", "leak_bias", "synapse_bias"):
@@ -148,11 +150,11 @@ class Instruments:
     madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.
     """
 
-    cadc_period: Integers = _full((1,), 0, np.int32)
-    cadc_circuit: Integers = _full((0,), 0)
-    cadc_offset: Integers = _full((CIRCUITS,), 0)
-    cadc_reference: Integers = _full((1,), -1)
-    madc_circuit: Integers = _full((0,), 0)
+    cadc_period: Integers = field(default_factory=_full((1,), 0, np.int32))
+    cadc_circuit: Integers = field(default_factory=_full((0,), 0))
+    cadc_offset: Integers = field(default_factory=_full((CIRCUITS,), 0))
+    cadc_reference: Integers = field(default_factory=_full((1,), -1))
+    madc_circuit: Integers = field(default_factory=_full((0,), 0))
 
     def __post_init__(self) -> None:
         _check("cadc_period", self.cadc_period, (1,), 0, 2**31 - 1)
@@ -172,7 +174,7 @@ class Instruments:
 class Configuration:
     """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63."""
 
-    weight: Integers = _full((HALVES, ROWS, COLUMNS), 0, np.uint8)
+    weight: Integers = field(default_factory=_full((HALVES, ROWS, COLUMNS), 0, np.uint8))
     routing: Routing = field(default_factory=Routing)
     analog: Analog = field(default_factory=Analog)
     instruments: Instruments = field(default_factory=Instruments)
@@ -201,7 +203,12 @@ class AddressedEvents:
         _check("address", self.address, self.cycle.shape, 0, 0xFFFF)
         _check("start", self.start, self.start.shape[:1], 0, len(self.cycle))
         _check("muted", self.muted, (len(self) if len(self.muted) else 0, CIRCUITS), 0, 1)
-        if not len(self.start) or self.start[0] != 0 or self.start[-1] != len(self.cycle) or np.any(np.diff(self.start) < 0):
+        if (
+            not len(self.start)
+            or self.start[0] != 0
+            or self.start[-1] != len(self.cycle)
+            or np.any(np.diff(self.start) < 0)
+        ):
             raise OutOfRange("start is not ascending from 0 to the number of events", where="addressed events")
         early = np.diff(self.cycle) < 0
         early[self.start[(self.start > 0) & (self.start < len(self.cycle))] - 1] = False

@@ -40,7 +40,7 @@ def _linear(x: Float, y: Float, w: Float) -> tuple[Float, Float, Float]:
 
 
 def binned(time: Float, value: Float, span: Float | float, bins: int = 48) -> tuple[Float, Float, Float]:
-    """Means of samples (K, N) in bins of 0 < time < span, narrower towards 0: time, value and number, (bins, N) each."""
+    """Means of samples (K, N) in bins of 0 < time < span, narrower towards 0: time, value, number, (bins, N) each."""
     neurons = value.shape[1]
     place = np.floor(np.sqrt(np.clip(time / span, 0, 1)) * bins).astype(np.int64)
     inside = (time > 0) & (place < bins)

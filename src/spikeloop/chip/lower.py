@@ -39,6 +39,7 @@ Float = NDArray[np.float64]
 
 LEAK, DISTANCE = 80.0, 70.0
 """CADC steps: where leaks are put, and how far above them thresholds (hardware.md 1.3, "spiking2")."""
+
 _GAIN_AT_MOST = 0.8 * transfer.GAIN_RANGE[1]  # leaves room for a calibration
 SHORTEST_HOLD = 5 * CYCLE
 """Seconds: the shortest refractory time (hardware.md 1.3)."""
@@ -77,7 +78,8 @@ def _per_neuron(population: Population, field: str) -> Float:
 def target_of(network: Network, placement: Placement, speedup: float) -> Target:
     """What the circuits shall be for ``network``; circuits without a neuron get what the published experiments used."""
     values = {
-        "leak": LEAK, "reset": LEAK, "threshold": LEAK + DISTANCE, "tau_mem": 6e-6, "tau_syn": 6e-6, "psp": REFERENCE_PSP,
+        "leak": LEAK, "reset": LEAK, "threshold": LEAK + DISTANCE, "tau_mem": 6e-6, "tau_syn": 6e-6,
+        "psp": REFERENCE_PSP,
         "refractory": SHORTEST_HOLD, "capacitance": CAPACITANCE_MAX,
     }  # fmt: skip
     arrays = {name: np.full(CIRCUITS, float(value)) for name, value in values.items()}
@@ -104,7 +106,7 @@ def _wanted(population: Population, circuits: int, speedup: float) -> dict[str, 
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """Weights as codes: total, by projection, (S, T): signed, over all its rows.  clipped: how many were out of range."""
+    """The array's weights (2, 256, 256), the weights that they are in model units, how many were out of range."""
 
     weight: NDArray[np.uint8]
     executed: Mapping[str, Tensor]
@@ -159,10 +161,7 @@ def lower_events(
     drive: Mapping[str, Events], placement: Placement, speedup: float, muted: NDArray[np.bool_], trial: int
 ) -> AddressedEvents:
     """The drive with addresses in the place of units; times rounded to cycles."""
-    parts = [
-        (np.rint(e.time.detach().numpy() / (speedup * CYCLE)).astype(np.int64), placement.address[n][e.unit.numpy()], e.start.numpy())
-        for n, e in drive.items()
-    ]  # fmt: skip
+    parts = [_sent(events, placement.address[name], speedup) for name, events in drive.items()]
     if len(parts) == 1:
         return AddressedEvents(*parts[0], muted=muted, trial=trial)
     sample = np.concatenate([np.repeat(np.arange(len(start) - 1), np.diff(start)) for _, _, start in parts])
@@ -170,6 +169,11 @@ def lower_events(
     order = np.lexsort((cycle, sample))
     start = sum(part[2] for part in parts)
     return AddressedEvents(cycle[order], address[order], np.asarray(start), muted=muted, trial=trial)
+
+
+def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:
+    cycle = np.rint(events.time.detach().numpy() / (speedup * CYCLE)).astype(np.int64)
+    return cycle, address[events.unit.numpy()], events.start.numpy()
 
 
 def lift_events(
@@ -185,8 +189,8 @@ def lift_events(
         mine = unit[circuit]
         keep = mine >= 0
         begin = np.searchsorted(sample[keep], np.arange(len(start)))
-        parts = (time[keep], mine[keep], begin.astype(np.int64))
-        found[name] = Events(*(torch.from_numpy(part) for part in parts), len(of))
+        seconds, units, starts = (torch.from_numpy(p) for p in (time[keep], mine[keep], begin.astype(np.int64)))
+        found[name] = Events(seconds, units, starts, len(of))
     return found
 
 

@@ -85,7 +85,8 @@ def _circuits_per_neuron(network: Network, rows_per_input: int) -> dict[str, int
     total = sum(count * network.populations[name].size for name, count in needed.items())
     if total > CIRCUITS:
         parts = [
-            f"{network.populations[name].size} neurons of {name!r} x {count} (fan-in {_fan_in(network, name, rows_per_input)})"
+            f"{network.populations[name].size} neurons of {name!r} x {count} "
+            f"(fan-in {_fan_in(network, name, rows_per_input)})"
             for name, count in needed.items()
         ]
         raise DoesNotFit(
@@ -112,15 +113,15 @@ def _take(free: NDArray[np.bool_], name: str, size: int, count: int) -> Indices:
     firsts = spread.reshape(8, -1, width)[:, :, 0].T.ravel()
     found: list[list[int]] = []
     for half in (0, 1) if count == 1 else (0,):
-        for first in firsts:
+        for first in firsts.tolist():
             halves = (half,) if count == 1 else (0, 1)
-            if len(found) == size or not free[np.ix_(halves, np.arange(first, first + width))].all():
+            if len(found) == size or not free[list(halves), first : first + width].all():
                 continue
-            free[np.ix_(halves, np.arange(first, first + width))] = False
+            free[list(halves), first : first + width] = False
             found.append([h * COLUMNS + first + k for k in range(width) for h in halves])
     if len(found) < size:
         raise DoesNotFit(
-            f"{size} neurons of {count} circuits do not find {width} free columns side by side, {size - len(found)} are left",
+            f"{size - len(found)} of {size} neurons do not find {width} free columns side by side",
             where=f"population {name!r}",
             todo="Take fewer neurons or fewer inputs",
         )

@@ -97,5 +97,3 @@ def _steps(routing: Routing, neurons: Neurons, watched: Indices) -> list[Step]:
         if steps[-1].sends:
             senders.append((len(senders), members))
     return steps
-
-

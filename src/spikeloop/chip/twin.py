@@ -1,4 +1,4 @@
-"""The twin of a BrainScaleS-2 chip: codes become distorted numbers, the exact engine runs them, instruments read them."""
+"""The twin of a BrainScaleS-2 chip: codes become distorted numbers, the engine runs them, instruments read them."""
 
 from __future__ import annotations
 

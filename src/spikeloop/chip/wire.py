@@ -14,7 +14,7 @@ from spikeloop.chip.configuration import AddressedEvents, Configuration, Readout
 from spikeloop.errors import DataError
 
 VERSION = 1
-T = TypeVar("T", Configuration, AddressedEvents, Readout)
+T = TypeVar("T", bound=Configuration | AddressedEvents | Readout)
 
 
 def to_bytes(value: Configuration | AddressedEvents | Readout) -> bytes:

@@ -1,4 +1,4 @@
-"""Whom an event reaches: event addresses and labels as weights from sources to neurons, and the order to run them in."""
+"""Whom an event reaches: addresses and labels as weights from sources to neurons, and the order to run those in."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.chip.configuration import BUSES, CIRCUITS, COLUMNS, HALVES, LINKS, ROWS, Integers, Routing
+from spikeloop.chip.configuration import BUSES, COLUMNS, LINKS, ROWS, Integers, Routing
 
 Indices = NDArray[np.int64]
 PER_BUS = 32
 """Drivers of one half on one bus."""
-_NONE = HALVES * ROWS * COLUMNS  # a synapse that does not exist
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,11 +133,3 @@ def circuits_of(routing: Routing, address: Integers) -> Indices:
     for circuit in np.flatnonzero(routing.sends):
         table[own_label(routing, int(circuit))] = circuit
     return table[np.asarray(address, np.int64)]
-
-
-def check_distinct(routing: Routing) -> bool:
-    """Whether every sending circuit has a label of its own."""
-    labels = [own_label(routing, int(c)) for c in np.flatnonzero(routing.sends)]
-    return len(labels) == len(set(labels))
-
-

@@ -66,7 +66,7 @@ def _integers(bench: Bench) -> Iterator[str]:
     for name in READOUT:
         value = getattr(out, name)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
-            yield f"{name} is {value.dtype if isinstance(value, np.ndarray) else type(value).__name__}"
+            yield f"{name} is of {value.dtype if isinstance(value, np.ndarray) else type(value).__name__}"
 
 
 def _shapes(bench: Bench) -> Iterator[str]:

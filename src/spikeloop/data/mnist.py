@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -66,7 +66,25 @@ class PixelLatency:
         return latency(pixels.flatten(1).clamp(0.0, 1.0), self.duration, self.threshold)
 
 
-class MNIST(ImageEvents):
+class _Images(ImageEvents):
+    """70000 images of ten classes, in the files and the format of MNIST."""
+
+    _folder: ClassVar[str]
+    _sha256: ClassVar[dict[str, str]]
+    _sources: ClassVar[Sequence[str]]
+
+    def __init__(
+        self,
+        split: Split = "train",
+        size: int = 28,
+        encode: Callable[[Tensor], Events] | None = None,
+        augment: Augmentation | None = None,
+    ) -> None:
+        images, labels = _read(self._folder, split, self._sha256, self._sources)
+        super().__init__(images, labels, encode or _pixel_latency(size), augment, None if encode else _DURATION)
+
+
+class MNIST(_Images):
     """Handwritten digits 0 to 9 as spike latencies: t = (1 - p / 255) 20 ms for pixels p > 1, others silent.
 
     split: "train" (55000: all but the first 5000 training images), "validation" (these 5000), "test" (10000) or
@@ -78,18 +96,10 @@ class MNIST(ImageEvents):
     Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proc. IEEE 86(11), 1998; encoding of Wunderlich & Pehle 2021.
     """
 
-    def __init__(
-        self,
-        split: Split = "train",
-        size: int = 28,
-        encode: Callable[[Tensor], Events] | None = None,
-        augment: Augmentation | None = None,
-    ) -> None:
-        images, labels = _read("mnist", split, _MNIST_SHA256, _MNIST_SOURCES)
-        super().__init__(images, labels, encode or _pixel_latency(size), augment, None if encode else _DURATION)
+    _folder, _sha256, _sources = "mnist", _MNIST_SHA256, _MNIST_SOURCES
 
 
-class FashionMNIST(ImageEvents):
+class FashionMNIST(_Images):
     """Pictures of clothes in ten classes, in every respect like `MNIST`.
 
     T-shirt/top, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot.
@@ -98,15 +108,7 @@ class FashionMNIST(ImageEvents):
     H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747, 2017.
     """
 
-    def __init__(
-        self,
-        split: Split = "train",
-        size: int = 28,
-        encode: Callable[[Tensor], Events] | None = None,
-        augment: Augmentation | None = None,
-    ) -> None:
-        images, labels = _read("fashion_mnist", split, _FASHION_SHA256, _FASHION_SOURCES)
-        super().__init__(images, labels, encode or _pixel_latency(size), augment, None if encode else _DURATION)
+    _folder, _sha256, _sources = "fashion_mnist", _FASHION_SHA256, _FASHION_SOURCES
 
 
 def _pixel_latency(size: int) -> PixelLatency:

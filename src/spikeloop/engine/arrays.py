@@ -111,8 +111,7 @@ class States:
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """What is asked of one population; ``end``, ``sampling`` and ``peaks`` are filled by the engine, ``count`` (B, N) is
-    added to.
+    """What is asked of one population; the engine fills ``end``, ``sampling``, ``peaks`` and adds to ``count`` (B, N).
 
     silent: (B, N) uint8, neurons that may not spike.  start: where to continue from.
     """

@@ -13,7 +13,7 @@ from spikeloop.engine.arrays import Ask, Peaks, Sampling, States, Trains
 from spikeloop.engine.exact import Explosion, forward
 from spikeloop.engine.plan import plan
 from spikeloop.engine.trial import empty_states, events_of, run_of, start_of, state_of, trains_of
-from spikeloop.errors import ActivityExplosion
+from spikeloop.errors import ActivityExplosion, OutOfRange
 from spikeloop.network import Network
 from spikeloop.population import Population
 from spikeloop.protocols import Every, Observe, Trial
@@ -29,6 +29,12 @@ class Ideal:
     """
 
     spike_limit: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.spike_limit, int) and self.spike_limit >= 0):
+            raise OutOfRange(
+                f"spike_limit is {self.spike_limit!r}", where="Ideal", expected="a number of spikes, an integer"
+            )
 
     def offers(self, network: Network) -> Observe:
         """Every membrane at any times, every peak, the final state."""

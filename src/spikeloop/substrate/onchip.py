@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -174,7 +175,14 @@ def _setup(onchip: OnChip, network: Network) -> _Setup:
     """Placement, calibration and scales; made anew when a neuron's parameter changed."""
     placement = _placement(network, onchip.rows_per_input)
     target = lower.target_of(network, placement, onchip.speedup)
-    key = (repr(onchip.chip), id(onchip.chip), id(onchip.calibration), onchip.rows_per_input, onchip.speedup, target.key())
+    key = (
+        repr(onchip.chip),
+        id(onchip.chip),
+        id(onchip.calibration),
+        onchip.rows_per_input,
+        onchip.speedup,
+        target.key(),
+    )
     known = _setups.setdefault(network, {})
     if key not in known:
         calibration = onchip.calibration or _calibrated(onchip.chip, _Wanted(target))
@@ -231,4 +239,10 @@ class _Wanted:
 
 @lru_cache(maxsize=32)
 def _calibrated(chip: Chip, wanted: _Wanted) -> Calibration:
-    return calibrate(chip, wanted.target)
+    return calibrate(chip, wanted.target, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
+
+
+def _show(text: str) -> None:
+    """A line of progress, where somebody looks."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)

@@ -114,9 +114,15 @@ class Course:
     def __init__(self, network: Network, data: Batches, settings: Settings, epochs: int, place: Place) -> None:
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not parameters:
-            raise InvalidNetwork("no parameter requires a gradient: there is nothing to train")
+            raise InvalidNetwork(
+                "no parameter requires a gradient: there is nothing to train",
+                where="network",
+                todo="Use requires_grad_()",
+            )
         if len(data) == 0:
-            raise OutOfRange("the data set is empty: there is nothing to learn from")
+            raise OutOfRange(
+                "the data set is empty: there is nothing to learn from", where="data", expected="at least one sample"
+            )
         self.network, self.settings, self.epochs, self.place = network, settings, epochs, place
         self.parameters = parameters
         self.numbers_trained = sum(parameter.numel() for parameter in parameters)

@@ -89,7 +89,9 @@ class RunFolder:
             )
         tensors, numbers = checkpoint.load(self.checkpoint)
         if numbers.get("kind") != KIND:
-            raise CheckpointError("this is no checkpoint of a training", where=str(self.checkpoint))
+            raise CheckpointError(
+                "this is no checkpoint of a training", where=str(self.checkpoint), expected="one written by fit"
+            )
         return tensors, numbers
 
     def _write_metrics(self, history: list[Metrics]) -> None:

@@ -1,0 +1,115 @@
+"""What a run is given: the right kinds of things, and a state that belongs to the network. Cheap: asked every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from spikeloop.errors import OutOfRange, ShapeMismatch, UnknownPopulation, Unsupported, WrongType, kind_of
+from spikeloop.events import Events
+from spikeloop.network import Network
+from spikeloop.protocols import Observe
+from spikeloop.record import State
+
+
+def check_kinds(network: object, duration: object, substrate: object, rule: object, observe: object) -> None:
+    """Raise ``WrongType`` where one of what `run` is given is something else, a class for an object of it included."""
+    if not isinstance(network, Network):
+        raise WrongType(f"{kind_of(network)} is no network", where="network", expected="a Network")
+    if type(duration) is not float and (not hasattr(duration, "__float__") or getattr(duration, "ndim", 0)):
+        raise WrongType(f"the duration is {kind_of(duration)}", where="duration", expected="a number of seconds")
+    if isinstance(substrate, type) or not (hasattr(substrate, "run") and hasattr(substrate, "offers")):
+        raise _no_object("substrate", substrate, "a substrate, such as Ideal()")
+    check_rule(rule)
+    if not isinstance(observe, Observe):
+        raise _no_object("observe", observe, "Observe(membrane=..., peak=..., state=...)")
+
+
+def check_rule(rule: object) -> None:
+    """Raise ``WrongType`` where it is neither a rule nor None, which is no rule."""
+    if rule is not None and (isinstance(rule, type) or not (hasattr(rule, "needs") and hasattr(rule, "vjp"))):
+        raise _no_object("rule", rule, "a rule, such as EventProp(), or None")
+
+
+def check_drive(drive: object) -> None:
+    """Raise ``WrongType`` where a drive is neither `Events` nor a mapping."""
+    if not isinstance(drive, Events | Mapping):
+        raise _no_events("drive", drive, "Events, or a mapping from input populations to Events")
+
+
+def check_events(where: str, events: object) -> None:
+    """Raise ``WrongType`` where something is no `Events`."""
+    if not isinstance(events, Events):
+        raise _no_events(where, events, "Events")
+
+
+def check_start(network: Network, start: State | None, batch: int) -> None:
+    """Raise where a state to start from is not one of ``network``, whole, finite and of ``batch`` samples."""
+    if start is None:
+        return
+    if not isinstance(start, State):
+        raise WrongType(f"{kind_of(start)} was given", where="start", expected="a State: record.state")
+    neurons = {name: population.size for name, population in network.populations.items() if population.kind is not None}
+    fields = {"membrane": start.membrane, "current": start.current, "held": start.held}
+    for what, values in fields.items():
+        _check_names(what, values, neurons)
+        for name, value in values.items():
+            _check_values(f"start, {what} of population {name!r}", value, (batch, neurons[name]))
+    sources = {name: population.size for name, population in network.populations.items() if population.spiking}
+    for name, events in start.recent.items():
+        if name not in sources:
+            raise _unknown("recent", name, sources)
+        check_events(f"start, recent of population {name!r}", events)
+        if (len(events), events.size) != (batch, sources[name]):
+            raise ShapeMismatch(
+                f"the spikes are of {len(events)} samples and {events.size} units",
+                where=f"start, recent of population {name!r}",
+                expected=f"{batch} samples, as in the drive, and {sources[name]} units, its size",
+            )
+
+
+def _check_names(what: str, values: Mapping[str, Tensor], neurons: Mapping[str, int]) -> None:
+    for name in values:
+        if name not in neurons:
+            raise _unknown(what, name, neurons)
+    for name in neurons:
+        if name not in values:
+            raise UnknownPopulation(
+                f"the state of {name!r} is missing",
+                where=f"start, {what}",
+                expected=f"all of {', '.join(neurons)}",
+                todo="Take record.state of a run with observe=Observe(state=True)",
+            )
+
+
+def _unknown(what: str, name: str, known: Mapping[str, int]) -> UnknownPopulation:
+    return UnknownPopulation(
+        f"there is no {name!r} with such a state", where=f"start, {what}", expected=f"one of {', '.join(known)}"
+    )
+
+
+def _check_values(where: str, value: object, shape: tuple[int, int]) -> None:
+    if not isinstance(value, Tensor):
+        raise WrongType(f"the state is {kind_of(value)}", where=where, expected=f"a tensor {shape}")
+    if tuple(value.shape) != shape:
+        raise ShapeMismatch(f"the state is {tuple(value.shape)}", where=where, expected=str(shape))
+    if value.device.type != "cpu":
+        raise Unsupported(f"the state is on {value.device}", where=where, todo='Use .to("cpu")')
+    if not bool(torch.isfinite(value).all()):
+        raise OutOfRange("the state has NaN or infinite values", where=where, expected="finite numbers")
+
+
+def _no_object(where: str, given: object, expected: str) -> WrongType:
+    todo = f"Write {given.__name__}(...): an object of it" if isinstance(given, type) else None
+    return WrongType(f"{kind_of(given)} was given", where=where, expected=expected, todo=todo)
+
+
+def _no_events(where: str, given: object, expected: str) -> WrongType:
+    return WrongType(
+        f"{kind_of(given)} was given",
+        where=where,
+        expected=expected,
+        todo="Events.from_raster(raster, dt) reads spikes per time bin (batch, time, unit), Events.from_lists times",
+    )

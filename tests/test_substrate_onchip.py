@@ -1,0 +1,188 @@
+"""A chip as a substrate: conformance, lowering, dropout, and training in the loop."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spikeloop import LI, LIF, EventProp, Events, Experiment, Ideal, Observe, OnChip, Twin, feedforward, recurrent, run
+from spikeloop.chip.calibrate import calibrate, nominal
+from spikeloop.chip.lower import scale_of, target_of
+from spikeloop.chip.mapping import place
+from spikeloop.chip.twin import EVERYTHING
+from spikeloop.conformance import ConformanceError, check_chip, check_substrate
+from spikeloop.data import YinYang, loader
+from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
+from spikeloop.loss import first_spike_class, first_spike_cross_entropy
+
+NEURON = LIF(10e-3, 5e-3, refractory=1e-3)
+IDEAL = Twin(7, ideal=EVERYTHING)
+
+
+def ready(network, twin=IDEAL, **options) -> OnChip:
+    """A substrate with the laws' codes, without a search."""
+    rows = options.get("rows_per_input", 1)
+    return OnChip(twin, calibration=nominal(twin, target_of(network, place(network, rows), 1000.0)), **options)
+
+
+def drive(size: int, batch: int = 4, seed: int = 1) -> Events:
+    random = torch.Generator().manual_seed(seed)
+    time = [torch.rand(20, generator=random) * 30e-3 for _ in range(batch)]
+    return Events.from_lists(time, [torch.randint(0, size, (20,), generator=random) for _ in range(batch)], size)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return feedforward([12, 20, 4], NEURON)
+
+
+def test_it_keeps_the_contracts_of_a_substrate():
+    torch.manual_seed(0)
+    check_substrate(OnChip(Twin(7)), feedforward([5, 40, 3], NEURON, readout=LI(10e-3, 5e-3)))
+    check_substrate(OnChip(Twin(7)), recurrent([5, 20, 3], NEURON))
+
+
+def test_the_twin_keeps_the_contracts_of_a_chip():
+    check_chip(Twin(7))
+    check_chip(IDEAL)
+
+    class Broken:
+        def emulate(self, *args):
+            out = Twin(7).emulate(*args)
+            return replace(out, cycle=out.cycle[::-1] / 2)
+
+    with pytest.raises(ConformanceError, match="cycle is of float64"):
+        check_chip(Broken())  # type: ignore[arg-type]
+
+
+def test_weights_are_rounded_clipped_and_counted(network):
+    onchip = ready(network)
+    unit = float(scale_of(network.populations["hidden"], 1000.0).weight[0])
+    network.projection("hidden", "output").weight.data *= 0.1
+    weight = network.projection("input", "hidden").weight
+    weight.data.zero_()
+    weight.data[0, :5] = unit * torch.tensor([1.4, -2.6, 63.4, 70.0, -1e3])
+    record = run(network, drive(12), 50e-3, substrate=onchip)
+    executed = record.executed["input_to_hidden"]
+    assert (executed[0, :5] / unit).tolist() == pytest.approx([1, -3, 63, 63, -63])
+    assert not executed[1:].any()
+    assert record.lowering is not None
+    assert record.lowering.clipped == 2
+    assert "2 weights clipped" in repr(record)
+    five = run(network, drive(12), 50e-3, substrate=ready(network, rows_per_input=5)).executed["input_to_hidden"]
+    assert (five[0, :5] / unit).tolist() == pytest.approx([1, -3, 63, 70, -315])
+
+
+def test_the_record_says_where_it_was_made(network):
+    record = run(network, drive(12), 50e-3, substrate=ready(network), number=3)
+    assert record.number == 3
+    assert record.cost.chip_time == pytest.approx(50e-6)
+    assert record.lowering is not None
+    assert record.lowering.placement["hidden"].shape == (20, 1)
+    assert record.lowering.calibration == "Twin(7, ideal=EVERYTHING), version 1"
+    assert "(chip 50 us)" in repr(record)
+
+
+def test_dropped_neurons_send_nothing(network):
+    network.populations["hidden"].dropout = 0.5
+    torch.manual_seed(0)
+    record = run(network, drive(12), 50e-3, substrate=ready(network), training=True)
+    plain = run(network, drive(12), 50e-3, substrate=ready(network))
+    assert 0 < len(record.spikes["hidden"].time) < len(plain.spikes["hidden"].time)
+    quiet = (record.count["hidden"] == 0) & (plain.count["hidden"] > 0)
+    assert 0.3 < quiet.sum() / (plain.count["hidden"] > 0).sum() < 0.7
+
+
+def test_every_run_without_a_number_is_another(network):
+    onchip = ready(network, Twin(7))
+    times = [
+        run(network, drive(12), 50e-3, substrate=onchip, number=n).spikes["hidden"].time for n in (None, None, 5, 5)
+    ]
+    assert len(times[0]) != len(times[1]) or not torch.equal(times[0], times[1])
+    assert torch.equal(times[2], times[3])
+
+
+def test_membranes_and_peaks_come_from_the_column_adc(network):
+    record = run(
+        network, drive(12), 50e-3, substrate=ready(network), observe=Observe(membrane={"output": 2e-3}, peak="output")
+    )
+    samples, peak = record.membrane["output"], record.peak["output"]
+    assert samples.value.shape[::2] == (4, 4)
+    assert float(samples.time[0].diff().min()) >= 1.7e-3
+    steps = samples.value.detach() * 70
+    assert torch.allclose(steps, steps.round(), atol=1e-9)
+    assert bool((peak.value >= samples.value.amax(1) - 1e-12).all())
+    with pytest.raises(CannotObserve, match=r"cannot be sampled every 0\.001 s, at best every 0\.001704 s"):
+        run(network, drive(12), 50e-3, substrate=ready(network), observe=Observe(membrane={"output": 1e-3}))
+
+
+def test_bad_requests_are_refused(network):
+    with pytest.raises(OutOfRange, match="speedup is 0"):
+        OnChip(IDEAL, speedup=0)
+    other = calibrate_of(Twin(8, ideal=EVERYTHING), network)
+    with pytest.raises(OutOfRange, match=r"the calibration is of Twin\(8"):
+        run(network, drive(12), 50e-3, substrate=OnChip(IDEAL, calibration=other))
+    old = replace(calibrate_of(IDEAL, network), version=0)
+    with pytest.raises(OutOfRange, match="version 0"):
+        run(network, drive(12), 50e-3, substrate=OnChip(IDEAL, calibration=old))
+    slow = feedforward([2, 2], LIF(100e-3, 5e-3))
+    with pytest.raises(OutOfRange, match=r"tau_mem is 0\.0001 s.*5e-07 to 6e-05 s"):
+        run(slow, drive(2), 50e-3, substrate=OnChip(IDEAL))
+    record = run(network, drive(12), 50e-3, observe=Observe(state=True))
+    with pytest.raises(Unsupported, match="cannot continue from a state"):
+        run(network, drive(12), 50e-3, substrate=ready(network), start=record.state)
+
+
+def calibrate_of(twin, network):
+    """The laws' codes for ``network``."""
+    return nominal(twin, target_of(network, place(network), 1000.0))
+
+
+def test_hardware_time_is_a_speedup_of_one():
+    torch.manual_seed(0)
+    network = feedforward([5, 10, 3], LIF(6e-6, 6e-6))
+    fast = Events.from_lists([torch.rand(9) * 20e-6], [torch.arange(9) % 5], 5)
+    record = run(network, fast, 50e-6, substrate=OnChip(IDEAL, speedup=1.0, rows_per_input=5))
+    assert record.cost.chip_time == pytest.approx(50e-6)
+    assert len(record.spikes["hidden"].time)
+
+
+def test_a_calibration_is_made_on_first_use_and_kept(network, monkeypatch):
+    made = []
+    monkeypatch.setattr("spikeloop.substrate.onchip.calibrate", lambda *args: made.append(args) or calibrate(*args))
+    onchip = OnChip(Twin(11))
+    for net in (network, network, copy.deepcopy(network)):
+        run(net, drive(12), 50e-3, substrate=onchip)
+    run(network, drive(12), 50e-3, substrate=OnChip(Twin(11)))
+    assert len(made) == 1
+
+
+def accuracy(network, substrate, data) -> float:
+    """Fraction of first spikes in the right output."""
+    right = 0
+    with torch.no_grad():
+        for given, label in loader(data, 250):
+            record = run(network, given, 60e-3, substrate=substrate, number=0)
+            right += int((first_spike_class(record.spikes["output"]) == label).sum())
+    return right / len(data)
+
+
+def test_yin_yang_is_learned_in_the_loop():
+    """Two of the usual sixty epochs; what was learned is about this chip, so Ideal does worse with the same weights."""
+    torch.manual_seed(0)
+    network = feedforward([5, 120, 3], LIF(10e-3, 5e-3))
+    onchip = OnChip(Twin(7), rows_per_input=5)
+    lab = Experiment(network, 60e-3, onchip, EventProp(slope_floor=0.1))
+    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
+    for _ in range(2):
+        for given, label in loader(YinYang("train"), 32, shuffle=True):
+            record = lab(given, number=None)
+            loss = first_spike_cross_entropy(record.spikes["output"], label)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    there, elsewhere = (accuracy(network, place, YinYang("test")) for place in (onchip, Ideal()))
+    assert there > 0.8
+    assert elsewhere < there - 0.1
