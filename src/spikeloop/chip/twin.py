@@ -24,6 +24,7 @@ from spikeloop.chip.configuration import (
     Configuration,
     Readout,
     Routing,
+    look_again,
 )
 from spikeloop.chip.instruments import watch
 from spikeloop.chip.mismatch import Float, Mismatch, Noise, Quantity, Spread, keyed, normals, uniforms
@@ -124,6 +125,8 @@ class Twin:
         """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch."""
         if cycles < 1:
             raise OutOfRange(f"cycles is {cycles}", where="Twin.emulate", expected="at least 1")
+        look_again(configuration)
+        look_again(drive)
         return _Emulation(self, configuration, drive, int(cycles)).readout()
 
     def multiply(self, weights: NDArray[np.int8], activations: NDArray[np.uint8]) -> NDArray[np.int8]:

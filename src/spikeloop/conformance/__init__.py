@@ -1,11 +1,12 @@
 """The contracts of substrates, rules and chips as programs, to be run on one of your own. Provisional.
 
-They check every contract, on networks that they bring along or on yours, and list all that are broken:
+They check every contract and list all that are broken; the first two on networks that they bring along, or on yours:
 
->>> from spikeloop import EventProp, Ideal
->>> from spikeloop.conformance import check_rule, check_substrate
+>>> from spikeloop import EventProp, Ideal, Twin
+>>> from spikeloop.conformance import check_chip, check_rule, check_substrate
 >>> check_substrate(Ideal())
 >>> check_rule(EventProp())
+>>> check_chip(Twin(7))
 """
 
 from spikeloop.conformance.cases import Breach, ConformanceError

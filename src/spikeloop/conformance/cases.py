@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from spikeloop.errors import ShapeMismatch, SpikeloopError
+from spikeloop.errors import ShapeMismatch, SpikeloopError, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.neuron import LI, LIF
 from spikeloop.population import Population
 from spikeloop.projection import Projection
-from spikeloop.protocols import Trial
+from spikeloop.protocols import Substrate, Trial
 
 T = TypeVar("T")
 BATCH = 3
@@ -80,19 +80,48 @@ def cases(
     drive: Events | Mapping[str, Events] | None,
     duration: float,
     fields: Collection[str] | None = None,
+    substrate: Substrate | None = None,
 ) -> list[Case]:
-    """The network given, or those that come along: a chain with a readout, and a loop with delays.
+    """The network given, or those that come along: a chain with a readout, and a loop, both with delays.
 
-    In the latter only ``fields`` are trainable, or everything.
+    In the latter only ``fields`` are trainable, or everything. Where ``substrate`` refuses delays (it raises
+    ``Unsupported``), there are none.
     """
     if network is None:
-        own = {"chain": _frozen(_chain(), fields), "loop": _frozen(_loop(), fields)}
-        return [_untouched(name, net, random_drive(net, duration), duration) for name, net in own.items()]
+        own = {"chain": _chain, "loop": _loop}
+        return [_own(name, make, duration, fields, substrate) for name, make in own.items()]
     if isinstance(drive, Events):
         if len(network.inputs) != 1:
             raise ShapeMismatch(f"plain Events for {len(network.inputs)} inputs", expected="a mapping by population")
         drive = {network.inputs[0]: drive}
     return [_untouched("the network given", network, drive or random_drive(network, duration), duration)]
+
+
+def _own(
+    name: str,
+    make: Callable[[bool], Network],
+    duration: float,
+    fields: Collection[str] | None,
+    substrate: Substrate | None,
+) -> Case:
+    """A case of a network that comes along, without delays where the substrate has none."""
+    for delays in (True, False):
+        network = _frozen(make(delays), fields)
+        case = _untouched(name, network, random_drive(network, duration), duration)
+        if not delays or substrate is None or not _refused(substrate, case):
+            return case
+    raise AssertionError
+
+
+def _refused(substrate: Substrate, case: Case) -> bool:
+    """Whether it says that it cannot run this; anything else that is wrong is for the contracts to find."""
+    try:
+        substrate.run(case.trial())
+    except Unsupported:
+        return True
+    except Exception:
+        return False
+    return False
 
 
 def _frozen(network: Network, fields: Collection[str] | None) -> Network:
@@ -196,23 +225,23 @@ def _weight(sources: int, targets: int, sum_of_inputs: float, seed: int) -> Tens
     return (0.5 + spread) * sum_of_inputs / math.sqrt(sources)
 
 
-def _chain() -> Network:
+def _chain(delays: bool = True) -> Network:
     li = LI(_trainable(12e-3, 2), _trainable(5e-3, 2), _trainable(0.1, 2))
     populations = {"input": Population(4), "hidden": _lif(5), "output": Population(2, li)}
     delay = nn.Parameter(torch.tensor(1e-3, dtype=torch.float64))
     links = [
-        Projection("input", "hidden", _weight(4, 5, 1.6, 0), delay),
+        Projection("input", "hidden", _weight(4, 5, 1.6, 0), delay if delays else 0.0),
         Projection("hidden", "output", _weight(5, 2, 0.7, 1)),
     ]
     return Network(populations, links)
 
 
-def _loop() -> Network:
+def _loop(delays: bool = True) -> Network:
     populations = {"input": Population(4), "hidden": _lif(4), "output": _lif(2)}
     delay = nn.Parameter(1e-3 * (1 + torch.rand(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))))
     links = [
         Projection("input", "hidden", _weight(4, 4, 1.8, 3)),
-        Projection("hidden", "hidden", -_weight(4, 4, 0.4, 4), delay),
+        Projection("hidden", "hidden", -_weight(4, 4, 0.4, 4), delay if delays else 0.0),
         Projection("hidden", "output", _weight(4, 2, 1.6, 5)),
     ]
     return Network(populations, links)

@@ -54,7 +54,7 @@ def check_rule(
     """
     found = [
         breach
-        for case in cases(network, drive, duration, fields)
+        for case in cases(network, drive, duration, fields, substrate)
         for breach in breaches(CONTRACTS, Bench(rule, substrate, case, tolerance, fields), case.name)
     ]
     if found:

@@ -47,7 +47,7 @@ def check_substrate(
     contracts = CONTRACTS if deterministic else {n: look for n, look in CONTRACTS.items() if look is not _repeats}
     found = [
         breach
-        for case in cases(network, drive, duration)
+        for case in cases(network, drive, duration, substrate=substrate)
         for breach in breaches(contracts, Bench(substrate, case), case.name)
     ]
     if found:

@@ -1,0 +1,31 @@
+"""Pictures of events, membranes, chips and training. The only folder that imports matplotlib (extra `cli`).
+
+Every function draws on the axes it is given and returns them; seconds are shown as milliseconds.
+"""
+
+from spikeloop.errors import SpikeloopError
+
+try:
+    import matplotlib  # noqa: F401
+except ImportError as _missing:
+    raise SpikeloopError(
+        "spikeloop.plot needs matplotlib, which is not installed", todo='pip install "spikeloop[cli]"'
+    ) from _missing
+
+from spikeloop.plot.activity import membrane, raster
+from spikeloop.plot.array import array_map, before_after, weight_codes
+from spikeloop.plot.learning import accuracy_bars, decision_map, learning_curve
+from spikeloop.plot.style import canvas, save
+
+__all__ = [
+    "accuracy_bars",
+    "array_map",
+    "before_after",
+    "canvas",
+    "decision_map",
+    "learning_curve",
+    "membrane",
+    "raster",
+    "save",
+    "weight_codes",
+]
