@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from spikeloop import Events, Network, Record, run
-from spikeloop.chip.calibrate import RANGES, Target, calibrate
+from spikeloop.chip.calibrate import calibrate
+from spikeloop.chip.calibration import RANGES, Target
 from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
