@@ -5,8 +5,9 @@
     python benchmarks/twin.py --table                          # only write the table anew
 
 Every finished piece is a line of results/twin.jsonl, with date, commit, machine and command; what stands there is not
-done again. Accuracies are those of the test set after the last epoch, at which the test set is looked at once; settings
-were chosen with validation data and chips from 100 on. The seed of a training is the number of the chip.
+done again, and a training that was stopped goes on from its folder in runs/twin. Accuracies are those of the test set
+after the last epoch, at which the test set is looked at once; settings were chosen with validation data and chips from
+100 on. The seed of a training is the number of the chip.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from twin_table import table
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, Task, YinYangTask
 
 RESULTS = Path(__file__).parent / "results"
+RUNS = Path("runs") / "twin"
 LINES, TABLE = RESULTS / "twin.jsonl", RESULTS / "twin.md"
 
 Line = dict[str, Any]
@@ -77,7 +79,8 @@ def pieces(name: str, chips: Sequence[int]) -> Iterator[Piece]:
     """The parts of an experiment, chip after chip."""
     for chip in chips:
         for way, do in _ways(name):
-            yield Piece(name, way, chip, partial(do, chip=chip))
+            folder = RUNS / "-".join([name, *way.split(), f"chip-{chip}"])
+            yield Piece(name, way, chip, partial(do, chip=chip, folder=folder))
 
 
 def _ways(name: str) -> Iterator[tuple[str, Callable[..., Line]]]:

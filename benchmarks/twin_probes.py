@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from spikeloop import Events, Network, Record, run
-from spikeloop.chip.calibrate import RANGES, Target, calibrate
+from spikeloop.chip.calibrate import calibrate
+from spikeloop.chip.calibration import RANGES, Target
 from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
@@ -36,24 +38,25 @@ SAMPLES = 500  # that a gradient is measured with
 # ---- trainings -----------------------------------------------------------------------------------------------------
 
 
-def looped(task: Task, chip: int) -> Line:
+def looped(task: Task, chip: int, folder: Path) -> Line:
     """Trained and tested on the chip."""
     network, there = task.network(chip), on(task, chip)
-    return trained(there, network, substrate_of(there, network), chip)
+    return trained(there, network, substrate_of(there), chip, folder)
 
 
-def software(task: Task, chip: int) -> Line:
+def software(task: Task, chip: int, folder: Path) -> Line:
     """Trained on `Ideal`; tested there, and on the chip as it is."""
     network, there = task.network(chip), on(task, chip)
-    line = trained(task, network, Ideal(), chip)
-    return line | {"transferred": tested(task, network, substrate_of(there, network))}
+    line = trained(task, network, Ideal(), chip, folder)
+    return line | {"transferred": tested(task, network, substrate_of(there))}
 
 
-def trained(task: Task, network: Network, substrate: Substrate, seed: int, **changes: Any) -> Line:
-    """Train ``network`` in place: accuracies, spikes, speed and settings."""
+def trained(task: Task, network: Network, substrate: Substrate, seed: int, folder: Path, **changes: Any) -> Line:
+    """Train ``network`` in place, or go on where it was stopped: accuracies, spikes, speed and settings."""
     settings = dataclasses.replace(task.settings(seed), **changes)
     data = task.data("train")
-    history = fit(network, data, settings, epochs=task.epochs, substrate=substrate, rule=rule_of(task)).history
+    where = {"substrate": substrate, "folder": folder, "resume": True}
+    history = fit(network, data, settings, epochs=task.epochs, rule=rule_of(task), **where).history
     last = history[-1]
     return {
         "test": tested(task, network, substrate),
@@ -79,13 +82,13 @@ def on(task: Task, chip: int) -> Task:
 # ---- decalibration -------------------------------------------------------------------------------------------------
 
 
-def decalibrated(task: Task, what: str, strength: float, chip: int) -> Line:
+def decalibrated(task: Task, what: str, strength: float, chip: int, folder: Path) -> Line:
     """In the loop and transferred, on circuits calibrated to scattered targets, of which training knows nothing."""
     network, there = task.network(chip), on(task, chip)
     substrate = scattered(there, network, what, strength)
-    line = trained(there, network, substrate, chip)
+    line = trained(there, network, substrate, chip, folder)
     plain = task.network(chip)
-    trained(task, plain, Ideal(), chip)
+    trained(task, plain, Ideal(), chip, folder.with_name(folder.name + "-software"))
     return line | {"transferred": tested(task, plain, substrate)}
 
 
@@ -110,12 +113,12 @@ def _with(target: Target, name: str, factor: np.ndarray) -> Target:
 # ---- death ---------------------------------------------------------------------------------------------------------
 
 
-def dying(task: Task, dropout: float, chip: int) -> Line:
+def dying(task: Task, dropout: float, chip: int, folder: Path) -> Line:
     """In the loop with ``dropout`` of the hidden events; then a part of the hidden neurons falls silent for good."""
     network, there = task.network(chip), on(task, chip)
     network.populations["hidden"].dropout = dropout
-    substrate = substrate_of(there, network)
-    line = trained(there, network, substrate, chip)
+    substrate = substrate_of(there)
+    line = trained(there, network, substrate, chip, folder)
     return line | {"dead": float(np.mean([_without_some(task, network, substrate, k) for k in range(DEATHS)]))}
 
 
@@ -135,13 +138,13 @@ def _without_some(task: Task, network: Network, substrate: Substrate, draw: int)
 # ---- gradient ------------------------------------------------------------------------------------------------------
 
 
-def estimated(task: Task, epochs: int, chip: int) -> Line:
+def estimated(task: Task, epochs: int, chip: int, folder: Path) -> Line:
     """Cosines, layer by layer, of the gradient from the chip's spikes with the exact one, on `Ideal`."""
     there = dataclasses.replace(on(task, chip), epochs=max(epochs, 1))
     network = task.network(chip)
-    substrate = substrate_of(there, network)
+    substrate = substrate_of(there)
     if epochs:
-        trained(there, network, substrate, chip)
+        trained(there, network, substrate, chip, folder)
     drive, label = task.data("train").batch(torch.arange(SAMPLES))
     exact = _gradient(task, network, drive, label, Ideal(), EventProp())
     result: Line = {"samples": SAMPLES, "epochs": epochs, "settings": dataclasses.asdict(there)}
@@ -183,7 +186,7 @@ class Budget:
         return self.strength * spike_budget(record.count["hidden"], self.budget)
 
 
-def sparse(task: Task, budget: float, chip: int) -> Line:
+def sparse(task: Task, budget: float, chip: int, folder: Path) -> Line:
     """In the loop, with a price on hidden spikes beyond a budget."""
     network, there = task.network(chip), on(task, chip)
-    return trained(there, network, substrate_of(there, network), chip, regulariser=Budget(budget))
+    return trained(there, network, substrate_of(there), chip, folder, regulariser=Budget(budget))

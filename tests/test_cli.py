@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from spikeloop import checkpoint, cli, pictures
+from spikeloop.data import YinYang
 from spikeloop.errors import OutOfRange
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, YinYangTask, task_of
 from spikeloop.training.course import Course
@@ -62,9 +63,15 @@ def test_surrogate_gradients(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "% right" in capsys.readouterr().out
 
 
-TWIN = ["train", "yin-yang", "--hidden", "10", "--epochs", "1", "--batch-size", "500", "--substrate", "twin"]
+TWIN = ["train", "yin-yang", "--hidden", "10", "--epochs", "1", "--batch-size", "40", "--substrate", "twin"]
 
 
+@pytest.fixture
+def _few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(YinYangTask, "data", lambda _, split: YinYang(split, size=400))
+
+
+@pytest.mark.usefixtures("_few_points")
 def test_in_the_loop_with_a_twin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*TWIN, "--chip", "7", "--folder", "run"]) == 0
     row = re.search(r"^ *0 .*", capsys.readouterr().out, re.MULTILINE)
@@ -86,7 +93,7 @@ def accuracy_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, s
     return right[1].strip(), right[2]
 
 
-@pytest.mark.usefixtures("_no_pictures")
+@pytest.mark.usefixtures("_no_pictures", "_few_points")
 def test_surrogates_in_the_loop_see_sampled_membranes(tmp_path: Path) -> None:
     assert cli.main([*TWIN, "--rule", "surrogate", "--folder", "run"]) == 0
     rule = json.loads((tmp_path / "run" / "config.json").read_text())["rule"]
@@ -94,7 +101,7 @@ def test_surrogates_in_the_loop_see_sampled_membranes(tmp_path: Path) -> None:
     assert rule["dt"] == pytest.approx(1.7e-3, rel=0.01)
 
 
-@pytest.mark.usefixtures("_no_pictures")
+@pytest.mark.usefixtures("_no_pictures", "_few_points")
 def test_a_twin_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = [*TWIN, "--epochs", "2", "--seed", "2"]
     with monkeypatch.context() as patch:
@@ -109,7 +116,7 @@ def test_a_twin_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest
     assert seen[0] == seen[1]
 
 
-@pytest.mark.usefixtures("_no_pictures")
+@pytest.mark.usefixtures("_no_pictures", "_few_points")
 def test_another_chip_is_another_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*TWIN, "--folder", "run"]) == 0
     assert cli.main([*TWIN, "--chip", "1", "--folder", "run", "--resume"]) == 2
@@ -173,7 +180,7 @@ def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[...
         ([*QUICK, "--hidden", "0", "--folder", "run"], "size is 0"),
         ([*QUICK, "--batch-size", "0", "--folder", "run"], "batch size"),
         ([*QUICK, "--seeds", "--folder", "run"], "no seed is given"),
-        (["train", "mnist", "--substrate", "twin", "--folder", "run"], "784 inputs"),
+        (["train", "mnist", "--substrate", "twin", "--folder", "run"], "neuron circuits are needed"),
         ([*QUICK, "--substrate", "twin", "--rows-per-input", "60", "--folder", "run"], "row"),
     ],
 )

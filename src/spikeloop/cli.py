@@ -23,8 +23,6 @@ except ImportError as _missing:
     ) from _missing
 
 from spikeloop import pictures
-from spikeloop.network import Network
-from spikeloop.protocols import Substrate
 from spikeloop.tasks import (
     FashionMNISTTask,
     MNISTTask,
@@ -142,7 +140,7 @@ def train(command: Train, console: Console) -> None:
 def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Console) -> tuple[Training, float]:
     """What `fit` returned, and the test accuracy."""
     network, settings = task.network(seed), _noted(task, seed)
-    substrate = _prepared(task, network, console)
+    substrate = substrate_of(task)
     sizes = "-".join(str(population.size) for population in network.populations.values())
     data, validation = task.data("train"), task.data("validation")
     console.print(f"{task.name} {sizes}, {len(data)} samples, seed {seed}, into {folder}", highlight=False)
@@ -179,7 +177,7 @@ def show_accuracy(command: Evaluate, console: Console) -> None:
     folder.load_network(network)
     where = {name: getattr(command, name) for name in ("substrate", "chip", "rows_per_input")}
     task = dataclasses.replace(task, **{name: value for name, value in where.items() if value is not None})
-    substrate = _prepared(task, network, console)
+    substrate = substrate_of(task)
     right = evaluate(network, task.data(command.split), substrate, settings=task.settings(seed))
     on = f", chip {task.chip}" if task.looped else ""
     console.print(f"{task.name}, {command.split}{on}: {100 * right:.2f} % right", highlight=False)
@@ -191,21 +189,13 @@ def draw(path: Path) -> list[Path]:
     task, seed = _task_in(folder)
     network = task.network(seed)
     folder.load_network(network)
-    return pictures.draw(task, network, folder.read_metrics(), path, substrate_of(task, network))
+    return pictures.draw(task, network, folder.read_metrics(), path, substrate_of(task))
 
 
 def show_paths(console: Console, paths: Sequence[Path]) -> None:
     """Names the files that were written."""
     for path in paths:
         console.print(str(path), style="dim", highlight=False, soft_wrap=True)
-
-
-def _prepared(task: Task, network: Network, console: Console) -> Substrate:
-    """Where the task runs `network`, after its calibration, of which the steps are shown."""
-    if not task.looped:
-        return substrate_of(task, network)
-    with console.status(f"calibrating chip {task.chip}") as status:
-        return substrate_of(task, network, lambda step: status.update(f"calibrating chip {task.chip}: {step}"))
 
 
 def _noted(task: Task, seed: int) -> Settings:

@@ -73,7 +73,8 @@ def draw_decisions(task: YinYangTask, network: Network, path: Path, substrate: S
 
     figure, axes = plot.canvas(size=(4.4, 4.4))
     points = data.points[:, :2]
-    plot.decision_map(classify, ax=axes, points=points, labels=data.labels)
+    resolution = 100 if task.looped else 200  # a chip takes its time
+    plot.decision_map(classify, ax=axes, points=points, labels=data.labels, resolution=resolution)
     right = float((classify(points) == data.labels).double().mean())
     axes.set_title(f"{100 * right:.1f} % of {len(points)} test points", loc="left", fontsize=10)
     return plot.save(figure, path)

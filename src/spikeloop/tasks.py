@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,10 +10,7 @@ import torch
 from torch import Tensor
 
 from spikeloop.build import feedforward
-from spikeloop.chip.calibrate import calibrate
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE
-from spikeloop.chip.lower import target_of
-from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
 from spikeloop.data.dataset import ImageEvents
 from spikeloop.data.images import rotate
@@ -207,13 +203,11 @@ def rule_of(task: Task) -> Rule:
     return SuperSpike(SAMPLING_PERIOD) if task.looped else SuperSpike(task.grid, replay=True)
 
 
-def substrate_of(task: Task, network: Network, tell: Callable[[str], None] | None = None) -> Substrate:
-    """Where the task runs ``network``; a chip is calibrated for it, and ``tell`` is told what is being done."""
+def substrate_of(task: Task) -> Substrate:
+    """Where the task's network runs."""
     if not task.looped:
         return Ideal()
-    chip, rows = Twin(task.chip), task.rows_per_input or task.inputs_take
-    target = target_of(network, place(network, rows), SPEEDUP)
-    return OnChip(chip, SPEEDUP, rows, calibrate(chip, target, tell))
+    return OnChip(Twin(task.chip), SPEEDUP, task.rows_per_input or task.inputs_take)
 
 
 def task_of(name: str, options: dict[str, Any]) -> Task:
