@@ -1,7 +1,10 @@
-# demo   install spikeloop and train Yin-Yang        test   install and pass every test
+# demo   install spikeloop and train Yin-Yang: in software, moved to the twin of a chip, with the twin in the loop
+# test   install and pass every test
 # lint   style, layers and types      bench   the committed tables of figures      docs   pages of the public names
 PYTHON ?= python3
 EPOCHS ?= 60
+TWIN_EPOCHS ?= 40
+CHIP ?= 7
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # torch's threads sleep while they wait: spinning, they cost a busy machine several times the work itself
@@ -18,8 +21,10 @@ sources := pyproject.toml CMakeLists.txt constraints.txt $(shell find cpp src -t
 .PHONY: demo test lint bench docs clean
 
 demo: .venv/cli
-	rm -rf runs/demo
+	rm -rf runs/demo runs/demo-twin
 	$(bin)/spikeloop train yin-yang --epochs $(EPOCHS) --folder runs/demo
+	$(bin)/spikeloop evaluate runs/demo --substrate twin --chip $(CHIP)
+	$(bin)/spikeloop train yin-yang --substrate twin --chip $(CHIP) --epochs $(TWIN_EPOCHS) --folder runs/demo-twin
 
 test: .venv/dev $(brian2)/ready
 	SPIKELOOP_BRIAN2_PYTHON=$(CURDIR)/$(brian2)/bin/python $(bin)/python -m pytest $(PYTEST)
