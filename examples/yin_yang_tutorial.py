@@ -27,8 +27,8 @@ net = Network(
 )
 place, rule = OnChip(Twin(7), speedup=1.0, rows_per_input=ROWS), SuperSpike(dt=2e-6, beta=50.0)
 lab = Experiment(net, duration=60e-6, substrate=place, rule=rule, observe=Observe(peak={"output"}))
-groups = [
-    {"params": net.projection("input", "hidden").parameters(), "lr": 2e-3 * UNIT},
+groups = [  # a step of Adam does not know units; the tutorial's five weights of an input move together
+    {"params": net.projection("input", "hidden").parameters(), "lr": 2e-3 * ROWS * UNIT},
     {"params": net.projection("hidden", "output").parameters(), "lr": 2e-3},
 ]
 opt = torch.optim.Adam(groups)

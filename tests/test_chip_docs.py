@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from spikeloop import LI, LIF, Population
+from spikeloop.chip.lower import scale_of
 from spikeloop.chip.mismatch import Mismatch, Noise, Spread
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 
@@ -60,3 +62,14 @@ def test_everything_switches_off_everything() -> None:
     twin = Twin(7, ideal=EVERYTHING)
     assert twin.strengths() == Noise().scaled(0)
     assert twin.pattern().strengths == Mismatch().scaled(0)
+
+
+def test_weights_convert_as_coming_from_says() -> None:
+    """68 codes to the unit of potential that is leak to threshold, in model time and in the chip's own numbers."""
+    model = scale_of(Population(1, LIF(6e-3, 6e-3)), 1000.0)
+    hardware = scale_of(Population(1, LIF(6e-6, 6e-6, leak=80.0, reset=80.0, threshold=150.0)), 1.0)
+    readout = scale_of(Population(1, LI(6e-6, 6e-6)), 1.0)
+    assert 1 / model.weight == pytest.approx(68, abs=0.5)
+    assert 70 / hardware.weight == pytest.approx(1 / model.weight)
+    assert readout.weight == pytest.approx(model.weight)
+    assert (model.steps, hardware.steps, readout.steps) == (70, 1, 70)
