@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from spikeloop import checkpoint, cli, pictures
+from spikeloop.data import YinYang
 from spikeloop.errors import OutOfRange
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, YinYangTask, task_of
 from spikeloop.training.course import Course
@@ -60,6 +61,66 @@ def test_surrogate_gradients(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert config["rule"]["type"] == "SuperSpike"
     assert cli.main(["evaluate", "run"]) == 0
     assert "% right" in capsys.readouterr().out
+
+
+TWIN = ["train", "yin-yang", "--hidden", "10", "--epochs", "1", "--batch-size", "40", "--substrate", "twin"]
+
+
+@pytest.fixture
+def _few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(YinYangTask, "data", lambda _, split: YinYang(split, size=400))
+
+
+@pytest.mark.usefixtures("_few_points")
+def test_in_the_loop_with_a_twin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*TWIN, "--chip", "7", "--folder", "run"]) == 0
+    row = re.search(r"^ *0 .*", capsys.readouterr().out, re.MULTILINE)
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= PICTURES
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert {"substrate": "twin", "chip": 7, "rows_per_input": None}.items() <= config["note"]["options"].items()
+    assert (config["substrate"]["type"], config["substrate"]["chip"]["seed"]) == ("OnChip", 7)
+    assert (config["substrate"]["rows_per_input"], config["rule"]["slope_floor"]) == (5, 0.3)
+    shown = [accuracy_of(capsys, *words) for words in ([], ["--chip", "3"], ["--substrate", "ideal"])]
+    assert [line[0] for line in shown] == ["yin-yang, test, chip 7", "yin-yang, test, chip 3", "yin-yang, test"]
+    assert row is not None
+    assert shown[0][1] in row[0]  # the noise of an evaluation is always the same
+
+
+def accuracy_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
+    assert cli.main(["evaluate", "run", *words]) == 0
+    right = re.search(r"(.*): ([\d.]+) % right", capsys.readouterr().out)
+    assert right is not None
+    return right[1].strip(), right[2]
+
+
+@pytest.mark.usefixtures("_no_pictures", "_few_points")
+def test_surrogates_in_the_loop_see_sampled_membranes(tmp_path: Path) -> None:
+    assert cli.main([*TWIN, "--rule", "surrogate", "--folder", "run"]) == 0
+    rule = json.loads((tmp_path / "run" / "config.json").read_text())["rule"]
+    assert (rule["type"], rule["replay"]) == ("SuperSpike", False)
+    assert rule["dt"] == pytest.approx(1.7e-3, rel=0.01)
+
+
+@pytest.mark.usefixtures("_no_pictures", "_few_points")
+def test_a_twin_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [*TWIN, "--epochs", "2", "--seed", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, "step", interrupted_after(13, Course.step))
+        assert cli.main([*long, "--folder", "stopped"]) == 130
+    assert cli.main([*long, "--folder", "stopped", "--resume"]) == 0
+    assert cli.main([*long, "--folder", "whole"]) == 0
+    ends = [checkpoint.load(tmp_path / name / "checkpoint.safetensors") for name in ("stopped", "whole")]
+    for name, value in ends[0][0].items():
+        assert value.equal(ends[1][0][name])
+    seen = [[line["validation_accuracy"] for line in numbers["history"]] for _, numbers in ends]
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.usefixtures("_no_pictures", "_few_points")
+def test_another_chip_is_another_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*TWIN, "--folder", "run"]) == 0
+    assert cli.main([*TWIN, "--chip", "1", "--folder", "run", "--resume"]) == 2
+    assert "the run in it was made with substrate" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -119,6 +180,8 @@ def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[...
         ([*QUICK, "--hidden", "0", "--folder", "run"], "size is 0"),
         ([*QUICK, "--batch-size", "0", "--folder", "run"], "batch size"),
         ([*QUICK, "--seeds", "--folder", "run"], "no seed is given"),
+        (["train", "mnist", "--substrate", "twin", "--folder", "run"], "neuron circuits are needed"),
+        ([*QUICK, "--substrate", "twin", "--rows-per-input", "60", "--folder", "run"], "row"),
     ],
 )
 def test_refusals_are_one_sentence_and_status_2(

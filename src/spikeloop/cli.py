@@ -23,7 +23,17 @@ except ImportError as _missing:
     ) from _missing
 
 from spikeloop import pictures
-from spikeloop.tasks import FashionMNISTTask, MNISTTask, Split, Task, YinYangTask, rule_of, task_of
+from spikeloop.tasks import (
+    FashionMNISTTask,
+    MNISTTask,
+    Split,
+    SubstrateName,
+    Task,
+    YinYangTask,
+    rule_of,
+    substrate_of,
+    task_of,
+)
 from spikeloop.training import Progress as Step
 from spikeloop.training import RunFolder, Settings, Training, evaluate, fit
 
@@ -55,6 +65,12 @@ class Evaluate:
     """A run folder."""
     split: Split = "test"
     """Which part of the data."""
+    substrate: SubstrateName | None = None
+    """Where to run it; None: where it was trained. A network of another place is transferred as it is."""
+    chip: int | None = None
+    """Which chip the twin is of; None: the one it was trained on, else chip 0."""
+    rows_per_input: int | None = None
+    """Row pairs of the chip that each input line takes; None: as trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +140,7 @@ def train(command: Train, console: Console) -> None:
 def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Console) -> tuple[Training, float]:
     """What `fit` returned, and the test accuracy."""
     network, settings = task.network(seed), _noted(task, seed)
+    substrate = substrate_of(task)
     sizes = "-".join(str(population.size) for population in network.populations.values())
     data, validation = task.data("train"), task.data("validation")
     console.print(f"{task.name} {sizes}, {len(data)} samples, seed {seed}, into {folder}", highlight=False)
@@ -140,6 +157,7 @@ def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Consol
             data,
             settings,
             epochs=task.epochs,
+            substrate=substrate,
             rule=rule_of(task),
             validation=validation,
             folder=folder,
@@ -148,7 +166,7 @@ def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Consol
         )
     if not training.history:
         raise OutOfRange("nothing was trained", where="--epochs", expected="at least one")
-    return training, evaluate(network, task.data("test"), settings=settings)
+    return training, evaluate(network, task.data("test"), substrate, settings=settings)
 
 
 def show_accuracy(command: Evaluate, console: Console) -> None:
@@ -157,8 +175,12 @@ def show_accuracy(command: Evaluate, console: Console) -> None:
     task, seed = _task_in(folder)
     network = task.network(seed)
     folder.load_network(network)
-    right = evaluate(network, task.data(command.split), settings=task.settings(seed))
-    console.print(f"{task.name}, {command.split}: {100 * right:.2f} % right", highlight=False)
+    where = {name: getattr(command, name) for name in ("substrate", "chip", "rows_per_input")}
+    task = dataclasses.replace(task, **{name: value for name, value in where.items() if value is not None})
+    substrate = substrate_of(task)
+    right = evaluate(network, task.data(command.split), substrate, settings=task.settings(seed))
+    on = f", chip {task.chip}" if task.looped else ""
+    console.print(f"{task.name}, {command.split}{on}: {100 * right:.2f} % right", highlight=False)
 
 
 def draw(path: Path) -> list[Path]:
@@ -167,7 +189,7 @@ def draw(path: Path) -> list[Path]:
     task, seed = _task_in(folder)
     network = task.network(seed)
     folder.load_network(network)
-    return pictures.draw(task, network, folder.read_metrics(), path)
+    return pictures.draw(task, network, folder.read_metrics(), path, substrate_of(task))
 
 
 def show_paths(console: Console, paths: Sequence[Path]) -> None:

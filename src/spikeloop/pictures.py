@@ -9,37 +9,40 @@ import torch
 from torch import Tensor
 
 from spikeloop import plot
-from spikeloop._run import run
+from spikeloop._run import IDEAL, run
 from spikeloop.network import Network
-from spikeloop.protocols import Every, Observe
+from spikeloop.protocols import Every, Observe, Substrate
 from spikeloop.record import Record
-from spikeloop.tasks import Task, YinYangTask
+from spikeloop.tasks import SAMPLING_PERIOD, Task, YinYangTask
 from spikeloop.training import Metrics
+from spikeloop.training.course import EVALUATION_NUMBER
 
 TRACES = 10
 PERIOD_SHARE = 1 / 600
 
 
-def draw(task: Task, network: Network, metrics: Sequence[Metrics], folder: Path) -> list[Path]:
+def draw(
+    task: Task, network: Network, metrics: Sequence[Metrics], folder: Path, substrate: Substrate = IDEAL
+) -> list[Path]:
     """Draws all pictures that suit the task into `folder`; returns their paths."""
-    paths = [draw_activity(task, network, folder / "activity.png")]
+    paths = [draw_activity(task, network, folder / "activity.png", substrate)]
     if metrics:
         figure, axes = plot.canvas()
         plot.learning_curve(metrics, ax=axes)
         paths.insert(0, plot.save(figure, folder / "learning_curve.png"))
     if isinstance(task, YinYangTask):
-        paths.append(draw_decisions(task, network, folder / "decision_map.png"))
+        paths.append(draw_decisions(task, network, folder / "decision_map.png", substrate))
     return paths
 
 
-def draw_activity(task: Task, network: Network, path: Path) -> Path:
+def draw_activity(task: Task, network: Network, path: Path, substrate: Substrate = IDEAL) -> Path:
     """Spikes of every layer and membranes of the output, for the first test sample."""
     drive, label = task.data("test").batch(torch.tensor([0]))
-    period = task.duration * PERIOD_SHARE
+    period = max(task.duration * PERIOD_SHARE, SAMPLING_PERIOD if task.looped else 0.0)
     shown = range(min(TRACES, network.populations["output"].size))
     observe = Observe(membrane={"output": Every(period, neurons=list(shown))})
     with torch.no_grad():
-        record = run(network, drive, task.duration, observe=observe)
+        record = run(network, drive, task.duration, observe=observe, substrate=substrate, number=EVALUATION_NUMBER)
     layers = [name for name in record.spikes if name != "output"]
     heights = [0.5 if network.populations[name].size < 10 else 1.0 for name in layers]
     figure, axes = plot.canvas(
@@ -55,18 +58,23 @@ def draw_activity(task: Task, network: Network, path: Path) -> Path:
     return plot.save(figure, path)
 
 
-def draw_decisions(task: YinYangTask, network: Network, path: Path) -> Path:
+def draw_decisions(task: YinYangTask, network: Network, path: Path, substrate: Substrate = IDEAL) -> Path:
     """The class of every point, and the test points on top."""
     data, readout = task.data("test"), task.settings(0).readout
     assert readout is not None
 
     def classify(points: Tensor) -> Tensor:
         with torch.no_grad():
-            return readout.decide(run(network, data.encode(points), task.duration, observe=readout.observe))
+            drive = data.encode(points)
+            record = run(
+                network, drive, task.duration, observe=readout.observe, substrate=substrate, number=EVALUATION_NUMBER
+            )
+            return readout.decide(record)
 
     figure, axes = plot.canvas(size=(4.4, 4.4))
     points = data.points[:, :2]
-    plot.decision_map(classify, ax=axes, points=points, labels=data.labels)
+    resolution = 100 if task.looped else 200  # a chip takes its time
+    plot.decision_map(classify, ax=axes, points=points, labels=data.labels, resolution=resolution)
     right = float((classify(points) == data.labels).double().mean())
     axes.set_title(f"{100 * right:.1f} % of {len(points)} test points", loc="left", fontsize=10)
     return plot.save(figure, path)

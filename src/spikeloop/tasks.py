@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from spikeloop.build import feedforward
+from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE
+from spikeloop.chip.twin import Twin
 from spikeloop.data.dataset import ImageEvents
 from spikeloop.data.images import rotate
 from spikeloop.data.mnist import MNIST, FashionMNIST
@@ -20,16 +22,47 @@ from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.initial import Normal
 from spikeloop.network import Network
 from spikeloop.neuron import LI, LIF, psp_peak
-from spikeloop.protocols import Rule
+from spikeloop.protocols import Rule, Substrate
+from spikeloop.substrate.ideal import Ideal
+from spikeloop.substrate.onchip import OnChip
 from spikeloop.training import Adam, Cosine, FirstSpike, LiftSilent, MaxOverTime, Settings, SpikePenalty
 
 Split = Literal["train", "validation", "test"]
 RuleName = Literal["eventprop", "surrogate"]
+SubstrateName = Literal["ideal", "twin"]
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
+SPEEDUP = 1000.0
+SAMPLING_PERIOD = CADC_PERIOD_MIN * CYCLE * SPEEDUP
 
 
 @dataclass(frozen=True)
-class YinYangTask:
+class Where:
+    """Where a task's network runs, and what that asks of the rule."""
+
+    inputs_take: ClassVar[int] = 1
+
+    substrate: SubstrateName = "ideal"
+    """The numbers as written, or the twin of a chip: then training is in the loop."""
+    chip: int = 0
+    """Which chip the twin is of."""
+    rows_per_input: int | None = None
+    """Row pairs of the chip that each input line takes. None: yin-yang 5, others 1."""
+    slope_floor: float | None = None
+    """What eventprop takes slopes at spikes to be at least. None: 0, on a twin 0.3."""
+
+    @property
+    def looped(self) -> bool:
+        """Whether it runs on a chip."""
+        return self.substrate == "twin"
+
+    @property
+    def floor(self) -> float:
+        """A chip's spikes disagree with the model's slopes, by which gradients are divided."""
+        return self.slope_floor if self.slope_floor is not None else 0.3 if self.looped else 0.0
+
+
+@dataclass(frozen=True)
+class YinYangTask(Where):
     """Which part of a Yin-Yang symbol a point lies in, told by the first spike (Wunderlich and Pehle 2021).
 
     Network and loss are the published ones; the batch, the optimiser's memory and the schedule are ours. Published:
@@ -41,6 +74,7 @@ class YinYangTask:
     classes: ClassVar[int] = 3
     duration: ClassVar[float] = 60e-3
     grid: ClassVar[float] = 0.5e-3
+    inputs_take: ClassVar[int] = 5
 
     hidden: tuple[int, ...] = (200,)
     """Neurons of each hidden layer."""
@@ -84,7 +118,7 @@ class YinYangTask:
 
 
 @dataclass(frozen=True)
-class MNISTTask:
+class MNISTTask(Where):
     """Handwritten digits as spike latencies, told by the highest membrane of non-spiking outputs."""
 
     name: ClassVar[str] = "mnist"
@@ -163,8 +197,17 @@ Task = YinYangTask | MNISTTask
 
 
 def rule_of(task: Task) -> Rule:
-    """What the task's network is differentiated with."""
-    return EventProp() if task.rule == "eventprop" else SuperSpike(task.grid, replay=True)
+    """What the task's network is differentiated with; surrogates see the membranes that the substrate lets them see."""
+    if task.rule == "eventprop":
+        return EventProp(slope_floor=task.floor)
+    return SuperSpike(SAMPLING_PERIOD) if task.looped else SuperSpike(task.grid, replay=True)
+
+
+def substrate_of(task: Task) -> Substrate:
+    """Where the task's network runs."""
+    if not task.looped:
+        return Ideal()
+    return OnChip(Twin(task.chip), SPEEDUP, task.rows_per_input or task.inputs_take)
 
 
 def task_of(name: str, options: dict[str, Any]) -> Task:

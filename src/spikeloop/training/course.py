@@ -22,6 +22,7 @@ from spikeloop.training.readout import Readout, readout_of
 from spikeloop.training.settings import Settings
 
 EVALUATION_BATCH = 1000
+EVALUATION_NUMBER = 1 << 40  # trials of evaluations count from here: their noise is their own, and always the same
 _WORTH_THREADS = 1 << 17  # trained numbers
 
 
@@ -283,6 +284,6 @@ def _states(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 def accuracy(network: Network, data: Batches, place: Place) -> float:
     """The share of `data` that the network answers rightly; a silent answer is wrong."""
     correct = 0
-    for drive, label in loader(data, EVALUATION_BATCH):
-        correct += int((place.readout.decide(place.run(network, drive)) == label).sum())
+    for number, (drive, label) in enumerate(loader(data, EVALUATION_BATCH), EVALUATION_NUMBER):
+        correct += int((place.readout.decide(place.run(network, drive, number=number)) == label).sum())
     return correct / max(len(data), 1)

@@ -1,0 +1,128 @@
+"""Trainings on twins of chips: in software, transferred to a chip, and with the chip in the loop.
+
+    python benchmarks/twin.py                                  # everything: many hours
+    python benchmarks/twin.py yin-yang --chips 0 1             # some
+    python benchmarks/twin.py --table                          # only write the table anew
+
+Every finished piece is a line of results/twin.jsonl, with date, commit, machine and command; what stands there is not
+done again, and a training that was stopped goes on from its folder in runs/twin. Accuracies are those of the test set
+after the last epoch, at which the test set is looked at once; settings were chosen with validation data and chips from
+100 on. The seed of a training is the number of the chip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import twin_probes as probes
+from accuracy import commit, machine
+from twin_table import table
+
+from spikeloop.tasks import FashionMNISTTask, MNISTTask, Task, YinYangTask
+
+RESULTS = Path(__file__).parent / "results"
+RUNS = Path("runs") / "twin"
+LINES, TABLE = RESULTS / "twin.jsonl", RESULTS / "twin.md"
+
+Line = dict[str, Any]
+
+YIN_YANG = YinYangTask(hidden=(120,))
+MNIST16 = MNISTTask(size=16, hidden=(246,))
+TASKS: dict[str, Task] = {
+    "yin-yang": YIN_YANG,
+    "mnist": MNIST16,
+    "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate"),
+    "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,)),
+    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """What is done in one go: experiment, way and chip name it, ``do`` returns the rest of its line."""
+
+    experiment: str
+    way: str
+    chip: int
+    do: Callable[[], Line]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do what is asked for, then write the table."""
+    names = [*TASKS, "decalibration", "death", "gradient", "sparsity"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="*", choices=[*names, []], help="all, if none is named")
+    parser.add_argument("--ways", nargs="*", help="only these, such as looped")
+    parser.add_argument("--chips", type=int, nargs="*", default=range(5))
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    command = " ".join(["python", "benchmarks/twin.py", *arguments])
+    for name in [] if given.table else given.experiments or names:
+        for piece in pieces(name, given.chips):
+            if (given.ways is None or piece.way in given.ways) and not done(piece):
+                write(piece, command)
+    TABLE.write_text(table(finished()))
+
+
+def pieces(name: str, chips: Sequence[int]) -> Iterator[Piece]:
+    """The parts of an experiment, chip after chip."""
+    for chip in chips:
+        for way, do in _ways(name):
+            folder = RUNS / "-".join([name, *way.split(), f"chip-{chip}"])
+            yield Piece(name, way, chip, partial(do, chip=chip, folder=folder))
+
+
+def _ways(name: str) -> Iterator[tuple[str, Callable[..., Line]]]:
+    if name in TASKS:
+        yield "looped", partial(probes.looped, TASKS[name])
+        yield "software", partial(probes.software, TASKS[name])
+    elif name == "decalibration":
+        for what, strength in probes.DECALIBRATIONS:
+            yield f"{what} {strength:.0%}", partial(probes.decalibrated, YIN_YANG, what, strength)
+    elif name == "death":
+        for dropout in (0.0, 0.4):
+            yield f"dropout {dropout:.0%}", partial(probes.dying, YIN_YANG, dropout)
+    elif name == "gradient":
+        yield "before training", partial(probes.estimated, YIN_YANG, 0)
+        yield "after 20 epochs", partial(probes.estimated, YIN_YANG, 20)
+    else:
+        for budget in probes.BUDGETS:
+            yield f"budget {budget}", partial(probes.sparse, YIN_YANG, budget)
+
+
+def finished() -> list[Line]:
+    """All pieces done so far."""
+    return [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+
+
+def done(piece: Piece) -> bool:
+    """Whether there is a line of it."""
+    key = (piece.experiment, piece.way, piece.chip)
+    return any((line["experiment"], line["way"], line["chip"]) == key for line in finished())
+
+
+def write(piece: Piece, command: str) -> None:
+    """Do it, and keep what comes of it."""
+    began = time.perf_counter()
+    line = {"experiment": piece.experiment, "way": piece.way, "chip": piece.chip, **piece.do()}
+    line |= {"total_seconds": time.perf_counter() - began, "date": datetime.now(UTC).date().isoformat()}
+    line |= {"commit": commit(), "machine": machine(), "command": command}
+    RESULTS.mkdir(exist_ok=True)
+    with LINES.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(json.dumps({name: value for name, value in line.items() if name not in ("settings", "machine")}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,192 @@
+"""What benchmarks/twin.py does: trainings and measurements on a twin, each of which returns what its line says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloop import Events, Network, Record, run
+from spikeloop.chip.calibrate import calibrate
+from spikeloop.chip.calibration import RANGES, Target
+from spikeloop.chip.lower import target_of
+from spikeloop.chip.mapping import place
+from spikeloop.chip.twin import Twin
+from spikeloop.gradient.eventprop import EventProp
+from spikeloop.loss import spike_budget
+from spikeloop.protocols import Substrate
+from spikeloop.substrate.ideal import Ideal
+from spikeloop.substrate.onchip import OnChip
+from spikeloop.tasks import SPEEDUP, Task, rule_of, substrate_of
+from spikeloop.training import evaluate, fit
+
+Line = dict[str, Any]
+
+STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5)
+PARAMETERS = ("tau_mem", "tau_syn", "threshold")
+DECALIBRATIONS = [("none", 0.0), *((what, s) for what in (*PARAMETERS, "jointly") for s in STRENGTHS)]
+LEAST, MOST = 0.2, 2.5  # of what was wanted: no parameter is put outside
+BUDGETS = (5, 10, 20, 40)
+DEATH, DEATHS = 0.15, 20
+SAMPLES = 500  # that a gradient is measured with
+
+
+# ---- trainings -----------------------------------------------------------------------------------------------------
+
+
+def looped(task: Task, chip: int, folder: Path) -> Line:
+    """Trained and tested on the chip."""
+    network, there = task.network(chip), on(task, chip)
+    return trained(there, network, substrate_of(there), chip, folder)
+
+
+def software(task: Task, chip: int, folder: Path) -> Line:
+    """Trained on `Ideal`; tested there, and on the chip as it is."""
+    network, there = task.network(chip), on(task, chip)
+    line = trained(task, network, Ideal(), chip, folder)
+    return line | {"transferred": tested(task, network, substrate_of(there))}
+
+
+def trained(task: Task, network: Network, substrate: Substrate, seed: int, folder: Path, **changes: Any) -> Line:
+    """Train ``network`` in place, or go on where it was stopped: accuracies, spikes, speed and settings."""
+    settings = dataclasses.replace(task.settings(seed), **changes)
+    data = task.data("train")
+    where = {"substrate": substrate, "folder": folder, "resume": True}
+    history = fit(network, data, settings, epochs=task.epochs, rule=rule_of(task), **where).history
+    last = history[-1]
+    return {
+        "test": tested(task, network, substrate),
+        "train": last["accuracy"],
+        "spikes_per_sample": last["spikes_per_sample"],
+        "samples_per_second": last["samples_per_second"],
+        "seconds": sum(epoch["seconds"] for epoch in history),
+        "epochs": task.epochs,
+        "settings": dataclasses.asdict(task),
+    }
+
+
+def tested(task: Task, network: Network, substrate: Substrate) -> float:
+    """The accuracy on the test set."""
+    return evaluate(network, task.data("test"), substrate, settings=task.settings(0))
+
+
+def on(task: Task, chip: int) -> Task:
+    """The task in the loop with ``chip``."""
+    return dataclasses.replace(task, substrate="twin", chip=chip)
+
+
+# ---- decalibration -------------------------------------------------------------------------------------------------
+
+
+def decalibrated(task: Task, what: str, strength: float, chip: int, folder: Path) -> Line:
+    """In the loop and transferred, on circuits calibrated to scattered targets, of which training knows nothing."""
+    network, there = task.network(chip), on(task, chip)
+    substrate = scattered(there, network, what, strength)
+    line = trained(there, network, substrate, chip, folder)
+    plain = task.network(chip)
+    trained(task, plain, Ideal(), chip, folder.with_name(folder.name + "-software"))
+    return line | {"transferred": tested(task, plain, substrate)}
+
+
+def scattered(task: Task, network: Network, what: str, strength: float) -> OnChip:
+    """The chip, calibrated to targets that differ from what the network asks for, as N(1, ``strength``) times."""
+    rows = task.rows_per_input or task.inputs_take
+    target, draw = target_of(network, place(network, rows), SPEEDUP), np.random.default_rng(1000 + task.chip)
+    for name in PARAMETERS:
+        factor = np.clip(1 + strength * draw.standard_normal(len(target.leak)), LEAST, MOST)
+        if what in (name, "jointly"):
+            target = _with(target, name, factor)
+    return OnChip(Twin(task.chip), SPEEDUP, rows, calibrate(Twin(task.chip), target))
+
+
+def _with(target: Target, name: str, factor: np.ndarray) -> Target:
+    """For the threshold it is the distance from the leak that is scattered."""
+    base = target.leak if name == "threshold" else 0.0
+    value = base + (getattr(target, name) - base) * factor
+    return dataclasses.replace(target, **{name: np.clip(value, *RANGES[name][:2])})
+
+
+# ---- death ---------------------------------------------------------------------------------------------------------
+
+
+def dying(task: Task, dropout: float, chip: int, folder: Path) -> Line:
+    """In the loop with ``dropout`` of the hidden events; then a part of the hidden neurons falls silent for good."""
+    network, there = task.network(chip), on(task, chip)
+    network.populations["hidden"].dropout = dropout
+    substrate = substrate_of(there)
+    line = trained(there, network, substrate, chip, folder)
+    return line | {"dead": float(np.mean([_without_some(task, network, substrate, k) for k in range(DEATHS)]))}
+
+
+def _without_some(task: Task, network: Network, substrate: Substrate, draw: int) -> float:
+    """A neuron without events is one whose synapses are cut."""
+    weight = network.projection("hidden", "output").weight
+    kept = weight.detach().clone()
+    number = round(DEATH * len(kept))
+    dead = torch.randperm(len(kept), generator=torch.Generator().manual_seed(draw))[:number]
+    with torch.no_grad():
+        weight[dead] = 0.0
+        right = tested(task, network, substrate)
+        weight.copy_(kept)
+    return right
+
+
+# ---- gradient ------------------------------------------------------------------------------------------------------
+
+
+def estimated(task: Task, epochs: int, chip: int, folder: Path) -> Line:
+    """Cosines, layer by layer, of the gradient from the chip's spikes with the exact one, on `Ideal`."""
+    there = dataclasses.replace(on(task, chip), epochs=max(epochs, 1))
+    network = task.network(chip)
+    substrate = substrate_of(there)
+    if epochs:
+        trained(there, network, substrate, chip, folder)
+    drive, label = task.data("train").batch(torch.arange(SAMPLES))
+    exact = _gradient(task, network, drive, label, Ideal(), EventProp())
+    result: Line = {"samples": SAMPLES, "epochs": epochs, "settings": dataclasses.asdict(there)}
+    for floor in (0.0, 0.1, 0.3, 1.0):
+        here = _gradient(task, network, drive, label, substrate, EventProp(slope_floor=floor))
+        result[f"cosine, floor {floor:g}"] = {name: _cosine(here[name], exact[name]) for name in exact}
+    same = _gradient(task, network, drive, label, Ideal(), EventProp(slope_floor=0.3))
+    result["cosine, ideal, floor 0.3"] = {name: _cosine(same[name], exact[name]) for name in exact}
+    return result
+
+
+def _gradient(
+    task: Task, network: Network, drive: Events, label: Tensor, substrate: Substrate, rule: EventProp
+) -> dict[str, Tensor]:
+    readout = task.settings(0).readout
+    assert readout is not None
+    record = run(network, drive, task.duration, substrate=substrate, rule=rule, observe=readout.observe, number=0)
+    network.zero_grad()
+    readout.loss(record, label).backward()
+    grads = {name: projection.weight.grad for name, projection in network.projections.items()}
+    return {name: grad.detach().clone() for name, grad in grads.items() if grad is not None}
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0))
+
+
+# ---- sparsity ------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """A regulariser: hidden spikes per sample beyond ``budget`` cost ``strength`` each."""
+
+    budget: float
+    strength: float = 0.05
+
+    def __call__(self, record: Record) -> Tensor:
+        return self.strength * spike_budget(record.count["hidden"], self.budget)
+
+
+def sparse(task: Task, budget: float, chip: int, folder: Path) -> Line:
+    """In the loop, with a price on hidden spikes beyond a budget."""
+    network, there = task.network(chip), on(task, chip)
+    return trained(there, network, substrate_of(there), chip, folder, regulariser=Budget(budget))
