@@ -8,7 +8,7 @@ import pytest
 from chips import events
 
 from spikeloop.chip import bench, transfer
-from spikeloop.chip.calibrate import Calibration, calibrate, default_target, uncalibrated
+from spikeloop.chip.calibrate import Calibration, as_it_is, calibrate, default_target, uncalibrated
 from spikeloop.chip.circuits import neurons_of
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, Configuration, Instruments
 from spikeloop.chip.twin import EVERYTHING, Twin
@@ -157,3 +157,11 @@ def test_it_is_saved_and_loaded(calibration, tmp_path):
     np.testing.assert_array_equal(back.measured, calibration.measured)
     with pytest.raises(DataError, match="no such file"):
         Calibration.load(tmp_path / "other.npz")
+
+
+def test_a_chip_as_it_is_shows_its_mismatch():
+    spread = as_it_is(Twin(7), default_target()).measured.std(1)
+    ideal = as_it_is(Twin(7, ideal=EVERYTHING), default_target()).measured
+    assert 7 < spread[0] < 13  # leak, steps
+    assert np.abs(ideal[0] - 80).max() < 1
+    assert np.abs(ideal[4] / 0.377 - 1).max() < 0.1

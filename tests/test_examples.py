@@ -27,6 +27,7 @@ def test_example_is_short(path: Path) -> None:
 
 def test_examples_are_there() -> None:
     expected = {
-        "custom_loss", "freeze_and_tau", "membranes", "own_data", "recurrent_delays", "resume", "yin_yang",
+        "custom_loss", "five_chips", "freeze_and_tau", "in_the_loop", "membranes", "own_data", "recurrent_delays",
+        "resume", "yin_yang", "yin_yang_tutorial",
     }  # fmt: skip
     assert expected <= {path.stem for path in EXAMPLES}

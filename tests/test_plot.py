@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spikeloop import Events, plot
-from spikeloop.errors import CannotObserve, OutOfRange, UnknownPopulation
-from spikeloop.record import Record, Samples
+from spikeloop.errors import CannotObserve, OutOfRange, ShapeMismatch, UnknownPopulation
+from spikeloop.record import Lowering, Record, Samples
 
 SPIKES = Events.from_lists([[0.01, 0.02, 0.03], [0.015]], [[2, 0, 7], [1]], size=8)
 
@@ -123,3 +124,108 @@ def test_save_writes_a_png(tmp_path: Path) -> None:
     plot.membrane(record(), "hidden", ax=axes[1])
     path = plot.save(figure, tmp_path / "picture.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_chip_sampled_is_drawn_as_dots() -> None:
+    made = record()
+    _, (left, right) = plot.canvas(1, 2)
+    plot.membrane(made, "hidden", ax=left)
+    plot.membrane(replace(made, lowering=Lowering()), "hidden", ax=right)
+    assert left.lines[0].get_marker() == "None"
+    assert right.lines[0].get_marker() == "o"
+
+
+def test_membrane_sampled_at_times_of_each_run() -> None:
+    made = record().membrane["hidden"]
+    samples = replace(made, time=torch.stack([made.time, made.time + 1e-3]))
+    _, ax = plot.canvas()
+    plot.membrane(Record({"hidden": SPIKES}, 0.05, membrane={"hidden": samples}), "hidden", 1, ax=ax)
+    assert ax.lines[0].get_xdata()[0] == pytest.approx(1.0)
+
+
+def test_array_map_of_circuits() -> None:
+    values = np.arange(512.0)
+    values[3] = np.nan
+    figure, ax = plot.canvas()
+    plot.array_map(values, ax=ax, name="leak (CADC steps)")
+    shown = np.ma.filled(ax.images[0].get_array(), np.nan)
+    assert shown.shape == (2, 256)
+    assert np.isnan(shown[0, 3])
+    assert shown[1, 0] == 256
+    low, high = ax.images[0].get_clim()
+    assert (low + high) / 2 == pytest.approx(np.nanmedian(values))
+    assert ax.get_title(loc="left") == "leak (CADC steps)"
+    assert len(figure.axes) == 2  # the colour bar
+
+
+def test_array_map_of_synapses() -> None:
+    values = np.arange(2 * 256 * 256.0).reshape(2, 256, 256)
+    _, ax = plot.canvas()
+    plot.array_map(values, ax=ax, name="weight")
+    shown = np.asarray(ax.images[0].get_array())
+    assert np.array_equal(shown[:256], values[0])
+    assert np.array_equal(shown[-256:], values[1])
+    assert len(shown) > 512
+
+
+def test_array_map_of_one_value_and_of_the_wrong_shape() -> None:
+    _, ax = plot.canvas()
+    plot.array_map(np.full(512, 3.0), ax=ax, name="refractory")
+    plot.array_map(np.full(512, np.nan), ax=ax, name="nothing")
+    with pytest.raises(ShapeMismatch, match=r"\(256,\)"):
+        plot.array_map(np.zeros(256), ax=ax, name="half of it")
+
+
+def test_weight_codes() -> None:
+    _, ax = plot.canvas()
+    plot.weight_codes([[0, 5, 5], [-63, 63, 63]], ax=ax)
+    bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in ax.patches if bar.get_height()}
+    assert bars == {5: 2, -63: 1, 63: 2}
+    assert ax.get_title(loc="left") == "at 0: 16.7 %, at ±63: 50.0 %"
+
+
+def test_weight_codes_over_several_rows_and_of_nothing() -> None:
+    _, ax = plot.canvas()
+    plot.weight_codes([-315, 315, 1, 300], ax=ax, most=315)
+    assert sum(bar.get_height() for bar in ax.patches) == 4
+    plot.weight_codes([], ax=ax)
+
+
+def test_before_and_after_a_calibration() -> None:
+    random = np.random.default_rng(0)
+    before, after = 80 + 10 * random.normal(size=512), 80 + 1.5 * random.normal(size=512)
+    after[:5] = 1e6  # circuits that failed
+    after[5] = np.nan
+    _, ax = plot.canvas()
+    plot.before_after(before, after, ax=ax, name="leak (CADC steps)", target=80.0)
+    assert ax.get_xlim()[1] < 150
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert [word.split(":")[0] for word in words] == ["before", "after"]
+    assert float(words[1].rpartition(" ")[2]) < 2
+    assert list(ax.lines[0].get_xdata()) == [80.0, 80.0]
+
+
+def test_before_and_after_of_nothing_and_of_one_value() -> None:
+    _, ax = plot.canvas()
+    plot.before_after([np.nan], [], ax=ax, name="x")
+    plot.before_after([2.0], [2.0], ax=ax, name="x")
+
+
+def test_accuracy_bars() -> None:
+    _, ax = plot.canvas()
+    results = {
+        "Yin-Yang": {"software": [0.97], "transferred": [0.6, 0.7], "in the loop": [0.95, 0.96]},
+        "MNIST": {"software": [0.975], "in the loop": [0.971]},
+    }
+    plot.accuracy_bars(results, ax=ax)
+    assert [round(bar.get_height(), 1) for bar in ax.patches] == [97.0, 97.5, 65.0, 95.5, 97.1]
+    assert [text.get_text() for text in ax.texts] == ["97.0", "97.5", "65.0", "95.5", "97.1"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["software", "transferred", "in the loop"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["Yin-Yang", "MNIST"]
+
+
+def test_accuracy_bars_name_a_kind_that_the_first_task_lacks() -> None:
+    _, ax = plot.canvas()
+    plot.accuracy_bars({"a": {"software": [0.9]}, "b": {"in the loop": [0.8]}}, ax=ax)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["software", "in the loop"]
+    plot.accuracy_bars({}, ax=ax)

@@ -36,6 +36,13 @@ def calibrate(chip: Chip, target: Target, progress: Callable[[str], None] | None
     return _Search(chip, target, progress or (lambda _: None)).result()
 
 
+def as_it_is(chip: Chip, target: Target) -> Calibration:
+    """What the circuits are with the codes of `uncalibrated`: measured, not searched; to compare with `calibrate`."""
+    search = _Search(chip, target, lambda _: None)
+    search.bench.calibrate_cadc()
+    return search._verified(search.law)
+
+
 class _Mean:
     """The running mean of arrays, where they are good; 0 before anything was."""
 

@@ -24,7 +24,7 @@ def array_map(values: ArrayLike, *, ax: Axes, name: str) -> Axes:
     """One number per circuit, (512,), or per synapse, (2, 256, 256): half, row, column, as they lie on the chip.
 
     White is the median, purple is less, orange is more; the colours end at the 1 % that are farthest. What is not
-    finite is black. ``name`` stands at the colour bar: say the unit.
+    finite is black. ``name`` stands above: say the unit.
     """
     given = np.asarray(values, np.float64)
     if given.shape not in ((CIRCUITS,), (HALVES, ROWS, COLUMNS)):
@@ -37,38 +37,39 @@ def array_map(values: ArrayLike, *, ax: Axes, name: str) -> Axes:
     options: dict[str, Any] = {"vmin": middle - reach, "vmax": middle + reach, "cmap": palette, "aspect": "auto"}
     image = ax.imshow(_laid_out(given), interpolation="nearest", **options)
     _name_halves(ax, given.ndim == 3)
-    bar = ax.figure.colorbar(image, ax=ax, label=name, pad=0.02)
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(color=FAINT, labelsize=9)
+    ax.set_title(name, loc="left", fontsize=10)
     tidy(ax, "Column", "")
     ax.spines[:].set_visible(False)
     return ax
 
 
 def _laid_out(values: Float) -> Float:
-    """An image, masked between the halves: (2, 256) or (2 * 256 + gap, 256)."""
+    """An image with nothing between the halves: (2, 256) or (2 * 256 + gap, 256)."""
     if values.ndim == 1:
         return values.reshape(HALVES, COLUMNS)
-    between = np.ma.masked_all((_GAP, COLUMNS))
-    return np.ma.concatenate([values[0], between, values[1]])
+    return np.concatenate([values[0], np.full((_GAP, COLUMNS), np.nan), values[1]])
 
 
 def _name_halves(ax: Axes, synapses: bool) -> None:
     names = ("top", "bottom")
     if synapses:
         ax.set_yticks([ROWS / 2, ROWS * 1.5 + _GAP], [f"{name}\n256 rows" for name in names])
+        ax.axhspan(ROWS - 0.5, ROWS + _GAP - 0.5, color="white")
     else:
         ax.set_yticks([0, 1], names)
         ax.axhline(0.5, color="white", linewidth=2.0)
-    ax.set_xticks(range(0, COLUMNS + 1, 64))
+    ax.set_xticks([*range(0, COLUMNS, 64), COLUMNS - 1])
     ax.tick_params(axis="y", length=0)
 
 
 def weight_codes(codes: ArrayLike, *, ax: Axes, most: int = WEIGHT_MAX) -> Axes:
     """How often each weight is used: signed codes from ``-most`` to ``most``, excitatory orange, inhibitory blue.
 
-    ``most`` is larger where several rows serve one input. Weights of 0 are left out and counted in the title, as are
-    those at both ends, where clipped ones end up.
+    ``most`` is larger where several rows serve one input. Weights of 0 are left out; how many there are is said above,
+    and how many lie at either end, where clipped ones end up.
     """
     given = np.asarray(codes).ravel().astype(np.int64)
     used = given[given != 0]
@@ -77,11 +78,11 @@ def weight_codes(codes: ArrayLike, *, ax: Axes, most: int = WEIGHT_MAX) -> Axes:
     for sign, colour in ((-1, COLOURS[0]), (1, COLOURS[1])):
         height, _ = np.histogram(sign * used, edges)
         ax.bar(sign * (edges[:-1] + step / 2), height, 0.9 * step, color=colour, linewidth=0)
-    share = [100.0 * float(part.mean()) if len(part) else 0.0 for part in (given == 0, np.abs(used) >= most)]
-    ax.set_title(f"{share[0]:.1f} % are 0; of the others {share[1]:.1f} % at the ends", loc="left", fontsize=10)
+    zero, end = (100.0 * float(part.mean()) if len(part) else 0.0 for part in (given == 0, np.abs(given) >= most))
+    ax.set_title(f"at 0: {zero:.1f} %, at ±{most}: {end:.1f} %", loc="left", fontsize=10)
     ax.set_xlim(-most - 2 * step, most + 2 * step)
     ax.set_xticks([-most, 0, most])
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
     return tidy(ax, "Weight (codes)", "Synapses")
 
 
@@ -90,17 +91,27 @@ def before_after(
 ) -> Axes:
     """Two histograms of a parameter over the circuits, before and after a calibration, with their spreads.
 
-    The axis shows all but the outermost 1 % of either; ``target`` is dashed. ``name`` says the unit.
+    Neither the axis nor the spreads care for the outermost 5 %: circuits that failed. ``target`` is dashed. ``name``
+    says the unit.
     """
     sides = [np.asarray(x, np.float64).ravel() for x in (before, after)]
     sides = [side[np.isfinite(side)] for side in sides]
-    ends = np.concatenate([np.quantile(side, [0.005, 0.995]) for side in sides if len(side)] or [np.array([0.0, 1.0])])
-    edges = np.linspace(ends.min(), max(ends.max(), ends.min() + 1e-12), bins + 1)
+    inner = [_trimmed(side) for side in sides]
+    both = np.concatenate([*inner, [0.0, 1.0] if not any(map(len, inner)) else []])
+    margin = 0.15 * float(np.ptp(both)) or 1e-3 * max(abs(float(both[0])), 1.0)
+    edges = np.linspace(both.min() - margin, both.max() + margin, bins + 1)
     for side, word, colour in zip(sides, ("before", "after"), (FAINT, COLOURS[0]), strict=True):
-        label = f"{word}: {np.mean(side):.3g} ± {np.std(side):.2g}" if len(side) else word
+        kept = _trimmed(side)
+        label = f"{word}: {np.mean(kept):.3g} ± {np.std(kept):.2g}" if len(kept) else word
         ax.hist(side, edges, color=paler(colour), edgecolor=colour, histtype="stepfilled", linewidth=1.2, label=label)
     if target is not None:
         ax.axvline(target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
     ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderpad=0.0)
     return tidy(ax, name, "Circuits")
+
+
+def _trimmed(values: Float) -> Float:
+    """Without 2.5 % at either end."""
+    cut = len(values) // 40
+    return np.sort(values)[cut : len(values) - cut]

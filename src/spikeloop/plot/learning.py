@@ -83,23 +83,26 @@ def decision_map(
 
 
 def accuracy_bars(results: Mapping[str, Mapping[str, Sequence[float]]], *, ax: Axes) -> Axes:
-    """Accuracies in per cent, by task and then by kind: a bar up to the mean, which is written above, a dot for each.
+    """Accuracies in per cent, by task and then by kind: a bar up to the mean, which is written into it, a dot for each.
 
     ``{"Yin-Yang": {"software": [0.975], "transferred": [0.6, 0.7], "in the loop": [0.95, 0.96]}}``: the numbers are
     those of several chips or seeds, between 0 and 1. Kinds have the same colour in all tasks.
     """
     kinds = list(dict.fromkeys(kind for task in results.values() for kind in task))
     width = 0.8 / max(len(kinds), 1)
-    for place, task in enumerate(results.values()):
-        for number, kind in enumerate(kinds):
+    for number, kind in enumerate(kinds):
+        shift, named = (number - (len(kinds) - 1) / 2) * width, False
+        for place, task in enumerate(results.values()):
             if len(values := 100.0 * np.asarray(task.get(kind, ()), np.float64)):
-                x = place + (number - (len(kinds) - 1) / 2) * width
-                _accuracy_bar(ax, x, values, 0.88 * width, COLOURS[number % len(COLOURS)], kind if place == 0 else None)
+                colour = COLOURS[number % len(COLOURS)]
+                _accuracy_bar(ax, place + shift, values, 0.88 * width, colour, None if named else kind)
+                named = True
     ax.set_xticks(range(len(results)), list(results))
-    ax.set_ylim(0.0, 112.0)
+    ax.set_ylim(0.0, 102.0)
     ax.set_yticks(range(0, 101, 25))
     ax.tick_params(axis="x", length=0)
-    ax.legend(frameon=False, fontsize=9, ncols=max(len(kinds), 1), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    if kinds:
+        ax.legend(frameon=False, fontsize=9, ncols=len(kinds), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return tidy(ax, "", "Accuracy (%)")
 
 
@@ -109,9 +112,7 @@ def _accuracy_bar(ax: Axes, x: float, values: np.ndarray, width: float, colour: 
     if len(values) > 1:
         spread = np.linspace(-0.25, 0.25, len(values)) * width
         ax.plot(x + spread, values, linestyle="", marker="o", markersize=3.5, color=colour)
-    ax.annotate(
-        f"{values.mean():.1f}", (x, values.max()), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8
-    )
+    ax.annotate(f"{values.mean():.1f}", (x, 0), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9)
 
 
 def _lifted(error: np.ndarray) -> np.ndarray:
