@@ -181,7 +181,7 @@ def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[...
         ([*QUICK, "--batch-size", "0", "--folder", "run"], "batch size"),
         ([*QUICK, "--seeds", "--folder", "run"], "no seed is given"),
         (["train", "mnist", "--substrate", "twin", "--folder", "run"], "neuron circuits are needed"),
-        ([*QUICK, "--substrate", "twin", "--rows-per-input", "60", "--folder", "run"], "row"),
+        ([*QUICK, "--substrate", "twin", "--rows-per-input", "0", "--folder", "run"], "rows_per_input is 0"),
     ],
 )
 def test_refusals_are_one_sentence_and_status_2(

@@ -207,7 +207,8 @@ def substrate_of(task: Task) -> Substrate:
     """Where the task's network runs."""
     if not task.looped:
         return Ideal()
-    return OnChip(Twin(task.chip), SPEEDUP, task.rows_per_input or task.inputs_take)
+    rows = task.inputs_take if task.rows_per_input is None else task.rows_per_input
+    return OnChip(Twin(task.chip), SPEEDUP, rows)
 
 
 def task_of(name: str, options: dict[str, Any]) -> Task:
