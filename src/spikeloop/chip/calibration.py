@@ -18,7 +18,7 @@ Float = NDArray[np.float64]
 VERSION = 1
 _FORMAT = "spikeloop.chip.calibration"
 
-RANGES = {
+RANGES: dict[str, tuple[float, float, str]] = {
     "leak": (50.0, 160.0, "CADC steps"),
     "reset": (30.0, 160.0, "CADC steps"),
     "threshold": (50.0, 220.0, "CADC steps"),

@@ -39,6 +39,9 @@ class Neurons:
 class Pattern:
     """The fixed pattern of one chip: what `Mismatch` says, drawn from the streams of ``seed``."""
 
+    seed: int
+    strengths: Mismatch
+
     def __init__(self, seed: int, strengths: Mismatch) -> None:
         self.seed, self.strengths = seed, strengths
 

@@ -36,11 +36,19 @@ class Step:
 class Plan:
     """The steps of a configuration's routing; wires from outside are found as their addresses first come up."""
 
+    routing: Routing
+    neurons: Neurons
+    sign: NDArray[np.float32]
+    watched: Indices
+    steps: list[Step]
+    address: NDArray[np.int64]
+    source: NDArray[np.int32]
+
     def __init__(self, routing: Routing, neurons: Neurons, instruments: Instruments) -> None:
         self.routing, self.neurons = routing, neurons
         self.sign = routing.row_sign.astype(np.float32)[:, :, None]
         watched = neurons.of[np.concatenate([instruments.cadc_circuit, instruments.madc_circuit]).astype(np.int64)]
-        self.watched: Indices = np.unique(watched)
+        self.watched = np.unique(watched)
         self.steps = _steps(routing, neurons, self.watched)
         self.address = np.zeros(0, np.int64)
         self.source = np.full(1 << 16, -1, np.int32)
