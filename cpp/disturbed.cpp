@@ -130,7 +130,7 @@ void take_samples(const Sweep& sweep, int64_t first, Lanes<N>& x, double begin, 
 }
 
 template <int N>
-SPIKELOOP_ALWAYS_INLINE void arrive(const Shared& s, int64_t first, Lanes<N>& x, const float* row) {
+SPIKELOOP_INLINE void arrive(const Shared& s, int64_t first, Lanes<N>& x, const float* row) {
     const float *add = row + first, *floor = s.floor.data() + first, *most = s.most.data() + first;
     if (!s.jumps) {
         for (int l = 0; l < N; ++l) x.i[l] += add[l];
@@ -145,7 +145,7 @@ SPIKELOOP_ALWAYS_INLINE void arrive(const Shared& s, int64_t first, Lanes<N>& x,
 
 // v and i after the interval, and the bound of v within it; whether any lane's bound reaches its level.
 template <int N>
-SPIKELOOP_ALWAYS_INLINE bool flow_on(const Flows<N>& f, const float* top, Lanes<N>& x) {
+SPIKELOOP_INLINE bool flow_on(const Flows<N>& f, const float* top, Lanes<N>& x) {
     int some = 0;
     for (int l = 0; l < N; ++l) {
         const float decayed = x.v[l] * f.em[l], high = x.v[l] > decayed ? x.v[l] : decayed;
@@ -159,7 +159,7 @@ SPIKELOOP_ALWAYS_INLINE bool flow_on(const Flows<N>& f, const float* top, Lanes<
 }
 
 template <int N>
-SPIKELOOP_ALWAYS_INLINE void sweep_block(const Sweep& sweep, int64_t first) {
+SPIKELOOP_INLINE void sweep_block(const Sweep& sweep, int64_t first) {
     const Shared& s = *sweep.shared;
     Lanes<N> x;
     start(sweep, first, x);
