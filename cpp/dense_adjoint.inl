@@ -275,7 +275,7 @@ template <class T>
 void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, DenseGradient<T>& gradient) {
     constexpr int N = Lanes<T>::N;
     find_active(job, out, scratch);
-    gather_arrivals(job.sources, out.sample, job.request.duration, out.arrivals);
+    gather_arrivals(job.sources, {}, out.sample, job.request.duration, out.arrivals);
     const size_t blocks = (out.active.size() + N - 1) / N;
     out.charge.resize(blocks * out.arrivals.size() * N);
     if (out.active.empty()) return;

@@ -34,7 +34,7 @@ struct Slope {
     DenseGradient<T> gradient;
 
     Slope(Problem<T>& x, int threads) : weight(x.weight.size()), time(x.drive.time.size()) {
-        Look<T> look(x, dense_forward(x.dense(), x.neurons(), x.request()));
+        Look<T> look(x, x.forward());
         Backward request;
         request.batch = x.kind.samples, request.duration = x.duration;
         request.spikes = look.spikes.trains(), request.time_cotangent = look.time_cotangent.data();

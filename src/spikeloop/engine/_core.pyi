@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Float, Trains, Weights
 
-_DenseSource: TypeAlias = tuple[Trains, Weights, Float]  # weight (N_source, N), delay (1,) or (N_source,)
+# trains, or the number of the stage in the call that they come from; weight (N_source, N); delay (1,) or (N_source,)
+_DenseSource: TypeAlias = tuple[Trains | int, Weights, Float]
 
 # trains from outside the stage, first source neuron (-1: outside), first target neuron, begin, target, weight index,
 # weight, delay, kind of delay
@@ -43,19 +44,19 @@ _Cotangent: TypeAlias = tuple[Trains, Float, _Sampling | None, _Peaks | None, _S
 _NeuronGradients: TypeAlias = tuple[Float, int, int]
 
 class Explosion(RuntimeError):
-    """A neuron passed the limit of spikes; args: sample, neuron."""
+    """A neuron passed the limit of spikes; args: sample, neuron, stage of the call."""
 
 def dense_forward(
-    sources: Sequence[_DenseSource],
-    neurons: Float,
-    spiking: bool,
+    stages: Sequence[tuple[Sequence[_DenseSource], Float, bool, _Ask]],
     batch: int,
     duration: float,
-    ask: _Ask,
     spike_limit: int,
     threads: int,
-) -> Trains:
-    """The spikes of one population that only listens to others, through dense projections."""
+) -> list[Trains]:
+    """The spikes of populations that only listen to earlier ones, through dense projections.
+
+    stages: sources, neurons, whether they spike, and what is asked.
+    """
 
 def dense_adjoint(
     sources: Sequence[_DenseSource],
