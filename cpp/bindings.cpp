@@ -176,24 +176,36 @@ nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>
 }
 
 template <class T>
-nb::tuple dense_adjoint_door(const std::vector<DenseIn<T>>& sources, const Array<const double, 2>& neurons, bool spiking, int64_t batch,
-                             double duration, const CotangentIn& cotangent, const std::vector<Maybe<T, 2>>& weight,
-                             const std::vector<Maybe<double, 1>>& time, bool want_neuron, bool want_tau, double slope_floor, int threads) {
-    const auto in = dense_sources<T>(sources);
-    const Neurons population = neurons_of(neurons, spiking);
-    Backward request;
-    request.batch = batch, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
-    request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
-    request.slope_floor = slope_floor, request.want_neuron = want_neuron, request.want_tau = want_tau, request.threads = threads;
-    DenseGradient<T> gradient;
-    for (const auto& w : weight) gradient.weight.push_back(w ? w->data() : nullptr);
-    for (const auto& t : time) gradient.time.push_back(t ? t->data() : nullptr);
+using DenseBackIn = std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, CotangentIn, std::vector<Maybe<T, 2>>, std::vector<Maybe<double, 1>>,
+                               std::vector<Maybe<double, 1>>, bool, bool>;
+
+template <class A>
+auto pointers(const std::vector<std::optional<A>>& arrays) {
+    std::vector<decltype(arrays[0]->data())> out;
+    for (const auto& array : arrays) out.push_back(array ? array->data() : nullptr);
+    return out;
+}
+
+template <class T>
+nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch, double duration, double slope_floor, int threads) {
+    std::vector<DenseBack<T>> stages;
+    for (const auto& [sources, neurons, spiking, cotangent, weight, time, source_time, want_neuron, want_tau] : in) {
+        DenseBack<T>& stage = stages.emplace_back();
+        stage.sources = dense_sources<T>(sources), stage.neurons = neurons_of(neurons, spiking);
+        stage.weight = pointers(weight), stage.time = pointers(time), stage.source_time = pointers(source_time);
+        Backward& request = stage.request;
+        request.batch = batch, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
+        request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
+        request.slope_floor = slope_floor, request.want_neuron = want_neuron, request.want_tau = want_tau, request.threads = threads;
+    }
     {
         nb::gil_scoped_release release;
-        request.membrane = membranes_of(cotangent, batch);
-        dense_adjoint<T>(in, population, request, gradient);
+        for (size_t k = 0; k < stages.size(); ++k) stages[k].request.membrane = membranes_of(std::get<3>(in[k]), batch);
+        dense_adjoint<T>(stages);
     }
-    return nb::make_tuple(neuron_gradients(gradient.neuron), gradient.slope.spikes, gradient.slope.acted);
+    nb::list result;
+    for (const auto& stage : stages) result.append(nb::make_tuple(neuron_gradients(stage.neuron), stage.slope.spikes, stage.slope.acted));
+    return result;
 }
 
 template <class T>
@@ -278,8 +290,7 @@ nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::
 template <class T>
 void define(nb::module_& m) {
     m.def("dense_forward", &dense_forward_door<T>, "stages"_a, "batch"_a, "duration"_a, "spike_limit"_a, "threads"_a);
-    m.def("dense_adjoint", &dense_adjoint_door<T>, "sources"_a, "neurons"_a, "spiking"_a, "batch"_a, "duration"_a, "cotangent"_a, "weight"_a, "time"_a,
-          "want_neuron"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);
+    m.def("dense_adjoint", &dense_adjoint_door<T>, "stages"_a, "batch"_a, "duration"_a, "slope_floor"_a, "threads"_a);
     m.def("queue_forward", &queue_forward_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "asks"_a, "spike_limit"_a, "threads"_a);
     m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
           "time"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);

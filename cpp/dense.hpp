@@ -56,16 +56,20 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
 template <class T>
 std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<T>>& stages);
 
+// One population's adjoint: what it listened to (with `trains`), its record, and where gradients go; null where not wanted.
 template <class T>
-struct DenseGradient {
-    std::vector<T*> weight;      // per source (size, neurons), added to; null where not wanted
-    std::vector<double*> time;   // per source (events,): dL/d arrival time of each event; null where not wanted
-    std::vector<NeuronGradient> neuron;
+struct DenseBack {
+    std::vector<DenseSource<T>> sources;
+    Neurons neurons;
+    Backward request;
+    std::vector<T*> weight;                 // per source (size, neurons), added to
+    std::vector<double*> time, source_time;  // per source (events,): dL/d arrival time of each event is added to both
+    std::vector<NeuronGradient> neuron;     // made here
     SlopeFloor slope{0};
 };
 
+// `stages` in forward order, carried out from the last to the first; batch and threads are those of the first one's request.
 template <class T>
-void dense_adjoint(const std::vector<DenseSource<T>>& sources, const Neurons& neurons, const Backward& request,
-                   DenseGradient<T>& gradient);
+void dense_adjoint(std::vector<DenseBack<T>>& stages);
 
 }  // namespace spikeloop

@@ -40,6 +40,21 @@ _Ask: TypeAlias = tuple[
 # spikes, dL/dt of each (added to), cotangents of samples and peaks, start
 _Cotangent: TypeAlias = tuple[Trains, Float, _Sampling | None, _Peaks | None, _State | None]
 
+# sources, neurons, spiking, cotangent; by source, what dL/dweight and dL/dt of the arrivals are added to: weights, the
+# source's own times, and those of the population it listens to; whether any neuron parameter's gradient is wanted, and a
+# time constant's
+_DenseBack: TypeAlias = tuple[
+    Sequence[_DenseSource],
+    Float,
+    bool,
+    _Cotangent,
+    Sequence[Weights | None],
+    Sequence[Float | None],
+    Sequence[Float | None],
+    bool,
+    bool,
+]
+
 # dL/d neurons (6, N), spikes passed, spikes at which the slope floor acted
 _NeuronGradients: TypeAlias = tuple[Float, int, int]
 
@@ -59,20 +74,9 @@ def dense_forward(
     """
 
 def dense_adjoint(
-    sources: Sequence[_DenseSource],
-    neurons: Float,
-    spiking: bool,
-    batch: int,
-    duration: float,
-    cotangent: _Cotangent,
-    weight: Sequence[Weights | None],
-    time: Sequence[Float | None],
-    want_neuron: bool,
-    want_tau: bool,
-    slope_floor: float,
-    threads: int,
-) -> _NeuronGradients:
-    """Its adjoint; dL/dweight and dL/dt of the arrivals are added to `weight` and `time`, source by source."""
+    stages: Sequence[_DenseBack], batch: int, duration: float, slope_floor: float, threads: int
+) -> list[_NeuronGradients]:
+    """The adjoint of `dense_forward`'s stages, given in the same order; weights and times are added to."""
 
 def queue_forward(
     sources: Sequence[_QueueSource],
