@@ -279,3 +279,25 @@ def test_it_shows_what_it_is():
     assert repr(Twin(7)) == "Twin(7)"
     assert repr(Twin(7, 0.5, ideal={Imperfection.JITTER})) == "Twin(7, mismatch=0.5, ideal={JITTER})"
     assert repr(IDEAL) == "Twin(7, ideal=EVERYTHING)"
+
+
+@pytest.mark.parametrize("part", ["analog", "routing", "instruments"])
+def test_a_configuration_that_is_changed_in_place_is_another(part):
+    """What is made of a configuration is kept by its values, not by who it is."""
+    sent = events([(100, EXCITATORY), (200, EXCITATORY)])
+    twin = Twin(7)
+
+    def made(change):
+        changed = configuration(40, 3, watch=[1, 2])
+        if change == "after a run":
+            twin.emulate(changed, sent, 4000)
+        if part == "analog":
+            changed.analog.threshold[:] -= 60
+        elif part == "routing":
+            changed.routing.label[:, :100] = 5
+        else:
+            changed.instruments.cadc_circuit[:] = [7, 8]
+        return twin.emulate(changed, sent, 4000)
+
+    assert same(made("after a run"), made("before any"))
+    assert not same(made("before any"), twin.emulate(configuration(40, 3, watch=[1, 2]), sent, 4000))
