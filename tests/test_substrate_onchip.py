@@ -146,6 +146,8 @@ def test_membranes_and_peaks_come_from_the_column_adc(network):
 def test_bad_requests_are_refused(network):
     with pytest.raises(OutOfRange, match="speedup is 0"):
         OnChip(IDEAL, speedup=0)
+    with pytest.raises(OutOfRange, match="rows_per_input is 0"):
+        OnChip(IDEAL, rows_per_input=0)
     other = calibrate_of(Twin(8, ideal=EVERYTHING), network)
     with pytest.raises(OutOfRange, match=r"the calibration is of Twin\(8"):
         run(network, drive(12), 50e-3, substrate=OnChip(IDEAL, calibration=other))

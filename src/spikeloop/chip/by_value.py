@@ -14,6 +14,9 @@ T = TypeVar("T")
 class ByValue(Generic[T]):
     """``value``, hashed and compared by what its arrays hold now."""
 
+    value: T
+    key: bytes
+
     def __init__(self, value: T) -> None:
         self.value = value
         self.key = digest(value)

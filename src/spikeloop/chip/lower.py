@@ -142,7 +142,7 @@ def lower_weights(network: Network, placement: Placement, scales: Mapping[str, S
         total = np.clip(np.rint(wanted), -most, most).astype(np.int32)
         off = np.where(beyond, 0.0, wanted - total)
         clipped, rounded = clipped + int(beyond.sum()), rounded + int((np.abs(off) > _EXACT).sum())
-        squares, synapses = squares + float((off * off).sum()), synapses + _synapses(projection)
+        squares, synapses = squares + float((off * off).sum()), synapses + synapses_of(projection)
         codes[name], executed[name] = total, _as_given(projection, total * unit)
         for row, place in enumerate(synapse):
             part = (np.abs(total) + row) // len(synapse)
@@ -164,7 +164,8 @@ def _beyond(name: str, beyond: NDArray[np.bool_], unit: Float, rows: int) -> Out
     )
 
 
-def _synapses(projection: Projection) -> int:
+def synapses_of(projection: Projection) -> int:
+    """How many synapses it consists of."""
     return projection.weight.numel() if projection.synapses is None else len(projection.synapses.target)
 
 

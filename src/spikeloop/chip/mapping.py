@@ -47,7 +47,11 @@ class Placement:
         return used
 
 
-def place(network: Network, rows_per_input: int = 1, bad: Flags | None = None) -> Placement:
+Rows = int | Mapping[str, int]
+"""How many row pairs each line of an input takes: of all inputs, or by input population (1 where it is not named)."""
+
+
+def place(network: Network, rows_per_input: Rows = 1, bad: Flags | None = None) -> Placement:
     """A place for ``network`` on one chip; each input line takes ``rows_per_input`` row pairs.
 
     bad: (512,), circuits to use only where no others are left. The same arguments give the same place.
@@ -55,9 +59,9 @@ def place(network: Network, rows_per_input: int = 1, bad: Flags | None = None) -
     Raises ``DoesNotFit``, naming the resource that is short, by how much, and what would help, and ``Unsupported``
     where the network has delays.
     """
-    if rows_per_input < 1:
+    if isinstance(rows_per_input, int) and rows_per_input < 1:
         raise OutOfRange(f"rows_per_input is {rows_per_input}", expected="an integer of at least 1")
-    _refuse_delays(network)
+    refuse_delays(network)
     circuits = _circuits_per_neuron(network, rows_per_input)
     circuit = _circuits(network, circuits, np.zeros(CIRCUITS, bool) if bad is None else bad)
     allocation = Allocation({name: _target(circuit[name]) for name in circuit})
@@ -66,7 +70,8 @@ def place(network: Network, rows_per_input: int = 1, bad: Flags | None = None) -
     return _placement(network, circuit, allocation, sources)
 
 
-def _refuse_delays(network: Network) -> None:
+def refuse_delays(network: Network) -> None:
+    """Raise ``Unsupported`` where a projection has delays."""
     for name, projection in network.projections.items():
         delay = projection.delay.detach()
         if delay.numel() and bool((delay != 0).any()):
@@ -78,16 +83,23 @@ def _refuse_delays(network: Network) -> None:
             )
 
 
-def _fan_in(network: Network, name: str, rows_per_input: int) -> int:
+def _rows(network: Network, name: str, rows_per_input: Rows) -> int:
+    """Row pairs that a unit of population ``name`` takes as a source: one, if it is no input."""
+    if network.populations[name].kind is not None:
+        return 1
+    return rows_per_input if isinstance(rows_per_input, int) else rows_per_input.get(name, 1)
+
+
+def _fan_in(network: Network, name: str, rows_per_input: Rows) -> int:
     """Row pairs that a neuron of population ``name`` needs."""
     return sum(
-        network.populations[p.source].size * (rows_per_input if network.populations[p.source].kind is None else 1)
+        network.populations[p.source].size * _rows(network, p.source, rows_per_input)
         for p in network.projections.values()
         if p.target == name
     )
 
 
-def _circuits_per_neuron(network: Network, rows_per_input: int) -> dict[str, int]:
+def _circuits_per_neuron(network: Network, rows_per_input: Rows) -> dict[str, int]:
     """How many circuits a neuron of each population takes: one, or pairs of one column."""
     needed: dict[str, int] = {}
     for name, population in network.populations.items():
@@ -157,14 +169,14 @@ def _target(circuit: Indices) -> Target:
     return Target(halves, circuit.shape[1])
 
 
-def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: int) -> dict[str, list[Source]]:
+def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: Rows) -> dict[str, list[Source]]:
     """Who sends events, by population: neurons first, they have less choice."""
     made: dict[str, list[Source]] = {}
     order = sorted(network.populations.items(), key=lambda item: item[1].kind is None)
     for name, population in order:
         if not population.spiking:
             continue
-        rows = rows_per_input if population.kind is None else 1
+        rows = _rows(network, name, rows_per_input)
         targets = tuple(p.target for p in network.projections.values() if p.source == name)
         outputs = [None] * population.size
         if name in circuit:

@@ -12,7 +12,7 @@ from spikeloop._warn import warn
 from spikeloop.chip import lower
 from spikeloop.chip.calibrate import VERSION, Calibration
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
-from spikeloop.chip.mapping import Placement, place
+from spikeloop.chip.mapping import Placement, Rows, place
 from spikeloop.chip.store import calibrated
 from spikeloop.errors import DoesNotFit, OutOfRange
 from spikeloop.network import Network
@@ -28,7 +28,7 @@ class Wish:
 
     chip: Chip
     speedup: float
-    rows_per_input: int
+    rows_per_input: Rows
     calibration: Calibration | None
     strict: bool
     cache: bool
@@ -36,7 +36,9 @@ class Wish:
     @property
     def key(self) -> tuple[object, ...]:
         """What tells wishes apart."""
-        return id(self.chip), id(self.calibration), self.speedup, self.rows_per_input, self.strict, self.cache
+        rows = self.rows_per_input
+        rows = rows if isinstance(rows, int) else tuple(sorted(rows.items()))
+        return id(self.chip), id(self.calibration), self.speedup, rows, self.strict, self.cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +62,9 @@ _setups: WeakKeyDictionary[Network, dict[object, Setup]] = WeakKeyDictionary()
 
 
 def setup_of(network: Network, wish: Wish) -> Setup:
-    """Placement, calibration and scales; made anew when a neuron's parameter changed, in place or not."""
-    key, known = (wish.key, _values(network)), _setups.setdefault(network, {})
+    """Placement, calibration and scales; made anew when a neuron or a synapse's ends changed, in place or not."""
+    synapses = tuple(projection.synapses for projection in network.projections.values())
+    key, known = (wish.key, synapses, _values(network)), _setups.setdefault(network, {})
     if key not in known:
         if len(known) == _KEPT:
             known.pop(next(iter(known)))
@@ -118,7 +121,7 @@ def _calibration(network: Network, placement: Placement, wish: Wish) -> Calibrat
     return calibrated(wish.chip, lower.target_of(network, placement, wish.speedup), wish.cache)
 
 
-def _place(network: Network, rows_per_input: int, bad: Flags) -> Placement:
+def _place(network: Network, rows_per_input: Rows, bad: Flags) -> Placement:
     """On good circuits, unless the buses then do not reach everybody any more."""
     if bad.any():
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,17 +12,24 @@ from torch import Tensor
 from spikeloop.chip import lower
 from spikeloop.chip.calibrate import Calibration
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, Chip
+from spikeloop.chip.mapping import Rows, refuse_delays
 from spikeloop.chip.setup import Wish, setup_of
-from spikeloop.errors import OutOfRange, Unsupported
+from spikeloop.chip.split import Part, split
+from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Record
+from spikeloop.substrate.in_parts import in_parts
 from spikeloop.substrate.one_chip import emulated
 
 
 @dataclass(frozen=True)
 class OnChip:
     """Runs networks on ``chip``, at ``speedup`` model seconds per chip second.
+
+    A network that is too large for one chip is split by populations, and those by neurons: its parts run one after the
+    other, on the same chip or, where ``chip`` is a list, on its chips in turn, and the spikes that were recorded of one
+    are sent into the next. ``runs`` limits how many there may be; ``record.lowering.run`` says who was in which.
 
     rows_per_input: how many row pairs each input line takes; one event can then add that many times the largest weight.
     calibration: the codes to use; without one the chip is calibrated on first use for the time constants asked for,
@@ -34,21 +41,37 @@ class OnChip:
     a twin's noise; without one every run is another.
     """
 
-    chip: Chip
+    chip: Chip | Sequence[Chip]
     speedup: float = 1000.0
     rows_per_input: int = 1
     calibration: Calibration | None = None
     strict: bool = False
     cache: bool = True
+    runs: int | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.speedup < float("inf"):
             raise OutOfRange(f"speedup is {self.speedup}", where="OnChip", expected="model seconds per chip second")
+        if self.rows_per_input < 1:
+            raise OutOfRange(f"rows_per_input is {self.rows_per_input}", where="OnChip", expected="at least 1")
+        if isinstance(self.chip, Sequence):
+            if not self.chip:
+                raise OutOfRange("no chip is given", where="OnChip", expected="a chip, or a list of them")
+            object.__setattr__(self, "chip", tuple(self.chip))
+        if self.runs is not None and self.runs < 1:
+            raise OutOfRange(f"runs is {self.runs}", where="OnChip", expected="an integer of at least 1, or None")
 
     def __repr__(self) -> str:
+        chips = ", ".join(map(repr, self.chips))
         given = "" if self.calibration is None else ", calibrated"
-        return f"OnChip({self.chip!r}, speedup={self.speedup:g}, rows_per_input={self.rows_per_input}{given})"
+        shown = f"[{chips}]" if isinstance(self.chip, tuple) else chips
+        return f"OnChip({shown}, speedup={self.speedup:g}, rows_per_input={self.rows_per_input}{given})"
+
+    @property
+    def chips(self) -> tuple[Chip, ...]:
+        """The chip, or the chips."""
+        return tuple(self.chip) if isinstance(self.chip, Sequence) else (self.chip,)
 
     @property
     def period(self) -> float:
@@ -56,23 +79,53 @@ class OnChip:
         return CADC_PERIOD_MIN * CYCLE * self.speedup
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane and its highest sample, every 1.7 us of chip time at best; no state."""
+        """Every membrane and its highest sample, every 1.7 us of chip time at best; no state.
+
+        Of a population that takes several runs only the highest samples: each run samples at times of its own.
+        """
         names = [name for name, population in network.populations.items() if population.kind is not None]
-        return Observe({name: Every(self.period) for name in names}, frozenset(names))
+        try:
+            cut = {name for part in self._parts(network) for name in part.first if part.cuts(network, name)}
+        except (DoesNotFit, Unsupported):  # `run` says it
+            cut = set[str]()
+        return Observe({name: Every(self.period) for name in names if name not in cut}, frozenset(names))
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
         if trial.start is not None:
             raise Unsupported("a chip cannot continue from a state", where=repr(self), todo="Leave out start=")
         number = next(self._numbers) if trial.number is None else trial.number
-        return emulated(trial, setup_of(trial.network, self._wish), number)
+        parts = self._parts(trial.network)
+        if not parts:
+            return emulated(trial, setup_of(trial.network, self._wish(0, self.rows_per_input)), number)
+        return in_parts(trial, [(part, self._wish(k, part.rows)) for k, part in enumerate(parts)], number)
 
     def weight_codes(self, network: Network) -> dict[str, Tensor]:
         """By projection, (S, T) int32: the signed codes of its weights, of a synapse's rows together."""
-        setup = setup_of(network, self._wish)
-        codes = lower.lower_weights(network, setup.placement, setup.scales, self.strict).codes
-        return {name: torch.from_numpy(code) for name, code in codes.items()}
+        parts = [(part.taken(network), part.rows) for part in self._parts(network)] or [(network, self.rows_per_input)]
+        codes: dict[str, list[Tensor]] = {name: [] for name in network.projections}
+        for k, (of, rows) in enumerate(parts):
+            setup = setup_of(of, self._wish(k, rows))
+            lowered = lower.lower_weights(of, setup.placement, setup.scales, self.strict)
+            for name, code in lowered.codes.items():
+                codes[name].append(torch.from_numpy(code))
+        return {name: torch.cat(found, 1) for name, found in codes.items()}
 
-    @property
-    def _wish(self) -> Wish:
-        return Wish(self.chip, self.speedup, self.rows_per_input, self.calibration, self.strict, self.cache)
+    def _parts(self, network: Network) -> list[Part]:
+        refuse_delays(network)
+        parts = split(network, self.rows_per_input)
+        if parts and self.calibration is not None:
+            raise Unsupported(
+                f"the network takes {len(parts)} runs, and a calibration is for one", where=repr(self),
+                todo="Leave calibration out: each run then gets its own",
+            )  # fmt: skip
+        if parts and self.runs is not None and len(parts) > self.runs:
+            raise DoesNotFit(
+                f"the network takes {len(parts)} runs", where=repr(self), expected=f"at most {self.runs}",
+                todo="Raise runs, or take fewer neurons, fewer inputs or fewer rows_per_input",
+            )  # fmt: skip
+        return parts
+
+    def _wish(self, run: int, rows: Rows) -> Wish:
+        chip = self.chips[run % len(self.chips)]
+        return Wish(chip, self.speedup, rows, self.calibration, self.strict, self.cache)
