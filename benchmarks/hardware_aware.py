@@ -5,7 +5,7 @@
 
 Göltz, Weber, Kriener et al., "DelGrad", Nature Communications 2025, and what their repository JulianGoeltz/fastAndDeep
 (commit 33e4876) says in experiment_pretrained/yin_yang_H30_W and yin_yang_hwAware_W: the networks that have trained
-weights and no delays. Lines go to results/hardware_aware.jsonl, the table to results/hardware_aware.md; what stands
+weights and no delays. hardware_aware_trained.py runs those networks themselves. Lines go to results/hardware_aware.jsonl, the table to results/hardware_aware.md; what stands
 there is not done again.
 """
 
@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accuracy import commit, machine
@@ -47,7 +47,7 @@ DURATION, HOLD = 8 * TAU, 5.3 * TAU  # as good as for ever: every neuron spikes 
 EPOCHS, SEEN = 300, 20  # the last epochs that are validated; the published figures are means over as many
 MOST, STEP = 2.1, 1 / 30  # of a weight: what 63 codes are
 FIXED, OFFSET, WANDER = 0.08, 0.13, 0.04  # of thresholds, in units of the potential
-LIFT, FLOOR = 5e-4, 0.04  # of weights where neurons are silent; of slopes over thresholds
+LIFT, FLOOR = 5e-4, 0.005  # of weights where neurons are silent; of slopes over thresholds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     todo = [(name, seed) for seed in given.seeds for name in given.variants or VARIANTS]
     for name, seed in [] if given.table else todo:
-        if (name, seed) not in {(line["variant"], line["seed"]) for line in finished()}:
+        if (name, seed) not in {(line["variant"], line.get("seed")) for line in finished()}:
             line = {"variant": name, "seed": seed, **train(VARIANTS[name], seed, given.epochs)}
             with LINES.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str]) -> None:
     TABLE.write_text(table(finished(), VARIANTS))
 
 
-def finished() -> list[dict[str, object]]:
+def finished() -> list[dict[str, Any]]:
     """All trainings done so far."""
     return [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
 
@@ -179,7 +179,7 @@ class HardwareAware:
 def train(variant: Variant, seed: int, epochs: int) -> dict[str, object]:
     """One training: what a line of the results says."""
     began, network = time.perf_counter(), network_of(variant, seed)
-    course = _Course(variant, network, substrate_of(variant, network, seed))
+    course = Course(variant, network, substrate_of(variant, network, seed))
     optimiser = torch.optim.Adam(network.parameters(), variant.ratio * variant.learning_rate)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, 20, 0.95)
     splits = {name: points(name, variant.copies) for name in ("train", "validation", "test")}
@@ -212,7 +212,7 @@ def points(split: Literal["train", "validation", "test"], copies: int) -> EventD
     return EventDataset(events, made.labels, DURATION)
 
 
-class _Course:
+class Course:
     """A training under way, by the published rules: learn, or where too many neurons are silent raise their weights."""
 
     def __init__(self, variant: Variant, network: Network, substrate: Substrate) -> None:
