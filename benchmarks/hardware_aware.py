@@ -5,8 +5,8 @@
 
 Göltz, Weber, Kriener et al., "DelGrad", Nature Communications 2025, and what their repository JulianGoeltz/fastAndDeep
 (commit 33e4876) says in experiment_pretrained/yin_yang_H30_W and yin_yang_hwAware_W: the networks that have trained
-weights and no delays. hardware_aware_trained.py runs those networks themselves. Lines go to results/hardware_aware.jsonl, the table to results/hardware_aware.md; what stands
-there is not done again.
+weights and no delays. hardware_aware_trained.py runs those networks themselves. Lines go to
+results/hardware_aware.jsonl, the table to results/hardware_aware.md; what stands there is not done again.
 """
 
 from __future__ import annotations
