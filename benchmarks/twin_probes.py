@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from spikeloop import Events, Network, Record, run
+from spikeloop.chip import transfer
 from spikeloop.chip.calibrate import calibrate
-from spikeloop.chip.calibration import RANGES, Target
+from spikeloop.chip.calibration import RANGES, Target, nominal_gain
 from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
@@ -104,10 +105,12 @@ def scattered(task: Task, network: Network, what: str, strength: float) -> OnChi
 
 
 def _with(target: Target, name: str, factor: np.ndarray) -> Target:
-    """For the threshold it is the distance from the leak that is scattered."""
+    """For the threshold it is the distance from the leak that is scattered; a time constant leaves the gain alone."""
     base = target.leak if name == "threshold" else 0.0
-    value = base + (getattr(target, name) - base) * factor
-    return dataclasses.replace(target, **{name: np.clip(value, *RANGES[name][:2])})
+    value = np.clip(base + (getattr(target, name) - base) * factor, *RANGES[name][:2])
+    times = {each: value if each == name else getattr(target, each) for each in ("tau_mem", "tau_syn")}
+    gain = nominal_gain(target)  # of the circuits as they were: the potential of a weight step follows from it
+    return dataclasses.replace(target, **{name: value}, psp=transfer.psp(gain, **times, capacitance=target.capacitance))
 
 
 # ---- death ---------------------------------------------------------------------------------------------------------
