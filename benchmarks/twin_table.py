@@ -94,7 +94,26 @@ def _gradient(lines: Sequence[Line]) -> list[str]:
                 values = [line[name][layer] for line in mine]
                 said = f"{statistics.mean(values):.3f}"
                 rows.append(f"| {way} | {name.removeprefix('cosine, ')} | {layer} | {said} | {chips(mine)} |")
-    return rows
+    return rows + _slopes([line for line in lines if "slopes" in line])
+
+
+def _slopes(lines: Sequence[Line]) -> list[str]:
+    """Along the mean gradient, chip by chip."""
+    rows = [
+        "",
+        "The loss along the mean gradient of 32 trials, per unit of weight: as the gradient says (its norm), and by",
+        "central differences of the mean loss of 32 other trials (± standard error). Halves: cosine between the mean",
+        "gradients of every other trial.",
+        "",
+        "| when | chip | layer | gradient says | measured | halves |",
+        "|---|---|---|---|---|---|",
+    ]
+    for line in lines:
+        for layer, x in line["slopes"].items():
+            measured = f"{x['measured']:.3f} ± {x['error']:.3f}"
+            where = f"| {line['way']} | {line['chip']} | {layer}"
+            rows.append(f"{where} | {x['estimated']:.3f} | {measured} | {x['halves']:.2f} |")
+    return rows if lines else []
 
 
 def _sparsity(lines: Sequence[Line]) -> list[str]:
