@@ -106,7 +106,7 @@ class YinYangTask(Where):
         times, first, later = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}, (1.5, 0.78), (0.93, 0.1)
         refractory = 0.0
         if self.slow:
-            times, refractory, first, later = SLOW, SLOW_REFRACTORY, (2.0, 1.0), (0.5, 0.5)
+            times, refractory, first, later = SLOW, SLOW_REFRACTORY, (2.0, 2.0), (0.3, 0.5)
         weights = [Normal(first[0] * peak, first[1] * peak)]
         weights += [_scaled(later[0] * peak, later[1] * peak, size / 200) for size in self.hidden]
         readout = None
