@@ -91,6 +91,13 @@ def by_cosine(lines: Sequence[Line]) -> Iterator[Group]:
                 yield row, [{"value": line[name][layer], "chip": line["chip"]} for line in mine]
 
 
+def by_slope(lines: Sequence[Line]) -> Iterator[Group]:
+    """Way, chip and layer: what was found along its mean gradient."""
+    for line in (line for line in lines if "slopes" in line):
+        for layer, slope in line["slopes"].items():
+            yield f"{line['way']} | {line['chip']} | {layer}", [slope]
+
+
 # ---- cells ---------------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +114,11 @@ def percent(key: str, way: str | None = None) -> Cell:
 def rounded(key: str, way: str | None = None) -> Cell:
     """`average` of ``key``, likewise."""
     return lambda _, lines: average([x for x in lines if way in (None, x["way"])], key)
+
+
+def decimals(key: str, error: str | None = None) -> Cell:
+    """The number ``key`` of a line, with its standard error."""
+    return lambda _, lines: " ± ".join(f"{lines[0][what]:.3f}" for what in (key, error) if what is not None)
 
 
 def growth(_: str, lines: Sequence[Line]) -> str:
@@ -136,6 +148,12 @@ TABLES = (
         "when | estimate | layer": called,
         "cosine": lambda _, lines: f"{statistics.mean(line['value'] for line in lines):.3f}",
         "chips": lambda _, lines: chips(lines),
+    }),
+    Table("The mean loss along the mean gradient of 32 trials, per unit of weight: the gradient's norm, central "
+          "differences over 32 other trials ± standard error, cosine of the mean gradients of every other trial",
+          ["gradient"], by_slope, {
+        "when | chip | layer": called, "gradient says": decimals("estimated"),
+        "measured": decimals("measured", "error"), "halves": decimals("halves"),
     }),
     Table("Accuracy against spikes (Yin-Yang, EventProp)", ["sparsity"], by_way, {
         "hidden spikes beyond the budget cost": called,

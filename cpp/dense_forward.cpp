@@ -240,7 +240,7 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
     while (!shop.going.empty()) {
         size_t kept = 0;
         for (Walk<T>* walk : shop.going) {
-            watch.glance();
+            layer.tonic ? watch.look() : watch.glance();  // a walk of those may take long
             if (shop.waiting.full()) SPIKELOOP_BEST(settle(layer, shop.waiting));
             if (SPIKELOOP_BEST(go_on(layer, *walk, shop.waiting)))
                 finish(layer, *walk);
