@@ -1,0 +1,126 @@
+"""spikeloop on one problem, in a process of its own: what is timed, counted and weighed. Prints a line of JSON.
+
+    python benchmarks/suite/ours.py W2 ideal float32 1
+
+Threads are pinned: to one core, or to as many as there are threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from typing import Any
+
+import measure
+import native
+import torch
+from roofline import Layer, Roofline
+from workloads import WORKLOADS, events_of, hidden, make, network_of, substrate_of
+
+from spikeloop import EventProp, Events, Experiment, Record
+from spikeloop.training import Adam, FirstSpike, MaxOverTime
+
+LEARNING_RATE = 1e-7  # so that the spikes stay as many as they are; a step costs the same
+
+Step = Callable[[], object]
+
+
+class Bench:
+    """One network with its batches, and the steps that are timed."""
+
+    def __init__(self, name: str, substrate: str, dtype: torch.dtype) -> None:
+        workload = WORKLOADS[name]
+        self.problem = measure.problem(make(name, substrate))
+        self.shape = self.problem.shape
+        self.readout = MaxOverTime() if self.shape.readout else FirstSpike()
+        self.network = network_of(self.problem, dtype)
+        where = substrate_of(substrate, workload)
+        self.lab = Experiment(self.network, self.shape.duration, where, EventProp(), self.readout.observe)
+        self.optimizer = Adam(beta2=0.95)(list(self.network.parameters()), LEARNING_RATE)
+
+    def batches(self, size: int, most: int = 1000) -> Iterator[tuple[Events, torch.Tensor]]:
+        """Batches of `size` samples, over and over."""
+        some = self.problem.batches(size, most)
+        return cycle([(events_of(b, self.shape.sizes[0]), torch.from_numpy(b.label)) for b in some])
+
+    def forward(self, batches: Iterator[tuple[Events, torch.Tensor]]) -> Record:
+        """The answer alone."""
+        with torch.no_grad():
+            return self.lab(next(batches)[0])
+
+    def gradient(self, batches: Iterator[tuple[Events, torch.Tensor]]) -> None:
+        """Forward and backward."""
+        drive, label = next(batches)
+        loss = self.readout.loss(self.lab(drive), label)
+        self.optimizer.zero_grad()
+        loss.backward()
+
+    def train(self, batches: Iterator[tuple[Events, torch.Tensor]]) -> None:
+        """Forward, backward and Adam."""
+        self.gradient(batches)
+        self.optimizer.step()
+
+    def layers(self, record: Record) -> Iterator[Layer]:
+        """What arrives at each population, for the roofline: its sources' spikes and weights."""
+        for target, population in self.network.populations.items():
+            incoming = [p for p in self.network.projections.values() if p.target == target]
+            if incoming:
+                sources = [(record.spikes[p.source], p.weight.detach()) for p in incoming]
+                yield Layer([(e.time.detach(), e.unit, e.start, w) for e, w in sources], population.size)
+
+
+def counts(bench: Bench, record: Record) -> dict[str, Any]:
+    """Events, spikes and what they reached, per sample; a digest of spikes and gradients."""
+    batch = len(next(iter(record.spikes.values())))
+    number = {name: events.time.shape[0] / batch for name, events in record.spikes.items()}
+    sizes = {name: p.size for name, p in bench.network.populations.items()}
+    reached = sum(number[p.source] * sizes[p.target] for p in bench.network.projections.values())
+    return {
+        "events": number["input"],
+        "spikes": [number[name] for name in hidden(bench.shape)],
+        "output_spikes": number.get("output", 0.0),
+        "synaptic_events": reached,
+    }
+
+
+def digest(bench: Bench, record: Record) -> str:
+    """Of spikes and gradients: must not depend on the number of threads."""
+    sha = hashlib.sha256()
+    for events in record.spikes.values():
+        sha.update(events.time.detach().numpy().tobytes())
+    for parameter in bench.network.parameters():
+        if parameter.grad is not None:
+            sha.update(parameter.grad.numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+def measured(name: str, substrate: str, dtype: str, threads: int) -> dict[str, Any]:
+    """Everything about one workload at one setting."""
+    measure.pin(threads)
+    base = measure.base()
+    bench = Bench(name, substrate, getattr(torch, dtype))
+    shape, found = bench.shape, dict[str, Any]()
+    few = bench.batches(shape.batch, 1)
+    found["memory"] = measure.memory(lambda: bench.train(few), base)
+    bench.gradient(bench.batches(shape.batch, 1))
+    record = bench.forward(bench.batches(shape.many, 1))
+    found |= counts(bench, record) | {"digest": digest(bench, record)}
+    small, large = bench.batches(shape.batch), bench.batches(shape.many)
+    steps: dict[str, tuple[Step, int]] = {
+        "inference": (lambda: bench.forward(large), shape.many),
+        "forward": (lambda: bench.forward(small), shape.batch),
+        "gradient": (lambda: bench.gradient(small), shape.batch),
+        "train": (lambda: bench.train(small), shape.batch),
+    }
+    found["rates"] = {phase: measure.rate(step, size) for phase, (step, size) in steps.items()}
+    found["overhead"] = {phase: native.overhead(step) for phase, (step, _) in steps.items()}
+    found["roofline"] = Roofline(dtype, threads).of(bench.layers(record), len(record.spikes["input"]))
+    return found
+
+
+if __name__ == "__main__":
+    name, substrate, dtype, threads = sys.argv[1:]
+    print(json.dumps(measured(name, substrate, dtype, int(threads))))

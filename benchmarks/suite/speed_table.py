@@ -1,0 +1,149 @@
+"""The page that benchmarks/speed.py writes: what stands in its lines, and nothing else."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+Line = dict[str, Any]
+
+PHASES = {
+    "inference": "forward, many at once",
+    "forward": "forward",
+    "gradient": "forward + backward",
+    "train": "training step",
+}
+HEAD = """# Speed
+
+Written by `benchmarks/speed.py`, from `speed.jsonl`. What the columns mean is told in
+[docs/performance.md](../../docs/performance.md).
+Every line is a process of its own, pinned to as many cores as it has threads; rates are medians of rounds."""
+OURS = (
+    "workload", "where", "numbers", "threads", "events", "hidden spikes", *PHASES.values(), "bare sweep", "with solves",
+    "share of the sweep", "synaptic events/s", "Python and torch in a step", "peak memory",
+)  # fmt: skip
+PEERS = (
+    "workload", "program", "version", "time step", "hidden spikes", "forward", "training step", "ours is faster",
+    "peak memory", "ours is leaner",
+)  # fmt: skip
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The results as a page."""
+    ours = sorted((line for line in lines if line["kind"] == "ours"), key=lambda line: (*key(line), line["threads"]))
+    peers = [line for line in lines if line["kind"] == "peer"]
+    of_machine = next((line for line in lines if line["kind"] == "machine"), None)
+    parts = [HEAD, _machine(of_machine), _rates(ours, of_machine), _threads(ours), _peers(peers, ours), _foot(lines)]
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def _machine(line: Line | None) -> str:
+    """What one core can do."""
+    if line is None:
+        return ""
+    rows = [[t, f"{line[t]['peak'] / 1e9:.0f} G/s", f"{line[t]['share']:.0%} of it"] for t in ("float32", "float64")]
+    body = grid(("numbers", "multiply-adds in registers", "bare sweep, weights in L1"), rows)
+    if solve := line.get("solve"):
+        full, alone = (1e9 * solve[key] for key in ("full", "alone"))
+        body += f"\n\nOne exact crossing: {full:.0f} ns in a full vector of eight, {alone:.0f} ns alone in a vector."
+    return f"\n## One core\n\n{body}"
+
+
+def _rates(ours: Sequence[Line], of_machine: Line | None) -> str:
+    """Samples a second, a row for each setting, and how much rounds differ."""
+    if not ours:
+        return ""
+    solve = (of_machine or {}).get("solve", {}).get("full")
+    body = grid(OURS, (_rate(line, solve) for line in ours))
+    widths = sorted((rate["high"] - rate["low"]) / rate["median"] for line in ours for rate in line["rates"].values())
+    spread = f"{statistics.median(widths):.1%} of the median apart in half of the cases, {widths[-1]:.0%} at the worst"
+    return f"\n## Samples per second\n\n{body}\n\nThe quartiles of the rounds lie {spread}."
+
+
+def _rate(line: Line, solve: float | None) -> list[str]:
+    rates, sweep = {phase: line["rates"][phase]["median"] for phase in PHASES}, line["roofline"]["sweep"]
+    cells = [*key(line), str(line["threads"]), f"{line['events']:.0f}", spikes(line)]
+    cells += [*map(short, rates.values()), short(sweep)]
+    cells.append("" if solve is None else short(with_solves(line, solve)))
+    cells += [f"{rates['inference'] / sweep:.1%}", short(rates["inference"] * line["synaptic_events"])]
+    return [*cells, f"{1e3 * line['overhead']['train']:.2f} ms", f"{line['memory'] / 1e6:.1f} MB"]
+
+
+def with_solves(line: Line, solve: float) -> float:
+    """Samples a second of the bare sweep and one full-vector solve per spike."""
+    crossings = sum(line["spikes"]) + line["output_spikes"]
+    return 1 / (1 / line["roofline"]["sweep"] + crossings * solve / line["threads"])
+
+
+def _threads(ours: Sequence[Line]) -> str:
+    """Two threads against one."""
+    two = {key(line): line for line in ours if line["threads"] == 2}
+    pairs = [(line, two[key(line)]) for line in ours if line["threads"] == 1 and key(line) in two]
+    if not pairs:
+        return ""
+    rows = []
+    for before, after in pairs:
+        gains = [f"{after['rates'][phase]['median'] / before['rates'][phase]['median']:.2f}" for phase in PHASES]
+        rows.append([*key(before), *gains, "yes" if before["digest"] == after["digest"] else "no"])
+    body = grid(("workload", "where", "numbers", *PHASES.values(), "identical"), rows)
+    return f"\n## Two threads\n\nRate on two over rate on one; spikes and gradients compared bit by bit.\n\n{body}"
+
+
+def _peers(peers: Sequence[Line], ours: Sequence[Line]) -> str:
+    """Peers beside us, workload by workload, the fastest first."""
+    rows = list[list[str]]()
+    for workload in dict.fromkeys(line["workload"] for line in peers):
+        same = [line for line in ours if key(line) == (workload, "ideal", "float32") and line["threads"] == 2]
+        rows += [_peer(line | {"peer": "**spikeloop**", "version": "this", "dt": None}, None) for line in same]
+        mine = [line for line in peers if line["workload"] == workload]
+        for line in sorted(mine, key=lambda line: -line["rates"]["train"]["median"]):
+            rows.append(_peer(line, same[0] if same else None))
+    what = "Two threads, float32; the same data and network, weights scaled to the same number of hidden spikes."
+    return f"\n## Peers\n\n{what}\n\n{grid(PEERS, rows)}" if rows else ""
+
+
+def _peer(line: Line, ours: Line | None) -> list[str]:
+    step = f"{1e3 * line['dt']:g} ms" if line["dt"] else "none"
+    rates = [short(line["rates"][phase]["median"]) for phase in ("forward", "train")]
+    faster = leaner = ""
+    if ours is not None:
+        faster = f"{ours['rates']['train']['median'] / line['rates']['train']['median']:.1f} x"
+        leaner = f"{line['memory'] / ours['memory']:.1f} x"
+    memory = f"{line['memory'] / 1e6:.1f} MB"
+    return [line["workload"], line["peer"], line["version"], step, spikes(line), *rates, faster, memory, leaner]
+
+
+def _foot(lines: Sequence[Line]) -> str:
+    parts = []
+    for name, what in (("Dates", "date"), ("Commits", "commit"), ("Machines", "machine"), ("Commands", "command")):
+        parts.append(f"{name}: {', '.join(sorted({str(line[what]) for line in lines}))}.")
+    return "\n" + " ".join(parts) if lines else ""
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    return "\n".join(_bars([columns, ["---"] * len(columns), *rows]))
+
+
+def _bars(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def key(line: Line) -> tuple[str, str, str]:
+    """What is run where, but for the threads."""
+    return line["workload"], line["substrate"], line["dtype"]
+
+
+def spikes(line: Line) -> str:
+    """Of every hidden layer, per sample."""
+    return " + ".join(f"{count:.0f}" if count >= 10 else f"{count:.1f}" for count in line["spikes"])
+
+
+def short(rate: float) -> str:
+    """Such as 12.3 k or 1.20 M."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if rate >= unit:
+            return f"{rate / unit:.3g}{name}"
+    return f"{rate:.3g}"
