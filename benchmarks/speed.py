@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,6 +31,7 @@ sys.path.insert(0, str(SUITE))
 import baseline  # noqa: E402
 import peers  # noqa: E402
 import speed_table  # noqa: E402
+from child import quietest  # noqa: E402
 from roofline import Roofline, solve_seconds  # noqa: E402
 from workloads import WORKLOADS, make  # noqa: E402
 
@@ -95,16 +95,7 @@ def _measured(setting: Setting) -> Line:
         return peers.measured(setting, make(setting["workload"]))
     words = [str(setting[key]) for key in ("workload", "substrate", "dtype", "threads")]
     make(*words[:2])
-    return run([sys.executable, str(SUITE / "ours.py"), *words], setting["threads"])
-
-
-def run(command: Sequence[str], threads: int) -> Line:
-    """A program that prints a line of JSON last."""
-    settings = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return quietest([sys.executable, str(SUITE / "ours.py"), *words])
 
 
 def _machine() -> Line:
@@ -128,7 +119,7 @@ def _stands(setting: Setting) -> bool:
 def _code() -> str:
     """What identifies src and cpp as they were committed; changed files make it one that no line has."""
     try:
-        trees = git("rev-parse", "--short", "HEAD:src", "HEAD:cpp").split()
+        trees = [git("rev-parse", "--short", f"HEAD:{tree}") for tree in ("src", "cpp")]
         return "-".join(trees) + ("+" if git("status", "--porcelain", "src", "cpp") else "")
     except (OSError, subprocess.CalledProcessError):
         return "+"

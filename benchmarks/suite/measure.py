@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-
-from problem import Problem
 
 ROUND, ROUNDS, MOST = 0.03, 15, 6.0  # seconds of a round, number of rounds, seconds in all at the most
 
@@ -18,14 +19,13 @@ def pin(threads: int) -> None:
     """This process to the last `threads` cores; torch to as many threads."""
     import torch
 
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[-threads:])
+    pin_cores(threads)
     torch.set_num_threads(threads)
 
 
-def problem(path: Path) -> Problem:
-    """Without what makes it: a peer, or a process whose memory is looked at, only reads."""
-    return Problem.load(path)
+def pin_cores(threads: int) -> None:
+    """This process to the last `threads` cores."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
 def rate(step: Callable[[], object], samples: int) -> dict[str, float]:
@@ -46,31 +46,59 @@ def _seconds(step: Callable[[], object], steps: int) -> float:
     return time.perf_counter() - began
 
 
-def base() -> int:
-    """Bytes held by a process that has imported torch and taken one step of Adam on a tiny network.
+@dataclass
+class Memory:
+    """Bytes of data that this process holds, beyond one that has imported torch. Code, mapped from files, is no data.
 
-    That step loads code which every training needs, and which would hide what the training itself needs.
+    Made after torch has taken a step of Adam on a tiny network: that loads what every training needs, and would hide
+    what a training itself needs. Everything that is free is given back to the system before it is looked at, so that
+    nothing hides in there.
     """
-    import torch
 
-    layer = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.Adam(layer.parameters(), fused=True)
-    for _ in range(2):
-        torch.nn.functional.cross_entropy(layer(torch.ones(4, 2)), torch.zeros(4, dtype=torch.int64)).backward()
-        optimizer.step()
-    return held("VmRSS")
+    before: int = 0
+    imported: int = 0
 
+    @classmethod
+    def from_here(cls) -> Memory:
+        """Beyond what is held now."""
+        return cls(_data())
 
-def memory(step: Callable[[], object], before: int) -> int:
-    """The most bytes held during three steps, beyond `before`."""
-    _forget_peak()
-    for _ in range(3):
+    @classmethod
+    def with_torch(cls) -> Memory:
+        """Beyond torch."""
+        import torch
+
+        layer = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.Adam(layer.parameters(), fused=True)
+        for _ in range(2):
+            torch.nn.functional.cross_entropy(layer(torch.ones(4, 2)), torch.zeros(4, dtype=torch.int64)).backward()
+            optimizer.step()
+        return cls.from_here()
+
+    def package_imported(self) -> None:
+        """What is held now is what the package needs, with nothing to do."""
+        self.imported = _data() - self.before
+
+    def of(self, step: Callable[[], object]) -> dict[str, int]:
+        """What the package's import and three steps need at the most."""
         step()
-    return held("VmHWM") - before
+        _data()
+        _forget_peak()
+        for _ in range(3):
+            step()
+        most = held("VmHWM") - held("RssFile")
+        return {"import": self.imported, "step": most - self.before - self.imported}
+
+
+def _data() -> int:
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc can
+        ctypes.CDLL(None).malloc_trim(0)
+    return held("RssAnon")
 
 
 def held(what: str) -> int:
-    """Bytes of this process: VmRSS now, VmHWM at the most so far."""
+    """Bytes of this process: RssAnon, data now; RssFile, code now; VmHWM, both at the most so far."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(what)).split()[1])
 

@@ -15,13 +15,17 @@ from itertools import cycle
 from typing import Any
 
 import measure
-import native
-import torch
-from roofline import Layer, Roofline
-from workloads import WORKLOADS, events_of, hidden, make, network_of, substrate_of
 
-from spikeloop import EventProp, Events, Experiment, Record
-from spikeloop.training import Adam, FirstSpike, MaxOverTime
+MEMORY = measure.Memory.with_torch()  # before anything of ours is imported
+
+import native  # noqa: E402
+import torch  # noqa: E402
+from problem import Problem  # noqa: E402
+from roofline import Layer, Roofline  # noqa: E402
+from workloads import WORKLOADS, events_of, hidden, make, network_of, substrate_of  # noqa: E402
+
+from spikeloop import EventProp, Events, Experiment, Record, Substrate  # noqa: E402
+from spikeloop.training import Adam, FirstSpike, MaxOverTime  # noqa: E402
 
 LEARNING_RATE = 1e-7  # so that the spikes stay as many as they are; a step costs the same
 
@@ -31,13 +35,10 @@ Step = Callable[[], object]
 class Bench:
     """One network with its batches, and the steps that are timed."""
 
-    def __init__(self, name: str, substrate: str, dtype: torch.dtype) -> None:
-        workload = WORKLOADS[name]
-        self.problem = measure.problem(make(name, substrate))
-        self.shape = self.problem.shape
+    def __init__(self, problem: Problem, where: Substrate, dtype: torch.dtype) -> None:
+        self.problem, self.shape = problem, problem.shape
         self.readout = MaxOverTime() if self.shape.readout else FirstSpike()
-        self.network = network_of(self.problem, dtype)
-        where = substrate_of(substrate, workload)
+        self.network = network_of(problem, dtype)
         self.lab = Experiment(self.network, self.shape.duration, where, EventProp(), self.readout.observe)
         self.optimizer = Adam(beta2=0.95)(list(self.network.parameters()), LEARNING_RATE)
 
@@ -97,14 +98,23 @@ def digest(bench: Bench, record: Record) -> str:
     return sha.hexdigest()[:16]
 
 
+def _memory(name: str, substrate: str, dtype: str) -> dict[str, int]:
+    """Bytes that training steps on one and the same batch need."""
+    problem = Problem.load(make(name, substrate), batches=1)
+    bench = Bench(problem, substrate_of(substrate, WORKLOADS[name]), getattr(torch, dtype))
+    batches = bench.batches(bench.shape.batch)
+    return MEMORY.of(lambda: bench.train(batches))
+
+
 def measured(name: str, substrate: str, dtype: str, threads: int) -> dict[str, Any]:
     """Everything about one workload at one setting."""
     measure.pin(threads)
-    base = measure.base()
-    bench = Bench(name, substrate, getattr(torch, dtype))
-    shape, found = bench.shape, dict[str, Any]()
-    few = bench.batches(shape.batch, 1)
-    found["memory"] = measure.memory(lambda: bench.train(few), base)
+    MEMORY.package_imported()
+    memory = _memory(name, substrate, dtype)
+    problem, where = Problem.load(make(name, substrate)), substrate_of(substrate, WORKLOADS[name])
+    shape, numbers = problem.shape, getattr(torch, dtype)
+    found: dict[str, Any] = {"memory": memory}
+    bench = Bench(problem, where, numbers)
     bench.gradient(bench.batches(shape.batch, 1))
     record = bench.forward(bench.batches(shape.many, 1))
     found |= counts(bench, record) | {"digest": digest(bench, record)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from child import quietest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -44,15 +45,11 @@ def settings(workload: str) -> Iterator[Line]:
 
 
 def measured(setting: Line, problem: Path) -> Line:
-    """One line of a peer; `error` if it fails, for peers come and go."""
+    """One line of a peer."""
     _install()
     script = HERE / SCRIPTS[setting["peer"]]
     command = [str(PYTHON), str(script), setting["peer"], str(problem), str(setting["dt"]), str(setting["threads"])]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": str(THREADS)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return quietest(command, tries=1)
 
 
 def _install() -> None:

@@ -21,11 +21,11 @@ Written by `benchmarks/speed.py`, from `speed.jsonl`. What the columns mean is t
 Every line is a process of its own, pinned to as many cores as it has threads; rates are medians of rounds."""
 OURS = (
     "workload", "where", "numbers", "threads", "events", "hidden spikes", *PHASES.values(), "bare sweep", "with solves",
-    "share of the sweep", "synaptic events/s", "Python and torch in a step", "peak memory",
+    "share of the sweep", "synaptic events/s", "Python and torch in a step", "memory: import + step",
 )  # fmt: skip
 PEERS = (
     "workload", "program", "version", "time step", "hidden spikes", "forward", "training step", "ours is faster",
-    "peak memory", "ours is leaner",
+    "memory: import + step", "our step is leaner",
 )  # fmt: skip
 
 
@@ -58,7 +58,8 @@ def _rates(ours: Sequence[Line], of_machine: Line | None) -> str:
     body = grid(OURS, (_rate(line, solve) for line in ours))
     widths = sorted((rate["high"] - rate["low"]) / rate["median"] for line in ours for rate in line["rates"].values())
     spread = f"{statistics.median(widths):.1%} of the median apart in half of the cases, {widths[-1]:.0%} at the worst"
-    return f"\n## Samples per second\n\n{body}\n\nThe quartiles of the rounds lie {spread}."
+    others = f"Others used {max(line['others'] for line in ours):.2f} of the cores at the most meanwhile"
+    return f"\n## Samples per second\n\n{body}\n\nThe quartiles of the rounds lie {spread}. {others}."
 
 
 def _rate(line: Line, solve: float | None) -> list[str]:
@@ -67,7 +68,7 @@ def _rate(line: Line, solve: float | None) -> list[str]:
     cells += [*map(short, rates.values()), short(sweep)]
     cells.append("" if solve is None else short(with_solves(line, solve)))
     cells += [f"{rates['inference'] / sweep:.1%}", short(rates["inference"] * line["synaptic_events"])]
-    return [*cells, f"{1e3 * line['overhead']['train']:.2f} ms", f"{line['memory'] / 1e6:.1f} MB"]
+    return [*cells, f"{1e3 * line['overhead']['train']:.2f} ms", memory(line)]
 
 
 def with_solves(line: Line, solve: float) -> float:
@@ -109,9 +110,9 @@ def _peer(line: Line, ours: Line | None) -> list[str]:
     faster = leaner = ""
     if ours is not None:
         faster = f"{ours['rates']['train']['median'] / line['rates']['train']['median']:.1f} x"
-        leaner = f"{line['memory'] / ours['memory']:.1f} x"
-    memory = f"{line['memory'] / 1e6:.1f} MB"
-    return [line["workload"], line["peer"], line["version"], step, spikes(line), *rates, faster, memory, leaner]
+        leaner = f"{line['memory']['step'] / ours['memory']['step']:.1f} x"
+    cells = [line["workload"], line["peer"], line["version"], step, spikes(line)]
+    return [*cells, *rates, faster, memory(line), leaner]
 
 
 def _foot(lines: Sequence[Line]) -> str:
@@ -139,6 +140,11 @@ def key(line: Line) -> tuple[str, str, str]:
 def spikes(line: Line) -> str:
     """Of every hidden layer, per sample."""
     return " + ".join(f"{count:.0f}" if count >= 10 else f"{count:.1f}" for count in line["spikes"])
+
+
+def memory(line: Line) -> str:
+    """What importing the package takes, and what the step takes on top."""
+    return " + ".join(f"{line['memory'][part] / 1e6:.1f}" for part in ("import", "step")) + " MB"
 
 
 def short(rate: float) -> str:

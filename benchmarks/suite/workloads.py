@@ -14,7 +14,7 @@ from problem import Array, Batch, Problem, Shape
 from spikeloop import LI, LIF, Events, Ideal, Network, OnChip, Substrate, Twin, feedforward, psp_peak, recurrent, run
 
 CACHE = Path(__file__).parents[2] / "build" / "bench"
-VERSION = 1  # of what is below and in inputs.py: problems made with another one are not used
+VERSION = 2  # of what is below and in inputs.py: problems made with another one are not used
 SETTLING = 1000  # samples that weights are scaled on
 CLOSE = 0.01  # of the hidden spikes asked for
 TAU = {"tau_mem": 20e-3, "tau_syn": 5e-3}
@@ -114,9 +114,9 @@ def make(name: str, substrate: str = "ideal") -> Path:
 
 def made(workload: Workload, substrate: Substrate) -> Problem:
     """A problem of as many hidden spikes as is asked for."""
-    problem = Problem(workload.shape, *_weights(workload), workload.events(workload.shape, workload.samples))
+    problem = Problem(workload.shape, *_weights(workload), workload.events(workload.shape, workload.samples), [])
     for layer in range(len(workload.spikes)):
-        _settle(problem, workload, layer, substrate)
+        problem.spikes.append(_settle(problem, workload, layer, substrate))
     return problem
 
 
@@ -137,8 +137,8 @@ def _normal(rng: np.random.Generator, amplitude: tuple[float, float], size: tupl
     return (unit * rng.normal(*amplitude, size)).astype(np.float32)
 
 
-def _settle(problem: Problem, workload: Workload, layer: int, substrate: Substrate) -> None:
-    """Scale, in place, the weights into a hidden layer until it spikes as often as is asked for."""
+def _settle(problem: Problem, workload: Workload, layer: int, substrate: Substrate) -> float:
+    """Scale, in place, the weights into a hidden layer until it spikes as often as is asked for: how often that is."""
     shape, wanted = problem.shape, workload.spikes[layer]
     batch = next(problem.batches(min(SETTLING, len(problem.events.label))))
     drive, unscaled, low, high = events_of(batch, shape.sizes[0]), problem.weights[layer].copy(), 2.0**-6, 2.0**6
@@ -148,7 +148,7 @@ def _settle(problem: Problem, workload: Workload, layer: int, substrate: Substra
             record = run(network_of(problem), drive, shape.duration, substrate=substrate, number=0)
         found = record.spikes[hidden(shape)[layer]].time.shape[0] / len(drive)
         if abs(found - wanted) < CLOSE * wanted:
-            return
+            return found
         low, high = ((low * high) ** 0.5, high) if found < wanted else (low, (low * high) ** 0.5)
     raise RuntimeError(f"{workload.what}: {found} spikes in hidden layer {layer}, not {wanted}")
 
