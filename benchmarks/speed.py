@@ -4,6 +4,7 @@
     python benchmarks/speed.py --all               # longer: float64 and the twin of a chip, too
     python benchmarks/speed.py W2 W2-140 --all     # some workloads
     python benchmarks/speed.py --peers             # the peers, in an environment of their own (.venv-peers)
+    python benchmarks/speed.py --laws              # how cost and memory grow: docs/images/speed_laws.png
     python benchmarks/speed.py --table             # only write the table anew
     python benchmarks/speed.py --check             # against results/speed_baseline.json; --accept writes that
 
@@ -29,9 +30,11 @@ SUITE = Path(__file__).parent / "suite"
 sys.path.insert(0, str(SUITE))
 
 import baseline  # noqa: E402
+import laws_plot  # noqa: E402
 import peers  # noqa: E402
 import speed_table  # noqa: E402
 from child import quietest  # noqa: E402
+from laws import OF_LAWS  # noqa: E402
 from roofline import Roofline, solve_seconds  # noqa: E402
 from workloads import WORKLOADS, make  # noqa: E402
 
@@ -54,6 +57,8 @@ def main(arguments: Sequence[str]) -> int:
             write(setting | _measured(setting) | {"command": command})
             TABLE.write_text(speed_table.table(finished()))
     TABLE.write_text(speed_table.table(finished()))
+    if given.laws:
+        laws_plot.draw(finished())
     if given.accept:
         baseline.accept(finished())
     return baseline.check(finished()) if given.check else 0
@@ -62,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], help="all, if none is named")
-    for flag in ("all", "peers", "again", "table", "check", "accept"):
+    for flag in ("all", "peers", "laws", "again", "table", "check", "accept"):
         parser.add_argument(f"--{flag}", action="store_true")
     return parser
 
@@ -72,6 +77,10 @@ def _settings(names: Sequence[str], given: argparse.Namespace) -> Iterator[Setti
     if given.peers:
         for name in names:
             yield from peers.settings(name)
+        return
+    if given.laws:
+        for name in OF_LAWS:
+            yield _ours(name, "ideal", "float32", 1) | {"kind": "law"}
         return
     yield {"kind": "machine"}
     for name in names:

@@ -17,10 +17,11 @@ from spikeloop import Events, Ideal, Record, run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "suite"))
 
+from building import events_of, made, network_of
 from inputs import poisson
 from problem import Problem
 from roofline import Layer, Roofline
-from workloads import WORKLOADS, events_of, made, network_of
+from workloads import WORKLOADS
 
 ROUNDS = 7
 TIMES_NAIVE = 10_000  # 40 000 were measured

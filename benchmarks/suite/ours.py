@@ -20,9 +20,10 @@ MEMORY = measure.Memory.with_torch()  # before anything of ours is imported
 
 import native  # noqa: E402
 import torch  # noqa: E402
+from building import events_of, hidden, network_of, substrate_of  # noqa: E402
 from problem import Problem  # noqa: E402
 from roofline import Layer, Roofline  # noqa: E402
-from workloads import WORKLOADS, events_of, hidden, make, network_of, substrate_of  # noqa: E402
+from workloads import EVERY, make  # noqa: E402
 
 from spikeloop import EventProp, Events, Experiment, Record, Substrate  # noqa: E402
 from spikeloop.training import Adam, FirstSpike, MaxOverTime  # noqa: E402
@@ -101,7 +102,7 @@ def digest(bench: Bench, record: Record) -> str:
 def _memory(name: str, substrate: str, dtype: str) -> dict[str, int]:
     """Bytes that training steps on one and the same batch need."""
     problem = Problem.load(make(name, substrate), batches=1)
-    bench = Bench(problem, substrate_of(substrate, WORKLOADS[name]), getattr(torch, dtype))
+    bench = Bench(problem, substrate_of(substrate, EVERY[name]), getattr(torch, dtype))
     batches = bench.batches(bench.shape.batch)
     return MEMORY.of(lambda: bench.train(batches))
 
@@ -111,7 +112,7 @@ def measured(name: str, substrate: str, dtype: str, threads: int) -> dict[str, A
     measure.pin(threads)
     MEMORY.package_imported()
     memory = _memory(name, substrate, dtype)
-    problem, where = Problem.load(make(name, substrate)), substrate_of(substrate, WORKLOADS[name])
+    problem, where = Problem.load(make(name, substrate)), substrate_of(substrate, EVERY[name])
     shape, numbers = problem.shape, getattr(torch, dtype)
     found: dict[str, Any] = {"memory": memory}
     bench = Bench(problem, where, numbers)
