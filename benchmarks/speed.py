@@ -2,8 +2,9 @@
 
     python benchmarks/speed.py                     # minutes: every workload in float32, one and two threads
     python benchmarks/speed.py --all               # longer: float64 and the twin of a chip, too
-    python benchmarks/speed.py W2 W2-140 --all     # some workloads
+    python benchmarks/speed.py W2 W2-140 --all     # some workloads; likewise "neurons --laws"
     python benchmarks/speed.py --peers             # the peers, in an environment of their own (.venv-peers)
+    python benchmarks/speed.py --learning          # time to an accuracy, ten seeds
     python benchmarks/speed.py --laws              # how cost and memory grow: docs/images/speed_laws.png
     python benchmarks/speed.py --table             # only write the table anew
     python benchmarks/speed.py --check             # against results/speed_baseline.json; --accept writes that
@@ -34,7 +35,7 @@ import laws_plot  # noqa: E402
 import peers  # noqa: E402
 import speed_table  # noqa: E402
 from child import quietest  # noqa: E402
-from laws import OF_LAWS  # noqa: E402
+from laws import LAWS, OF_LAWS  # noqa: E402
 from roofline import Roofline, solve_seconds  # noqa: E402
 from workloads import WORKLOADS, make  # noqa: E402
 
@@ -42,6 +43,7 @@ LINES, TABLE = RESULTS / "speed.jsonl", RESULTS / "speed.md"
 TWIN = ("twin", "twin, no noise")
 ON_TWIN = ("W1", "W2")
 THREADS = (1, 2)
+LEARNING = (("yin-yang", 1, 10), ("mnist", 2, 3))  # task, threads, seeds
 
 Setting = dict[str, Any]
 Line = dict[str, Any]
@@ -66,30 +68,32 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], help="all, if none is named")
-    for flag in ("all", "peers", "laws", "again", "table", "check", "accept"):
+    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, *(law.name for law in LAWS), []])
+    for flag in ("all", "peers", "learning", "laws", "again", "table", "check", "accept"):
         parser.add_argument(f"--{flag}", action="store_true")
     return parser
 
 
-def _settings(names: Sequence[str], given: argparse.Namespace) -> Iterator[Setting]:
-    """What a line is about: its key."""
+def _settings(names: Sequence[str], given: argparse.Namespace) -> list[Setting]:
+    """What is to be measured; a setting is what tells a line from others."""
     if given.peers:
-        for name in names:
-            yield from peers.settings(name)
-        return
+        return [setting for name in names for setting in peers.settings(name)]
     if given.laws:
-        for name in OF_LAWS:
-            yield _ours(name, "ideal", "float32", 1) | {"kind": "law"}
-        return
-    yield {"kind": "machine"}
-    for name in names:
-        for dtype in ("float32", "float64") if given.all else ("float32",):
-            for threads in THREADS:
-                yield _ours(name, "ideal", dtype, threads)
-        for substrate in TWIN if given.all and name in ON_TWIN else ():
-            for threads in THREADS:
-                yield _ours(name, substrate, "float32", threads)
+        chosen = [name for name in OF_LAWS if not given.workloads or name.split()[0] in names]
+        return [_ours(name, "ideal", "float32", 1) | {"kind": "law"} for name in chosen]
+    if given.learning:
+        seeds = [(name, threads, seed) for name, threads, count in LEARNING for seed in range(count)]
+        return [{"kind": "learning", "workload": n, "threads": t, "seed": seed} for n, t, seed in seeds]
+    return [{"kind": "machine"}, *(setting for name in names for setting in _of(name, everything=given.all))]
+
+
+def _of(name: str, everything: bool) -> Iterator[Setting]:
+    for threads in THREADS:
+        yield _ours(name, "ideal", "float32", threads)
+        if everything:
+            yield _ours(name, "ideal", "float64", threads)
+        for substrate in TWIN if everything and name in ON_TWIN else ():
+            yield _ours(name, substrate, "float32", threads)
 
 
 def _ours(name: str, substrate: str, dtype: str, threads: int) -> Setting:
@@ -102,6 +106,9 @@ def _measured(setting: Setting) -> Line:
         return _machine()
     if setting["kind"] == "peer":
         return peers.measured(setting, make(setting["workload"]))
+    if setting["kind"] == "learning":
+        words = [str(setting[key]) for key in ("workload", "seed", "threads")]
+        return quietest([sys.executable, str(SUITE / "learning.py"), *words])
     words = [str(setting[key]) for key in ("workload", "substrate", "dtype", "threads")]
     make(*words[:2])
     return quietest([sys.executable, str(SUITE / "ours.py"), *words])
@@ -141,14 +148,15 @@ def finished() -> list[Line]:
 
 def write(line: Line) -> None:
     """Keep one more, in the place of an older one."""
-    keys = ("kind", "workload", "substrate", "dtype", "threads", "peer", "dt")
+    keys = ("kind", "workload", "substrate", "dtype", "threads", "peer", "dt", "seed")
     setting = {key: line.get(key) for key in keys}
     kept = [other for other in finished() if {key: other.get(key) for key in keys} != setting]
     line |= {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "code": _code(), "machine": machine()}
     RESULTS.mkdir(exist_ok=True)
     LINES.write_text("".join(json.dumps(each) + "\n" for each in [*kept, line]))
     rates = ", ".join(f"{phase} {found['median']:,.0f}/s" for phase, found in line.get("rates", {}).items())
-    print(" ".join(str(value) for value in setting.values() if value is not None), rates, flush=True)
+    seconds = f"{line['seconds']:.2f} s" if "seconds" in line else ""
+    print(*(value for value in setting.values() if value is not None), rates, seconds, flush=True)
 
 
 if __name__ == "__main__":

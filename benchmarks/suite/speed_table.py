@@ -34,7 +34,8 @@ def table(lines: Sequence[Line]) -> str:
     ours = sorted((line for line in lines if line["kind"] == "ours"), key=lambda line: (*key(line), line["threads"]))
     peers = [line for line in lines if line["kind"] == "peer"]
     of_machine = next((line for line in lines if line["kind"] == "machine"), None)
-    parts = [HEAD, _machine(of_machine), _rates(ours, of_machine), _threads(ours), _peers(peers, ours), _foot(lines)]
+    parts = [HEAD, _machine(of_machine), _rates(ours, of_machine), _threads(ours), _peers(peers, ours)]
+    parts += [_learning([line for line in lines if line["kind"] == "learning"]), _foot(lines)]
     return "\n".join(part for part in parts if part) + "\n"
 
 
@@ -113,6 +114,34 @@ def _peer(line: Line, ours: Line | None) -> list[str]:
         leaner = f"{line['memory']['step'] / ours['memory']['step']:.1f} x"
     cells = [line["workload"], line["peer"], line["version"], step, spikes(line)]
     return [*cells, *rates, faster, memory(line), leaner]
+
+
+def _learning(lines: Sequence[Line]) -> str:
+    """Seconds to an accuracy, over the seeds."""
+    columns = (
+        "task",
+        "threads",
+        "seeds",
+        "median",
+        "fastest",
+        "slowest",
+        "floor",
+        "epochs",
+        "reached by",
+        "test accuracy",
+    )
+    rows = list[list[str]]()
+    for name in dict.fromkeys(line["workload"] for line in lines):
+        mine = [line for line in lines if line["workload"] == name]
+        seconds = [line["seconds"] if line["reached"] else float("inf") for line in mine]
+        times = [f"{each:.1f} s" for each in (statistics.median(seconds), min(seconds), max(seconds), mine[0]["floor"])]
+        epochs = sorted(line["epochs"] for line in mine)
+        test = statistics.mean(line["test"] for line in mine)
+        ends = f"{epochs[0]} to {epochs[-1]}" if epochs[0] < epochs[-1] else f"{epochs[0]}"
+        reached = f"{sum(line['reached'] for line in mine)} of {len(mine)}"
+        rows.append([mine[0]["what"], str(mine[0]["threads"]), str(len(mine)), *times, ends, reached, f"{test:.2%}"])
+    what = "Imports excluded; data, encoding and every look at the validation set included. Recipes: suite/learning.py."
+    return f"\n## Time to an accuracy\n\n{what}\n\n{grid(columns, rows)}" if rows else ""
 
 
 def _foot(lines: Sequence[Line]) -> str:
