@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laws import LAWS, Law
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from spikeloop import plot
 from spikeloop.plot.style import COLOURS, INK, tidy
@@ -54,6 +55,8 @@ def cost(ax: Axes, found: dict[str, Line], law: Law, of: Callable[[Line, str], f
         values = [of(line, what) for line in lines.values()]
         ax.plot(list(lines), values, "o-", color=colour, linewidth=1.6, markersize=4, label=said)
     ax.set(xscale="log", yscale="log")
+    ax.set_xticks(list(lines), labels=[f"{x:g}" for x in lines], minor=False)
+    ax.xaxis.set_minor_locator(NullLocator())
     _room(ax)
     ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     tidy(ax, law.axis, name)
@@ -62,10 +65,10 @@ def cost(ax: Axes, found: dict[str, Line], law: Law, of: Callable[[Line, str], f
 def memory(ax: Axes, found: dict[str, Line], law: Law) -> None:
     """Bytes of a training step."""
     lines = {x: found[key] for x, key in zip(law.values, law.workloads(), strict=True) if key in found}
-    spikes = [sum(line["spikes"]) * 1000 for line in lines.values()]
+    spikes = [sum(line["spikes"]) for line in lines.values()]  # thousands in a batch of a thousand
     ax.plot(spikes, [line["memory"]["step"] / 1e6 for line in lines.values()], "o-", color=COLOURS[1], markersize=4)
     ax.set_ylim(bottom=0.0)
-    tidy(ax, "Hidden spikes in a batch of 1000", "Memory of a training step (MB)")
+    tidy(ax, "Thousand hidden spikes in a batch of 1000", "Memory of a training step (MB)")
 
 
 def threads(ax: Axes, ours: Sequence[Line]) -> None:
@@ -89,3 +92,8 @@ def _room(ax: Axes) -> None:
     if high < 10 * low:
         middle = (low * high) ** 0.5
         ax.set_ylim(middle / 10**0.5, middle * 10**0.5)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.grid(axis="y", color="#E6E6E6", linewidth=0.7)
+    ax.set_axisbelow(True)
