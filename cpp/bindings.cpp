@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include "dense.hpp"
@@ -24,8 +25,9 @@ template <class T, int D>
 using Maybe = std::optional<Array<T, D>>;
 
 using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Array<const int64_t, 1>>;
+// trains, or which earlier stage of the call they come from; weights, delays
 template <class T>
-using DenseIn = std::tuple<TrainsIn, Array<const T, 2>, Array<const double, 1>>;
+using DenseIn = std::tuple<std::variant<int64_t, TrainsIn>, Array<const T, 2>, Array<const double, 1>>;
 // trains, first source neuron (-1: external), first target neuron, row begins, targets, weight index, weights, delays, kind of delays
 template <class T>
 using QueueIn = std::tuple<std::optional<TrainsIn>, int64_t, int64_t, Array<const int64_t, 1>, Array<const int32_t, 1>,
@@ -140,46 +142,70 @@ nb::object neuron_gradients(const std::vector<NeuronGradient>& gradients) {
 template <class T>
 std::vector<DenseSource<T>> dense_sources(const std::vector<DenseIn<T>>& in) {
     std::vector<DenseSource<T>> out;
-    for (const auto& [trains, weight, delay] : in)
-        out.push_back({trains_of(trains), int64_t(weight.shape(0)), weight.data(), delay.data(), delay.shape(0) > 1});
+    for (const auto& [from, weight, delay] : in) {
+        DenseSource<T>& source = out.emplace_back();
+        if (const auto* stage = std::get_if<int64_t>(&from))
+            source.stage = *stage;
+        else
+            source.trains = trains_of(std::get<TrainsIn>(from));
+        source.size = int64_t(weight.shape(0)), source.weight = weight.data();
+        source.delay = delay.data(), source.delay_per_unit = delay.shape(0) > 1;
+    }
     return out;
 }
 
 template <class T>
-nb::tuple dense_forward_door(const std::vector<DenseIn<T>>& sources, const Array<const double, 2>& neurons, bool spiking, int64_t batch,
-                             double duration, const AskIn& ask, int64_t spike_limit, int threads) {
-    const auto& [silent, start, end, sampling, peaks, count] = ask;
-    const Request request{batch, duration, silent ? silent->data() : nullptr, state_of(start), state_of(end),
-                          sampling_of(sampling), peaks_of(peaks), spike_limit, threads};
-    const auto in = dense_sources<T>(sources);
-    const Neurons population = neurons_of(neurons, spiking);
-    Spikes out;
+nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, AskIn>>& in, int64_t batch,
+                            double duration, int64_t spike_limit, int threads) {
+    std::vector<DenseStage<T>> stages;
+    for (const auto& [sources, neurons, spiking, asked] : in) {
+        const auto& [silent, start, end, sampling, peaks, count] = asked;
+        stages.push_back({dense_sources<T>(sources), neurons_of(neurons, spiking),
+                          {batch, duration, silent ? silent->data() : nullptr, state_of(start), state_of(end), sampling_of(sampling),
+                           peaks_of(peaks), spike_limit, threads}});
+    }
+    std::vector<Spikes> out;
     {
         nb::gil_scoped_release release;
-        out = collect(dense_forward<T>(in, population, request), 0, population.size, count);
+        const auto spikes = dense_forward<T>(stages);
+        for (size_t k = 0; k < stages.size(); ++k) out.push_back(collect(spikes[k], 0, stages[k].neurons.size, std::get<5>(std::get<3>(in[k]))));
     }
-    return out.to_python();
+    nb::list result;
+    for (auto& spikes : out) result.append(spikes.to_python());
+    return result;
 }
 
 template <class T>
-nb::tuple dense_adjoint_door(const std::vector<DenseIn<T>>& sources, const Array<const double, 2>& neurons, bool spiking, int64_t batch,
-                             double duration, const CotangentIn& cotangent, const std::vector<Maybe<T, 2>>& weight,
-                             const std::vector<Maybe<double, 1>>& time, bool want_neuron, bool want_tau, double slope_floor, int threads) {
-    const auto in = dense_sources<T>(sources);
-    const Neurons population = neurons_of(neurons, spiking);
-    Backward request;
-    request.batch = batch, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
-    request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
-    request.slope_floor = slope_floor, request.want_neuron = want_neuron, request.want_tau = want_tau, request.threads = threads;
-    DenseGradient<T> gradient;
-    for (const auto& w : weight) gradient.weight.push_back(w ? w->data() : nullptr);
-    for (const auto& t : time) gradient.time.push_back(t ? t->data() : nullptr);
+using DenseBackIn = std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, CotangentIn, std::vector<Maybe<T, 2>>, std::vector<Maybe<double, 1>>,
+                               std::vector<Maybe<double, 1>>, bool, bool>;
+
+template <class A>
+auto pointers(const std::vector<std::optional<A>>& arrays) {
+    std::vector<decltype(arrays[0]->data())> out;
+    for (const auto& array : arrays) out.push_back(array ? array->data() : nullptr);
+    return out;
+}
+
+template <class T>
+nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch, double duration, double slope_floor, int threads) {
+    std::vector<DenseBack<T>> stages;
+    for (const auto& [sources, neurons, spiking, cotangent, weight, time, source_time, want_neuron, want_tau] : in) {
+        DenseBack<T>& stage = stages.emplace_back();
+        stage.sources = dense_sources<T>(sources), stage.neurons = neurons_of(neurons, spiking);
+        stage.weight = pointers(weight), stage.time = pointers(time), stage.source_time = pointers(source_time);
+        Backward& request = stage.request;
+        request.batch = batch, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
+        request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
+        request.slope_floor = slope_floor, request.want_neuron = want_neuron, request.want_tau = want_tau, request.threads = threads;
+    }
     {
         nb::gil_scoped_release release;
-        request.membrane = membranes_of(cotangent, batch);
-        dense_adjoint<T>(in, population, request, gradient);
+        for (size_t k = 0; k < stages.size(); ++k) stages[k].request.membrane = membranes_of(std::get<3>(in[k]), batch);
+        dense_adjoint<T>(stages);
     }
-    return nb::make_tuple(neuron_gradients(gradient.neuron), gradient.slope.spikes, gradient.slope.acted);
+    nb::list result;
+    for (const auto& stage : stages) result.append(nb::make_tuple(neuron_gradients(stage.neuron), stage.slope.spikes, stage.slope.acted));
+    return result;
 }
 
 template <class T>
@@ -263,9 +289,8 @@ nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::
 
 template <class T>
 void define(nb::module_& m) {
-    m.def("dense_forward", &dense_forward_door<T>, "sources"_a, "neurons"_a, "spiking"_a, "batch"_a, "duration"_a, "ask"_a, "spike_limit"_a, "threads"_a);
-    m.def("dense_adjoint", &dense_adjoint_door<T>, "sources"_a, "neurons"_a, "spiking"_a, "batch"_a, "duration"_a, "cotangent"_a, "weight"_a, "time"_a,
-          "want_neuron"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);
+    m.def("dense_forward", &dense_forward_door<T>, "stages"_a, "batch"_a, "duration"_a, "spike_limit"_a, "threads"_a);
+    m.def("dense_adjoint", &dense_adjoint_door<T>, "stages"_a, "batch"_a, "duration"_a, "slope_floor"_a, "threads"_a);
     m.def("queue_forward", &queue_forward_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "asks"_a, "spike_limit"_a, "threads"_a);
     m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
           "time"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);
@@ -287,7 +312,7 @@ NB_MODULE(_core, m) {
             try {
                 std::rethrow_exception(p);
             } catch (const Explosion& e) {
-                const nb::tuple where = nb::make_tuple(e.sample, e.unit);
+                const nb::tuple where = nb::make_tuple(e.sample, e.unit, e.stage);
                 PyErr_SetObject(nb::module_::import_("spikeloop.engine._core").attr("Explosion").ptr(), where.ptr());
             } catch (const Interrupted&) {
                 if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);

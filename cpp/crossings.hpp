@@ -1,23 +1,23 @@
-// Many neurons of one sample on their way through one interval without arrivals: `advance` of lif.hpp for vectors of them.
+// Neurons on their way through intervals without arrivals, each through its own: `advance` of lif.hpp for vectors of them.
 #pragma once
 #include "stage.hpp"
 
 namespace spikeloop {
 
-// Neurons side by side, each where it stands: at `time` with `v` (relative to leak) and `i`, held until `free`.
-// None of them may rise to its threshold without input.
+// Neurons side by side, each where it stands: at `time` with `v` (relative to leak) and `i`, held until `free`, bound for
+// `until`. None of them may rise to its threshold without input.
 struct Pack {
-    static constexpr int kRoom = 64;
-    alignas(64) double time[kRoom], v[kRoom], i[kRoom], free[kRoom];
+    static constexpr int kRoom = 256;
+    alignas(64) double time[kRoom], until[kRoom], v[kRoom], i[kRoom], free[kRoom];
     alignas(64) double a[kRoom], b[kRoom], peak[kRoom], threshold[kRoom], reset[kRoom], refractory[kRoom];
     int32_t place[kRoom];  // of each in `end` and `spikes`
     int count = 0;
     State end[kRoom];       // where each is at the end of the interval
     int32_t spikes[kRoom];  // how many it emitted
-    // `most`: the neuron's response_peak.
-    void add(const Neuron& n, double most, const State& s, double now) {
+    // From `now` until `then`; `most`: the neuron's response_peak.
+    void add(const Neuron& n, double most, const State& s, double now, double then) {
         const int k = count++;
-        time[k] = now, v[k] = s.v, i[k] = s.i, free[k] = s.free;
+        time[k] = now, until[k] = then, v[k] = s.v, i[k] = s.i, free[k] = s.free;
         a[k] = n.a, b[k] = n.b, peak[k] = most, threshold[k] = n.threshold, reset[k] = n.reset, refractory[k] = n.refractory;
         place[k] = k, spikes[k] = 0;
     }

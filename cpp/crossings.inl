@@ -39,11 +39,11 @@ SPIKELOOP_INLINE Doubles solve(const Group& n, const Integers& wanted, Doubles h
         const Flows f = flows(t, n.a, n.b);
         const Doubles v = n.v * f.em + n.i * f.g, i = n.i * f.es, gap = v - n.threshold;
         lo = gap < 0 ? t : lo, hi = gap < 0 ? hi : t;
-        const Doubles rise = n.a * (i - v), curve = -n.a * (n.b * i + rise), third = n.a * (n.b * n.b * i - curve);
-        const Doubles q = curve / rise, newton = -gap / rise, step = newton / (1.0 + 0.5 * newton * q);
+        const Doubles rise = n.a * (i - v), curve = -n.a * (n.b * i + rise), third = n.a * (n.b * n.b * i - curve), per_rise = 1.0 / rise;
+        const Doubles q = curve * per_rise, newton = -gap * per_rise, step = newton / (1.0 + 0.5 * newton * q);
         const Integers inside = (t + step >= lo) & (t + step <= hi);
         // Halley leaves an error of (v''' / 6 v' - (v'' / 2 v')^2) step^3: done once that is below the last digit of the time
-        const Doubles error = (magnitude(third / rise) * (1.0 / 6) + 0.25 * q * q) * magnitude(step * step * step);
+        const Doubles error = (magnitude(third * per_rise) * (1.0 / 6) + 0.25 * q * q) * magnitude(step * step * step);
         const Integers done = (inside & (error <= 1e-17 * (n.time + t))) | (hi - lo <= 1e-16 * hi);
         const Doubles next = inside ? t + step : 0.5 * (lo + hi);
         t = open ? next : t;
@@ -53,8 +53,8 @@ SPIKELOOP_INLINE Doubles solve(const Group& n, const Integers& wanted, Doubles h
 }
 
 // One group, to its next spikes or to the end: which of them spike, and all where they are then.
-SPIKELOOP_INLINE Integers step(Group& n, const Doubles& free, double end) {
-    const Doubles until = free > n.time ? smaller(free, all_of(end)) : n.time;
+SPIKELOOP_INLINE Integers step(Group& n, const Doubles& free, const Doubles& end) {
+    const Doubles until = free > n.time ? smaller(free, end) : n.time;
     if (any(until > n.time)) n.i *= exponential(n.b * (n.time - until)), n.time = until;
     const Doubles dt = end - n.time;
     const Flows f = flows(dt, n.a, n.b);
@@ -63,40 +63,43 @@ SPIKELOOP_INLINE Integers step(Group& n, const Doubles& free, double end) {
     Doubles hi;
     const Integers later = crossing(n, dt, rising & ~now, end_v, end_i, hi);
     if (none_of(now | later)) {
-        n.time = all_of(end), n.v = end_v, n.i = end_i;
+        n.time = end, n.v = end_v, n.i = end_i;
         return now;
     }
     const Doubles wait = later ? solve(n, later, hi) : all_of(0);
     const Integers fires = now | later;
-    n.time = fires ? n.time + wait : all_of(end);
+    n.time = fires ? n.time + wait : end;
     n.v = end_v;
     n.i = fires ? n.i * exponential(-n.b * wait) : end_i;
     return fires;
 }
 
-// Bring all of the pack to `end` and empty it; spikes are appended to `out` with their place as unit.
+// Bring all of the pack to where they are bound for and empty it; spikes are appended to `out` with their place as unit.
 // It is given up, with where they are unknown, once one of them has emitted more than `limit`.
-inline void advance(Pack& p, double end, int64_t limit, std::vector<Spike>& out) {
+inline void advance(Pack& p, int64_t limit, std::vector<Spike>& out) {
     while (p.count > 0) {
         int kept = 0;
         for (int k = p.count; k % kDoubles; ++k)  // what fills the last group stays where it is
-            p.time[k] = end, p.v[k] = p.i[k] = p.free[k] = 0, p.a[k] = p.a[0], p.b[k] = p.b[0], p.peak[k] = 0, p.threshold[k] = p.threshold[0];
+            p.time[k] = p.until[k] = p.v[k] = p.i[k] = p.free[k] = p.peak[k] = 0, p.a[k] = p.a[0], p.b[k] = p.b[0], p.threshold[k] = p.threshold[0];
         for (int first = 0; first < p.count; first += kDoubles) {
             Group n{load(p.time + first), load(p.v + first), load(p.i + first), load(p.a + first), load(p.b + first), load(p.peak + first), load(p.threshold + first)};
-            const Integers fires = step(n, load(p.free + first), end);
+            const Integers fires = step(n, load(p.free + first), load(p.until + first));
+            alignas(64) double time[kDoubles], v[kDoubles], i[kDoubles];
+            alignas(64) int64_t fired[kDoubles];
+            store(time, n.time), store(v, n.v), store(i, n.i), store(fired, fires);
             for (int l = 0; l < kDoubles && first + l < p.count; ++l) {
                 const int from = first + l, place = p.place[from];
-                if (!fires[l]) {
-                    p.end[place] = {n.v[l], n.i[l], p.free[from]};
+                if (!fired[l]) {
+                    p.end[place] = {v[l], i[l], p.free[from]};
                     continue;
                 }
                 if (++p.spikes[place] > limit) {
                     p.count = 0;
                     return;
                 }
-                out.push_back({n.time[l], place});
+                out.push_back({time[l], place});
                 const int to = kept++;
-                p.time[to] = n.time[l], p.v[to] = p.reset[from], p.i[to] = n.i[l], p.free[to] = n.time[l] + p.refractory[from];
+                p.time[to] = time[l], p.until[to] = p.until[from], p.v[to] = p.reset[from], p.i[to] = i[l], p.free[to] = time[l] + p.refractory[from];
                 p.a[to] = p.a[from], p.b[to] = p.b[from], p.peak[to] = p.peak[from], p.threshold[to] = p.threshold[from], p.reset[to] = p.reset[from];
                 p.refractory[to] = p.refractory[from], p.place[to] = place;
             }

@@ -1,4 +1,4 @@
-// Feed-forward populations with dense projections, whole weight rows at a time.
+// Feed-forward populations with dense projections, whole weight rows at a time, several of them in one call.
 #pragma once
 #include "stage.hpp"
 
@@ -11,7 +11,16 @@ struct DenseSource {
     const T* weight = nullptr;  // (size, neurons)
     const double* delay = nullptr;
     bool delay_per_unit = false;
-    double arrival(int64_t event) const { return trains.time[event] + delay[delay_per_unit ? trains.unit[event] : 0]; }
+    int64_t stage = -1;  // forward: the earlier stage of the call whose spikes arrive instead of `trains`
+    double lag(int32_t unit) const { return delay[delay_per_unit ? unit : 0]; }
+};
+
+// One population, what it listens to and what is asked of it.
+template <class T>
+struct DenseStage {
+    std::vector<DenseSource<T>> sources;
+    Neurons neurons;
+    Request request;
 };
 
 // What one presynaptic event does: at `time`, row `unit` of source `source` is added to the currents.
@@ -21,34 +30,46 @@ struct Arrival {
     int64_t event;
 };
 
-// Arrivals of one sample within [0, duration), in order of time.
+// Arrivals of one sample within [0, duration), in order of time; `spikes` are those of earlier stages.
 template <class T>
-void gather_arrivals(const std::vector<DenseSource<T>>& sources, int64_t sample, double duration, std::vector<Arrival>& out) {
+void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample, double duration,
+                     std::vector<Arrival>& out) {
     out.clear();
     for (size_t s = 0; s < sources.size(); ++s) {
-        const Trains& trains = sources[s].trains;
-        for (int64_t e = trains.start[sample]; e < trains.start[sample + 1]; ++e) {
-            const double time = sources[s].arrival(e);
-            if (time >= 0 && time < duration) out.push_back({time, int32_t(s), trains.unit[e], e});
+        const auto& source = sources[s];
+        const auto add = [&](double emitted, int32_t unit, int64_t event) {
+            const double time = emitted + source.lag(unit);
+            if (time >= 0 && time < duration) out.push_back({time, int32_t(s), unit, event});
+        };
+        if (source.stage >= 0) {
+            for (const Spike& spike : spikes[source.stage][sample]) add(spike.time, spike.unit, -1);
+        } else {
+            const Trains& t = source.trains;
+            for (int64_t e = t.start[sample]; e < t.start[sample + 1]; ++e) add(t.time[e], t.unit[e], e);
         }
     }
     const auto before = [](const Arrival& x, const Arrival& y) { return x.time < y.time; };
     if (!std::is_sorted(out.begin(), out.end(), before)) std::stable_sort(out.begin(), out.end(), before);
 }
 
+// The spikes of each stage; batch, duration, spike limit and threads are those of the first stage's request.
 template <class T>
-SpikesPerSample dense_forward(const std::vector<DenseSource<T>>& sources, const Neurons& neurons, const Request& request);
+std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<T>>& stages);
 
+// One population's adjoint: what it listened to (with `trains`), its record, and where gradients go; null where not wanted.
 template <class T>
-struct DenseGradient {
-    std::vector<T*> weight;      // per source (size, neurons), added to; null where not wanted
-    std::vector<double*> time;   // per source (events,): dL/d arrival time of each event; null where not wanted
-    std::vector<NeuronGradient> neuron;
+struct DenseBack {
+    std::vector<DenseSource<T>> sources;
+    Neurons neurons;
+    Backward request;
+    std::vector<T*> weight;                 // per source (size, neurons), added to
+    std::vector<double*> time, source_time;  // per source (events,): dL/d arrival time of each event is added to both
+    std::vector<NeuronGradient> neuron;     // made here
     SlopeFloor slope{0};
 };
 
+// `stages` in forward order, carried out from the last to the first; batch and threads are those of the first one's request.
 template <class T>
-void dense_adjoint(const std::vector<DenseSource<T>>& sources, const Neurons& neurons, const Backward& request,
-                   DenseGradient<T>& gradient);
+void dense_adjoint(std::vector<DenseBack<T>>& stages);
 
 }  // namespace spikeloop

@@ -1,6 +1,7 @@
-// Forward sweep of a feed-forward population: the states of a block of neurons stay in registers while a sample's sorted
-// arrivals pass. Per arrival: one weight row, the flow to the next arrival, and a bound on V in between; only neurons whose
-// bound reaches the threshold are looked at one by one, in double precision.
+// Forward sweep of feed-forward populations, stage by stage for a few samples at a time. The states of a block of neurons stay
+// in registers while a sample's sorted arrivals pass. Per arrival: one weight row, the flow to the next arrival, and a bound
+// on V in between. Where the bound of any neuron reaches its threshold the block pauses: the crossings of all blocks that
+// pause are solved side by side, in double precision, and they go on.
 #include "crossings.hpp"
 #include "dense.hpp"
 #include "simd.hpp"
@@ -9,63 +10,136 @@
 namespace spikeloop {
 namespace {
 
-constexpr int kPieces = 8;      // of an interval, for a closer bound
-constexpr double kLong = 0.1;   // an interval worth it, in tau_syn
+constexpr int kPieces = 8;       // of an interval, for a closer bound
+constexpr double kLong = 0.1;    // an interval worth it, in tau_syn
+constexpr int kWidest = 8;       // vectors of a block
+constexpr int64_t kTogether = 8;  // blocks that pause together, about
 
-// From one arrival to the next. `top` bounds the response to a unit current within the interval.
-template <class T>
-struct Interval {
-    double begin, end;
-    T em, es, g, top;
+// Neurons first .. first + count; the lanes before `skip` belong to the block before.
+struct Block {
+    int64_t first;
+    int skip, count, vectors;
 };
 
-// The same in equal pieces: the membrane's decay until the end of each, from 1 on, and bounds on the response within each.
+// One population, the same for all samples.
+template <class T>
+struct Layer {
+    const DenseStage<T>* stage = nullptr;
+    int64_t number = 0;             // of the stage in the call
+    std::vector<Neuron> neuron;
+    std::vector<double> peak;       // response_peak of each
+    std::vector<T> level, initial;  // what its bound must reach to be looked at, and V it starts with; of each
+    bool one_tau = true, tonic = false;  // tonic: some fire without input
+    std::vector<Block> blocks;
+    std::vector<const T*> weight;   // per source, `stride` numbers a row
+    std::vector<std::vector<T>> padded;
+    int64_t stride = 0;
+    const Request& request() const { return stage->request; }
+    const Neurons& neurons() const { return stage->neurons; }
+    bool wants_peak() const { return request().peaks.value != nullptr; }
+};
+
+// Pieces of an interval of equal length: the membrane's decay until the end of each, from 1 on, and bounds on the response
+// to a unit current within each.
 template <class T>
 struct Pieces {
-    bool made = false;
     T em[kPieces + 1], top[kPieces];
 };
 
-// One sample, shared by all blocks of neurons.
+// One sample on its way through a layer. Interval n ends with arrival n, or with the run.
 template <class T>
-struct Sweep {
-    const std::vector<DenseSource<T>>* sources;
-    const Neurons* neurons;
-    const Neuron* neuron;  // the same, one by one
-    const double* peak;    // response_peak of each
-    const Request* request;
-    int64_t sample;
+struct Passage {
+    int64_t sample = 0;
     std::vector<Arrival> arrivals;
-    std::vector<Interval<T>> intervals;  // one more than arrivals
-    mutable std::vector<Pieces<T>> pieces;  // of each, made when asked for
-    std::vector<Spike>* spikes;
-    mutable Pack pack;
-    int64_t slot(int64_t m) const { return sample * neurons->size + m; }
-    bool may_spike(int64_t m) const { return neurons->spiking && !(request->silent && request->silent[slot(m)]); }
-    bool wants_peak() const { return request->peaks.value != nullptr; }
+    std::vector<const T*> row;       // the weights of each arrival
+    std::vector<double> time;        // where the intervals begin, and the end
+    std::vector<T> em, es, g, top;   // their flows; `top` bounds the response to a unit current within
+    std::vector<int32_t> pieces_of;  // place in `pieces`, or -1
+    std::vector<Pieces<T>> pieces;
+    std::vector<Spike>* spikes = nullptr;
 };
 
-// Neurons first .. first + count and where their weight columns lie.
+// A block of one passage: where it is.
 template <class T>
-struct Block {
-    int64_t first, count;
-    std::vector<const T*> column;  // per source
-    int64_t stride;
-    const T* row(const Arrival& arrival) const { return column[arrival.source] + arrival.unit * stride; }
+struct Walk {
+    static constexpr int N = kWidest * kLanes<T>;
+    alignas(64) T v[N], i[N], next_v[N], next_i[N], level[N];
+    uint32_t close[kWidest];  // one bit a lane: the bound reached the level
+    Passage<T>* passage;
+    const Block* block;
+    size_t n;  // the interval
+    int64_t next_sample;
+    std::vector<std::pair<int, int64_t>> sampled;  // (lane, column of the samples)
+    int32_t fired[N];
+    double free[N];
+    Maximum peak[N];
+    double begin() const { return passage->time[n]; }
+    double end() const { return passage->time[n + 1]; }
+    int64_t slot(int l, int64_t size) const { return passage->sample * size + block->first + l; }
 };
 
-template <class T, int N>
-struct Lanes {
-    alignas(64) T v[N], i[N], next_v[N], next_i[N], level[N];
-    alignas(64) int8_t close[N];  // the bound reached the level
-    Neuron neuron[N];
-    Maximum peak[N];
-    double free[N];
-    int64_t fired[N];
-    bool spiking[N];
-    std::vector<std::pair<int, int64_t>> sampled;  // (lane, column of the samples)
-    int64_t next_sample = 0;
+// Lanes of walks whose crossings are solved together.
+template <class T>
+struct Waiting {
+    Pack pack;
+    std::pair<Walk<T>*, int> lane[Pack::kRoom];
+    std::vector<Spike> spikes;  // by place
+    bool full() const { return pack.count + Walk<T>::N > Pack::kRoom; }
 };
+
+template <class T>
+bool may_spike(const Layer<T>& layer, const Walk<T>& x, int l) {
+    const uint8_t* silent = layer.request().silent;
+    return layer.neurons().spiking && !(silent && silent[x.slot(l, layer.neurons().size)]);
+}
+
+// The value of the bound at which a lane has to be looked at.
+template <class T>
+void set_level(const Layer<T>& layer, Walk<T>& x, int l, double now) {
+    T level = may_spike(layer, x, l) ? layer.level[x.block->first + l] : std::numeric_limits<T>::infinity();
+    if (layer.wants_peak()) level = std::min(level, T(x.peak[l].value - kMargin * std::abs(x.peak[l].value)));
+    x.level[l] = x.free[l] > now ? -std::numeric_limits<T>::infinity() : level;
+}
+
+template <class T>
+void count_spikes(const Layer<T>& layer, Walk<T>& x, int l, int number) {
+    if ((x.fired[l] += number) > layer.request().spike_limit) throw Explosion(x.passage->sample, x.block->first + l, layer.number);
+}
+
+template <class T>
+void start(const Layer<T>& layer, Passage<T>& way, const Block& block, Walk<T>& x) {
+    const Request& request = layer.request();
+    x.passage = &way, x.block = &block, x.n = 0, x.next_sample = 0;
+    const int lanes = block.vectors * kLanes<T>;
+    std::fill_n(x.level, lanes, std::numeric_limits<T>::infinity());  // lanes that are not this block's stay so
+    std::fill_n(x.v, lanes, T(0)), std::fill_n(x.i, lanes, T(0)), std::fill_n(x.free, lanes, 0.0), std::fill_n(x.fired, lanes, 0);
+    std::copy(layer.initial.begin() + block.first, layer.initial.begin() + block.first + block.count, x.v);
+    std::copy(layer.level.begin() + block.first + block.skip, layer.level.begin() + block.first + block.count, x.level + block.skip);
+    if (request.start.membrane || request.silent || layer.wants_peak())
+        for (int l = block.skip; l < block.count; ++l) {
+            const int64_t m = block.first + l;
+            const State s = initial_state(layer.neuron[m], request, layer.neurons().leak[m], x.slot(l, layer.neurons().size));
+            x.v[l] = T(s.v), x.i[l] = T(s.i), x.free[l] = s.free, x.peak[l] = {0.0, s.v};
+            set_level(layer, x, l, 0.0);
+        }
+    x.sampled.clear();
+    for (int64_t c = 0; c < request.sampling.units; ++c) {
+        const int64_t l = request.sampling.unit[c] - block.first;
+        if (l >= block.skip && l < block.count) x.sampled.emplace_back(int(l), c);
+    }
+}
+
+template <class T>
+void finish(const Layer<T>& layer, const Walk<T>& x) {
+    const Request& request = layer.request();
+    if (!request.end.membrane && !layer.wants_peak()) return;
+    for (int l = x.block->skip; l < x.block->count; ++l) {
+        const int64_t slot = x.slot(l, layer.neurons().size);
+        const double leak = layer.neurons().leak[x.block->first + l];
+        store_state(request.end, slot, {double(x.v[l]), double(x.i[l]), x.free[l]}, leak, request.duration);
+        if (layer.wants_peak()) request.peaks.time[slot] = x.peak[l].time, request.peaks.value[slot] = x.peak[l].value + leak;
+    }
+}
 
 }  // namespace
 }  // namespace spikeloop
@@ -76,74 +150,143 @@ struct Lanes {
 namespace spikeloop {
 namespace {
 
-// Blocks of neurons; the columns of the last, narrower ones are copied so that whole vectors can be read.
+// Blocks as wide as can be; the last one reaches back over the one before rather than beyond the end.
 template <class T>
-std::vector<Block<T>> make_blocks(const std::vector<DenseSource<T>>& sources, int64_t size, int64_t width, std::vector<std::vector<T>>& copies) {
-    std::vector<Block<T>> blocks;
-    for (int64_t first = 0; first < size;) {
-        const int64_t left = size - first, take = std::min(left, width);
-        Block<T> block{first, take, {}, size};
-        const int64_t padded = (take + kLanes<T> - 1) / kLanes<T> == 3 ? width : (take + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-        const bool whole = take == padded;
-        if (!whole) block.stride = padded;
-        for (const auto& source : sources) {
-            if (whole) {
-                block.column.push_back(source.weight + first);
-                continue;
-            }
-            std::vector<T> copy(source.size * padded, T(0));
-            for (int64_t u = 0; u < source.size; ++u)
-                std::copy_n(source.weight + u * size + first, take, copy.data() + u * padded);
-            block.column.push_back(copy.data());
-            copies.push_back(std::move(copy));
-        }
-        blocks.push_back(std::move(block));
-        first += take;
+void make_blocks(Layer<T>& layer, int widest) {
+    const int64_t size = layer.neurons().size;
+    layer.stride = size;
+    if (size == 0) return;
+    for (int64_t done = 0; done < size;) {
+        const int64_t left = (size - done + kLanes<T> - 1) / kLanes<T>;
+        int vectors = widest;
+        for (int smaller : {6, 4, 2, 1})
+            if (left <= smaller && smaller < vectors) vectors = smaller;
+        const int64_t width = vectors * kLanes<T>, first = done + width <= size ? done : std::max<int64_t>(size - width, 0);
+        layer.blocks.push_back({first, int(done - first), int(std::min(width, size - first)), vectors});
+        done = first + width;
     }
-    return blocks;
+    for (const auto& source : layer.stage->sources) {
+        layer.weight.push_back(source.weight);
+        const int64_t width = layer.blocks[0].vectors * kLanes<T>;
+        if (width <= size) continue;
+        layer.stride = width;
+        auto& rows = layer.padded.emplace_back(source.size * width, T(0));
+        for (int64_t u = 0; u < source.size; ++u) std::copy_n(source.weight + u * size, size, rows.data() + u * width);
+        layer.weight.back() = rows.data();
+    }
+}
+
+template <class T>
+Layer<T> make_layer(const DenseStage<T>& stage, int64_t number) {
+    Layer<T> layer;
+    layer.stage = &stage, layer.number = number, layer.one_tau = stage.neurons.one_tau();
+    const int64_t size = stage.neurons.size;
+    for (int64_t m = 0; m < size; ++m) {
+        const Neuron n = stage.neurons[m];
+        layer.neuron.push_back(n);
+        layer.peak.push_back(layer.one_tau && m > 0 ? layer.peak[0] : response_peak(n.a, n.b));
+        layer.level.push_back(T(stage.neurons.spiking ? n.threshold - kMargin * std::max(std::abs(n.threshold), std::abs(n.reset)) : kInfinity));
+        layer.initial.push_back(T(n.initial()));
+        layer.tonic |= n.rises_to_threshold();
+    }
+    make_blocks(layer, layer.one_tau && stage.neurons.spiking ? kWidest : 1);
+    return layer;
+}
+
+template <class T>
+void prepare(Passage<T>& way, const Layer<T>& layer, int64_t sample, std::vector<SpikesPerSample>& spikes) {
+    const double duration = layer.request().duration;
+    way.sample = sample, way.spikes = &spikes[layer.number][sample];
+    way.spikes->clear();
+    gather_arrivals(layer.stage->sources, spikes, sample, duration, way.arrivals);
+    const size_t count = way.arrivals.size();
+    way.row.resize(count), way.time.resize(count + 2);
+    way.time[0] = 0, way.time[count + 1] = duration;
+    for (size_t n = 0; n < count; ++n) {
+        const Arrival& arrival = way.arrivals[n];
+        way.row[n] = layer.weight[arrival.source] + arrival.unit * layer.stride, way.time[n + 1] = arrival.time;
+    }
+    way.pieces_of.assign(count + 1, -1), way.pieces.clear();
+    if (layer.one_tau) SPIKELOOP_BEST(set_flows(way, layer.neuron[0].a, layer.neuron[0].b));
+}
+
+// Scratch of one thread.
+template <class T>
+struct Workshop {
+    std::vector<Passage<T>> passages;
+    std::vector<Walk<T>> walks;
+    std::vector<Walk<T>*> going;
+    Waiting<T> waiting;
+};
+
+// Samples first .. first + count through one layer.
+template <class T>
+void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<SpikesPerSample>& spikes, Watch& watch) {
+    if (layer.neuron.empty()) return;
+    Workshop<T>& shop = own<Workshop<T>>();
+    if (shop.passages.size() < size_t(count)) shop.passages.resize(count);
+    const size_t blocks = layer.blocks.size(), walks = blocks * count;
+    if (shop.walks.size() < walks) shop.walks.resize(walks);
+    shop.going.clear();
+    for (int64_t s = 0; s < count; ++s) {
+        prepare(shop.passages[s], layer, first + s, spikes);
+        for (size_t b = 0; b < blocks; ++b) {
+            Walk<T>& walk = shop.walks[s * blocks + b];
+            start(layer, shop.passages[s], layer.blocks[b], walk);
+            shop.going.push_back(&walk);
+        }
+    }
+    shop.waiting.pack.count = 0;
+    while (!shop.going.empty()) {
+        size_t kept = 0;
+        for (Walk<T>* walk : shop.going) {
+            watch.glance();
+            if (shop.waiting.full()) SPIKELOOP_BEST(settle(layer, shop.waiting));
+            if (SPIKELOOP_BEST(go_on(layer, *walk, shop.waiting)))
+                finish(layer, *walk);
+            else
+                shop.going[kept++] = walk;
+        }
+        shop.going.resize(kept);
+        SPIKELOOP_BEST(settle(layer, shop.waiting));
+    }
+    for (int64_t s = first; s < first + count; ++s) std::sort(spikes[layer.number][s].begin(), spikes[layer.number][s].end(), Earlier());
 }
 
 }  // namespace
 
 template <class T>
-SpikesPerSample dense_forward(const std::vector<DenseSource<T>>& sources, const Neurons& neurons, const Request& request) {
-    SpikesPerSample spikes(request.batch);
-    if (neurons.size == 0) return spikes;
-    std::vector<Neuron> neuron(neurons.size);
-    for (int64_t m = 0; m < neurons.size; ++m) neuron[m] = neurons[m];
-    std::vector<double> peak(neurons.size);
-    const bool one_tau = neurons.one_tau();
-    for (int64_t m = 0; m < neurons.size; ++m) peak[m] = one_tau && m > 0 ? peak[0] : response_peak(neuron[m].a, neuron[m].b);
-    std::vector<std::vector<T>> copies;
-    const int64_t width = kLanes<T> * (one_tau && neurons.spiking ? 4 : 1);
-    const std::vector<Block<T>> blocks = make_blocks(sources, neurons.size, width, copies);
-    double work = 50.0 * double(request.batch * neurons.size);  // a rough guess: crossings, then arrivals at vectors
-    for (const auto& source : sources)
-        work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(neurons.size / kLanes<T> + 1) * 10;
-    parallel_for(request.batch, worthwhile(request.threads, work), 2, [&](int64_t sample, Watch& watch) {
-        Sweep<T>& way = own<Sweep<T>>();
-        way.sources = &sources, way.neurons = &neurons, way.neuron = neuron.data(), way.peak = peak.data(), way.request = &request;
-        way.sample = sample, way.spikes = &spikes[sample];
-        gather_arrivals(sources, sample, request.duration, way.arrivals);
-        way.intervals.resize(way.arrivals.size() + 1);
-        double now = 0;
-        for (size_t n = 0; n < way.intervals.size(); ++n) {
-            const double next = n < way.arrivals.size() ? way.arrivals[n].time : request.duration;
-            way.intervals[n].begin = now, way.intervals[n].end = next;
-            now = next;
+std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<T>>& stages) {
+    const Request& request = stages[0].request;
+    std::vector<SpikesPerSample> spikes(stages.size(), SpikesPerSample(request.batch));
+    std::vector<Layer<T>> layers;
+    double work = 0;  // a rough guess: crossings, then arrivals at vectors
+    int64_t most = 1;
+    for (const DenseStage<T>& stage : stages) {
+        layers.push_back(make_layer(stage, int64_t(layers.size())));
+        work += 50.0 * double(request.batch * stage.neurons.size);
+        for (const auto& source : stage.sources)
+            if (source.stage < 0)
+                work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(stage.neurons.size / kLanes<T> + 1) * 10;
+        most = std::max(most, int64_t(layers.back().blocks.size()));
+    }
+    const int64_t together = std::max<int64_t>(kTogether / most, 1);
+    parallel_for((request.batch + together - 1) / together, worthwhile(request.threads, work), 1, [&](int64_t group, Watch& watch) {
+        const int64_t first = group * together, count = std::min(together, request.batch - first);
+        const auto all_layers = [&](int64_t from, int64_t samples) {
+            for (const Layer<T>& layer : layers) pass(layer, from, samples, spikes, watch);
+        };
+        try {
+            all_layers(first, count);
+        } catch (const Explosion&) {  // the first sample of them is to be named
+            for (int64_t s = first; s < first + count; ++s) all_layers(s, 1);
+            throw;
         }
-        way.pieces.assign(way.intervals.size(), {});
-        if (one_tau) SPIKELOOP_BEST(set_flows(way.intervals, neuron[0].a, neuron[0].b));
-        for (const auto& block : blocks) {
-            watch.look();
-            SPIKELOOP_BEST(sweep(way, block, one_tau));
-        }
-        std::sort(spikes[sample].begin(), spikes[sample].end(), earlier);
     });
     return spikes;
 }
 
-template SpikesPerSample dense_forward(const std::vector<DenseSource<float>>&, const Neurons&, const Request&);
-template SpikesPerSample dense_forward(const std::vector<DenseSource<double>>&, const Neurons&, const Request&);
+template std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<float>>&);
+template std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<double>>&);
 
 }  // namespace spikeloop

@@ -202,11 +202,11 @@ SpikesPerSample disturbed_forward(const std::vector<DenseSource<float>>& sources
     parallel_for(request.batch, worthwhile(request.threads, work), 2, [&](int64_t sample) {
         thread_local Sweep sweep;
         sweep.shared = &shared, sweep.sample = sample, sweep.spikes = &spikes[sample];
-        gather_arrivals(sources, sample, request.duration, sweep.arrivals);
+        gather_arrivals(sources, {}, sample, request.duration, sweep.arrivals);
         int64_t first = 0;
         for (; shared.stride - first >= 64; first += 64) sweep_wide(sweep, first);
         for (; first < shared.stride; first += 16) sweep_narrow(sweep, first);
-        std::sort(spikes[sample].begin(), spikes[sample].end(), earlier);
+        std::sort(spikes[sample].begin(), spikes[sample].end(), Earlier());
     });
     return spikes;
 }

@@ -25,7 +25,7 @@ class LoopRun {
             state_[m] = {lane_[m].neuron.initial(), 0.0, 0.0};
         }
         std::vector<Arrival> arrivals;
-        gather_arrivals(s_.sources, sample_, s_.request.duration, arrivals);
+        gather_arrivals(s_.sources, {}, sample_, s_.request.duration, arrivals);
         for (const Arrival& a : arrivals) {
             go_to(a.time);
             arrive(s_.sources[a.source].weight + a.unit * size_);
@@ -101,7 +101,7 @@ SpikesPerSample disturbed_loop(const std::vector<DenseSource<float>>& sources, c
     const Shared shared{sources, weight, neurons, disturbance, request};
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {
         LoopRun(shared, sample, spikes[sample])();
-        std::sort(spikes[sample].begin(), spikes[sample].end(), earlier);
+        std::sort(spikes[sample].begin(), spikes[sample].end(), Earlier());
     });
     return spikes;
 }

@@ -1,6 +1,7 @@
 // Includes SPIKELOOP_KERNEL, a file of functions without headers, once for every instruction set, each in a namespace of its
 // own; SPIKELOOP_BEST(f(x)) calls the best that this machine has. (Attributes that clone a function do not do: vectors wider
 // than the plain machine's are taken apart before the clones are made.)
+#define SPIKELOOP_TARGET 0  // GCC's own macros do not follow the pragma in C++
 namespace spikeloop::plain {
 #include "vectors.inl"
 #include SPIKELOOP_KERNEL
@@ -9,11 +10,15 @@ namespace spikeloop::plain {
 #if SPIKELOOP_TARGETS
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,bmi,bmi2,lzcnt,popcnt")
+#undef SPIKELOOP_TARGET
+#define SPIKELOOP_TARGET 2
 namespace spikeloop::avx2 {
 #include "vectors.inl"
 #include SPIKELOOP_KERNEL
 }  // namespace spikeloop::avx2
 #pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq")
+#undef SPIKELOOP_TARGET
+#define SPIKELOOP_TARGET 512
 namespace spikeloop::avx512 {
 #include "vectors.inl"
 #include SPIKELOOP_KERNEL

@@ -11,11 +11,13 @@ struct Mark {
     MarkKind kind;
     bool peak = false;         // of a sample: it is the membrane's maximum
     bool held_before = false;  // of a spike: observed while V was still held after the one before
+    bool released = false;     // of a spike: V is free right after it, there is no refractory period
     double cotangent = 0;      // of a sample
     int64_t spike = -1;        // row of the population's spikes (spike, release)
     double i = 0;              // current at the mark
     double v_after = 0;        // v right after it (the current is continuous there)
     int32_t flow = 0;          // where the flow from here on is kept, if it is
+    bool held_after(bool held) const { return kind == MarkKind::sample ? held : kind == MarkKind::spike && !released; }
 };
 
 // A neuron that starts held at reset is released without a spike of this trial.
@@ -30,11 +32,11 @@ inline void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike
     if (!marks.empty() && marks.back().kind == MarkKind::release && marks.back().time > time) {
         marks.pop_back();  // an observed spike inside the model's refractory period: V was never released
         held = true;
-    } else if (!marks.empty() && marks.back().kind == MarkKind::spike) {
+    } else if (!marks.empty() && marks.back().held_after(false)) {
         held = true;  // its release lies after the end
     }
-    marks.push_back({time, MarkKind::spike, false, held, 0, spike});
-    if (time + n.refractory <= duration) marks.push_back({time + n.refractory, MarkKind::release, false, false, 0, spike});
+    marks.push_back({time, MarkKind::spike, false, held, n.refractory == 0, 0, spike});
+    if (n.refractory > 0 && time + n.refractory <= duration) marks.push_back({time + n.refractory, MarkKind::release, false, false, false, 0, spike});
 }
 
 inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, const MembraneCotangent& c, double& threshold_gradient) {
@@ -44,7 +46,7 @@ inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, cons
                 threshold_gradient += c.value;
                 return;
             }
-    marks.push_back({c.time, MarkKind::sample, c.peak, false, c.value});
+    marks.push_back({c.time, MarkKind::sample, c.peak, false, false, c.value});
 }
 
 inline void sort_marks(std::vector<Mark>& marks) {
@@ -69,6 +71,7 @@ inline void mark_back(const Neuron& n, const Mark& mark, Adjoint& l, bool& held,
             return;
         }
         case MarkKind::spike:
+            if (mark.released) spike_cotangent[mark.spike] += release_back(n, l, mark.i, grad);
             spike_back(n, l, spike_cotangent[mark.spike], mark.i, slope, grad);
             held = mark.held_before;
             if (held) l.v = 0;

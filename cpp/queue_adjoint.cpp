@@ -174,8 +174,8 @@ class Undo {
     void replay_mark(int64_t m, Mark& mark) {
         go_to(m, mark.time);
         mark.i = state_[m].i;
-        if (mark.kind == MarkKind::spike) state_[m].v = s_.neuron[m].reset, held_[m] = 1;
-        if (mark.kind == MarkKind::release) held_[m] = 0;
+        if (mark.kind == MarkKind::spike) state_[m].v = s_.neuron[m].reset;
+        held_[m] = mark.held_after(held_[m]);
         if (mark.peak) kink_[m] = {mark.time, mark.cotangent * s_.neuron[m].a * (mark.i - state_[m].v)};
         remember(m);
     }

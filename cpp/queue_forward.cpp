@@ -217,7 +217,7 @@ SpikesPerSample queue_forward(const std::vector<QueueSource<T>>& sources, const 
     SpikesPerSample spikes(request.batch);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample, Watch& watch) {
         Run<T>(shared, sample, spikes[sample])(watch);
-        std::sort(spikes[sample].begin(), spikes[sample].end(), earlier);
+        std::sort(spikes[sample].begin(), spikes[sample].end(), Earlier());
     });
     return spikes;
 }

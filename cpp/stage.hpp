@@ -56,7 +56,9 @@ struct Spike {
     double time;
     int32_t unit;
 };
-inline bool earlier(const Spike& x, const Spike& y) { return x.time < y.time || (x.time == y.time && x.unit < y.unit); }
+struct Earlier {
+    bool operator()(const Spike& x, const Spike& y) const { return x.time < y.time || (x.time == y.time && x.unit < y.unit); }
+};
 
 using SpikesPerSample = std::vector<std::vector<Spike>>;
 
@@ -74,8 +76,9 @@ struct Request {
 };
 
 struct Explosion : std::runtime_error {
-    int64_t sample, unit;
-    Explosion(int64_t sample, int64_t unit) : std::runtime_error("activity explosion"), sample(sample), unit(unit) {}
+    int64_t sample, unit, stage;  // stage: which of those of the call
+    Explosion(int64_t sample, int64_t unit, int64_t stage = 0)
+        : std::runtime_error("activity explosion"), sample(sample), unit(unit), stage(stage) {}
 };
 
 inline State initial_state(const Neuron& n, const StateArrays& start, double leak, int64_t slot) {

@@ -22,6 +22,9 @@ SPIKELOOP_INLINE void store_as(T* to, const Doubles& x) {
 // Does any lane of a comparison hold?
 template <class Mask>
 SPIKELOOP_INLINE bool any(const Mask& mask) {
+#if SPIKELOOP_TARGET == 512
+    return _mm512_test_epi64_mask(__m512i(mask), __m512i(mask)) != 0;
+#endif
     typedef int64_t Half __attribute__((vector_size(32)));
     typedef int64_t Quarter __attribute__((vector_size(16)));
     Half half[2];
@@ -34,33 +37,54 @@ SPIKELOOP_INLINE bool any(const Mask& mask) {
     return (quarter[0][0] | quarter[0][1]) != 0;
 }
 
-// A comparison of vectors of T as one byte a lane, not zero where it holds.
-template <class T, class Mask>
-SPIKELOOP_INLINE void store_bytes(int8_t* to, const Mask& mask) {
-    typedef int8_t Bytes __attribute__((vector_size(kLanes<T>)));
-    const Bytes bytes = __builtin_convertvector(mask, Bytes);
-    std::memcpy(to, &bytes, sizeof bytes);
+// The larger of both, lane by lane.
+template <class V>
+SPIKELOOP_INLINE V larger(const V& x, const V& y) {
+    return x > y ? x : y;
 }
 
-// Calls `visit(lane)` for every byte that is not zero; `count` is a multiple of 8.
-template <class Visit>
-SPIKELOOP_INLINE void for_each_set(const int8_t* bytes, int count, Visit&& visit) {
-    for (int first = 0; first < count; first += 8) {
-        uint64_t word;
-        std::memcpy(&word, bytes + first, sizeof word);
-        while (word) {
-            const int byte = __builtin_ctzll(word) / 8;
-            word &= ~(uint64_t(0xff) << (8 * byte));
-            visit(first + byte);
-        }
-    }
+// One bit a lane: does x reach y?
+template <class T>
+SPIKELOOP_INLINE uint32_t reaches(const Vector<T>& x, const Vector<T>& y) {
+    const auto mask = x >= y;
+    if (!any(mask)) return 0;
+    uint32_t bits = 0;
+    for (int l = 0; l < kLanes<T>; ++l) bits |= uint32_t(mask[l] != 0) << l;
+    return bits;
 }
+#if SPIKELOOP_TARGET == 512
+template <>
+SPIKELOOP_INLINE uint32_t reaches<float>(const Vector<float>& x, const Vector<float>& y) {
+    return _mm512_cmp_ps_mask(__m512(x), __m512(y), _CMP_GE_OQ);
+}
+template <>
+SPIKELOOP_INLINE uint32_t reaches<double>(const Vector<double>& x, const Vector<double>& y) {
+    return _mm512_cmp_pd_mask(__m512d(x), __m512d(y), _CMP_GE_OQ);
+}
+#elif SPIKELOOP_TARGET == 2
+template <>
+SPIKELOOP_INLINE uint32_t reaches<float>(const Vector<float>& x, const Vector<float>& y) {
+    __m256 a[2], b[2];
+    std::memcpy(a, &x, sizeof x), std::memcpy(b, &y, sizeof y);
+    const auto half = [&](int k) { return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(a[k], b[k], _CMP_GE_OQ))); };
+    return half(0) | half(1) << 8;
+}
+template <>
+SPIKELOOP_INLINE uint32_t reaches<double>(const Vector<double>& x, const Vector<double>& y) {
+    __m256d a[2], b[2];
+    std::memcpy(a, &x, sizeof x), std::memcpy(b, &y, sizeof y);
+    const auto half = [&](int k) { return uint32_t(_mm256_movemask_pd(_mm256_cmp_pd(a[k], b[k], _CMP_GE_OQ))); };
+    return half(0) | half(1) << 4;
+}
+#endif
 
 SPIKELOOP_INLINE Doubles all_of(double x) { return Doubles{} + x; }
-SPIKELOOP_INLINE Doubles larger(Doubles x, Doubles y) { return x > y ? x : y; }
 SPIKELOOP_INLINE Doubles smaller(Doubles x, Doubles y) { return x < y ? x : y; }
 SPIKELOOP_INLINE Doubles magnitude(Doubles x) { return x < 0 ? -x : x; }
 SPIKELOOP_INLINE Doubles root(const Doubles& x) {
+#if SPIKELOOP_TARGET == 512
+    return Doubles(_mm512_maskz_sqrt_pd(0xff, __m512d(x)));
+#endif
     alignas(64) double values[kDoubles];
     store(values, x);
     for (double& value : values) value = __builtin_sqrt(value);

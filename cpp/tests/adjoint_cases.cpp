@@ -31,17 +31,18 @@ template <class T>
 struct Slope {
     std::vector<T> weight;
     std::vector<double> time;
-    DenseGradient<T> gradient;
+    std::vector<NeuronGradient> neuron;
 
     Slope(Problem<T>& x, int threads) : weight(x.weight.size()), time(x.drive.time.size()) {
-        Look<T> look(x, dense_forward(x.dense(), x.neurons(), x.request()));
+        Look<T> look(x, x.forward());
         Backward request;
         request.batch = x.kind.samples, request.duration = x.duration;
         request.spikes = look.spikes.trains(), request.time_cotangent = look.time_cotangent.data();
         request.membrane = look.membrane, request.start = x.started();
         request.want_tau = true, request.threads = threads;
-        gradient.weight = {weight.data()}, gradient.time = {time.data()};
-        dense_adjoint(x.dense(), x.neurons(), request, gradient);
+        std::vector<DenseBack<T>> stages{{x.dense(), x.neurons(), request, {weight.data()}, {time.data()}, {nullptr}, {}}};
+        dense_adjoint(stages);
+        neuron = stages[0].neuron;
     }
 };
 
@@ -51,7 +52,7 @@ void dense_gradients_are_finite() {
         const Slope<double> slope(x, kind.threads);
         for (double w : slope.weight) CHECK(std::isfinite(w));
         for (double t : slope.time) CHECK(std::isfinite(t));
-        for (const NeuronGradient& g : slope.gradient.neuron) CHECK(std::isfinite(g.tau_mem + g.tau_syn + g.leak + g.reset));
+        for (const NeuronGradient& g : slope.neuron) CHECK(std::isfinite(g.tau_mem + g.tau_syn + g.leak + g.reset));
         Problem<float> y(kind);
         const Slope<float> single(y, kind.threads);
     }

@@ -15,7 +15,7 @@ void the_kernels_agree() {
     for (const Kind& kind : kinds()) {
         Problem<double> x(kind), y(kind);
         const auto sources = y.sparse();
-        const Batch dense = to_batch(dense_forward(x.dense(), x.neurons(), x.request()));
+        const Batch dense = to_batch(x.forward());
         const Batch queue = to_batch(queue_forward(sources, y.populations(), y.queue_request()));
         CHECK(dense.start == queue.start);
         CHECK(dense.unit == queue.unit);
@@ -30,7 +30,7 @@ void single_precision_runs() {
     for (const Kind& kind : kinds()) {
         Problem<float> x(kind), y(kind);
         const auto sources = y.sparse();
-        CHECK(int64_t(dense_forward(x.dense(), x.neurons(), x.request()).size()) == kind.samples);
+        CHECK(int64_t(x.forward().size()) == kind.samples);
         CHECK(int64_t(queue_forward(sources, y.populations(), y.queue_request()).size()) == kind.samples);
     }
 }
@@ -39,8 +39,8 @@ void threads_change_nothing() {
     Kind one, three;
     one.samples = three.samples = 9, three.threads = 3;
     Problem<float> x(one), y(three);
-    const Batch a = to_batch(dense_forward(x.dense(), x.neurons(), x.request()));
-    const Batch b = to_batch(dense_forward(y.dense(), y.neurons(), y.request()));
+    const Batch a = to_batch(x.forward());
+    const Batch b = to_batch(y.forward());
     CHECK(a.time == b.time && a.unit == b.unit && a.start == b.start);
     CHECK(x.sample_value == y.sample_value && x.peak_value == y.peak_value);
 }
@@ -54,7 +54,7 @@ void an_explosion_is_told() {
         limited.spike_limit = 1;
         bool told = false;
         try {
-            dense_forward(x.dense(), x.neurons(), limited);
+            x.forward(limited);
         } catch (const Explosion& explosion) {
             told = explosion.sample == 0 && explosion.unit < kind.size;
         }
@@ -86,7 +86,7 @@ std::vector<Case> forward_cases() {
 void read_out_of_bounds() {
     Problem<float> x({});
     x.drive.unit.back() = int32_t(x.kind.inputs);  // no such input line: its weights lie past the end
-    dense_forward(x.dense(), x.neurons(), x.request());
+    x.forward();
 }
 
 }  // namespace spikeloop::tests

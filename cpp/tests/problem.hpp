@@ -102,6 +102,8 @@ struct Problem {
     std::vector<DenseSource<T>> dense() const {
         return {{drive.trains(), kind.inputs, weight.data(), delay.data(), kind.delay_per_unit}};
     }
+    SpikesPerSample forward() { return forward(request()); }
+    SpikesPerSample forward(const Request& request) const { return dense_forward<T>({{dense(), neurons(), request}})[0]; }
     Request request() {
         return {kind.samples, duration, silenced(), started(), ended(), sampling(), peaks(), 10000, kind.threads};
     }

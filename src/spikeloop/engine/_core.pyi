@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Float, Trains, Weights
 
-_DenseSource: TypeAlias = tuple[Trains, Weights, Float]  # weight (N_source, N), delay (1,) or (N_source,)
+# trains, or the number of the stage in the call that they come from; weight (N_source, N); delay (1,) or (N_source,)
+_DenseSource: TypeAlias = tuple[Trains | int, Weights, Float]
 
 # trains from outside the stage, first source neuron (-1: outside), first target neuron, begin, target, weight index,
 # weight, delay, kind of delay
@@ -39,39 +40,43 @@ _Ask: TypeAlias = tuple[
 # spikes, dL/dt of each (added to), cotangents of samples and peaks, start
 _Cotangent: TypeAlias = tuple[Trains, Float, _Sampling | None, _Peaks | None, _State | None]
 
+# sources, neurons, spiking, cotangent; by source, what dL/dweight and dL/dt of the arrivals are added to: weights, the
+# source's own times, and those of the population it listens to; whether any neuron parameter's gradient is wanted, and a
+# time constant's
+_DenseBack: TypeAlias = tuple[
+    Sequence[_DenseSource],
+    Float,
+    bool,
+    _Cotangent,
+    Sequence[Weights | None],
+    Sequence[Float | None],
+    Sequence[Float | None],
+    bool,
+    bool,
+]
+
 # dL/d neurons (6, N), spikes passed, spikes at which the slope floor acted
 _NeuronGradients: TypeAlias = tuple[Float, int, int]
 
 class Explosion(RuntimeError):
-    """A neuron passed the limit of spikes; args: sample, neuron."""
+    """A neuron passed the limit of spikes; args: sample, neuron, stage of the call."""
 
 def dense_forward(
-    sources: Sequence[_DenseSource],
-    neurons: Float,
-    spiking: bool,
+    stages: Sequence[tuple[Sequence[_DenseSource], Float, bool, _Ask]],
     batch: int,
     duration: float,
-    ask: _Ask,
     spike_limit: int,
     threads: int,
-) -> Trains:
-    """The spikes of one population that only listens to others, through dense projections."""
+) -> list[Trains]:
+    """The spikes of populations that only listen to earlier ones, through dense projections.
+
+    stages: sources, neurons, whether they spike, and what is asked.
+    """
 
 def dense_adjoint(
-    sources: Sequence[_DenseSource],
-    neurons: Float,
-    spiking: bool,
-    batch: int,
-    duration: float,
-    cotangent: _Cotangent,
-    weight: Sequence[Weights | None],
-    time: Sequence[Float | None],
-    want_neuron: bool,
-    want_tau: bool,
-    slope_floor: float,
-    threads: int,
-) -> _NeuronGradients:
-    """Its adjoint; dL/dweight and dL/dt of the arrivals are added to `weight` and `time`, source by source."""
+    stages: Sequence[_DenseBack], batch: int, duration: float, slope_floor: float, threads: int
+) -> list[_NeuronGradients]:
+    """The adjoint of `dense_forward`'s stages, given in the same order; weights and times are added to."""
 
 def queue_forward(
     sources: Sequence[_QueueSource],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Pull, Run, Slopes, Stage, Trains, Weights
-from spikeloop.engine.exact import arriving, queue_sources, states
+from spikeloop.engine.exact import arriving, calls, queue_sources, states
 
 Key = tuple[str, str]
 NO_PULL = Pull()
@@ -40,9 +40,8 @@ class Backward:
         for name, trains in self.trains.items():
             given = self.pulls.get(name, NO_PULL).time
             self.time[name] = np.zeros(len(trains[0])) if given is None else np.array(given, dtype=np.float64)
-        for stage in reversed(self.stages):
-            if self._matters(stage):
-                _dense(self, stage) if stage.dense else _queue(self, stage)
+        for together in reversed(calls([stage for stage in self.stages if self._matters(stage)], self.run)):
+            _dense(self, together) if together[0].dense else _queue(self, together[0])
         for name, what in self.wants:
             if what == "time":
                 self.gradients[name, what] = self.time[name]
@@ -96,27 +95,38 @@ class Backward:
         self.time[link.source] += arrival if recent is None else arrival[_new_events(recent, self.trains[link.source])]
 
 
-def _dense(back: Backward, stage: Stage) -> None:
-    (neurons,) = stage.populations
+def _dense(back: Backward, stages: Sequence[Stage]) -> None:
     run = back.run
-    arrivals = [arriving(link, back.trains, run) for link in stage.links]
-    sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
-    weights = [back.weights(link) for link in stage.links]
-    times = [
-        np.zeros(len(e[0])) if back.wants_time(link) else None for e, link in zip(arrivals, stage.links, strict=True)
-    ]
-    neuron, spikes, floored = _core.dense_adjoint(
-        sources, neurons.values, neurons.spiking, run.batch, run.duration, back.cotangent(neurons.name), weights, times,
-        back.wants_neuron(stage), back.wants_tau(stage), back.slope_floor, run.threads,
-    )  # fmt: skip
-    back.keep(stage, neuron, spikes, floored)
-    for link, events, time in zip(stage.links, arrivals, times, strict=True):
+    given: list[Any] = []
+    own_times: list[Float | None] = []
+    for stage in stages:
+        (neurons,) = stage.populations
+        arrivals = [arriving(link, back.trains, run) for link in stage.links]
+        sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
+        times = [
+            np.zeros(len(e[0])) if (link.name, "delay") in back.wants or (run.recent and back.wants_time(link)) else None
+            for e, link in zip(arrivals, stage.links, strict=True)
+        ]
+        of_sources = [
+            back.time[link.source] if not run.recent and back.wants_time(link) else None for link in stage.links
+        ]
+        own_times += times
+        given.append((
+            sources, neurons.values, neurons.spiking, back.cotangent(neurons.name),
+            [back.weights(link) for link in stage.links], times, of_sources,
+            back.wants_neuron(stage), back.wants_tau(stage),
+        ))  # fmt: skip
+    found = _core.dense_adjoint(given, run.batch, run.duration, back.slope_floor, run.threads)
+    for stage, (neuron, spikes, floored) in zip(stages, found, strict=True):
+        back.keep(stage, neuron, spikes, floored)
+    for link, time in zip([link for stage in stages for link in stage.links], own_times, strict=True):
         if time is None:
             continue
         if (link.name, "delay") in back.wants:
-            common = link.delays is Delays.COMMON
-            back.gradients[link.name, "delay"] = time.sum(keepdims=True) if common else _summed(events[1], time, link)
-        back.add_times(link, time)
+            common, unit = link.delays is Delays.COMMON, arriving(link, back.trains, run)[1]
+            back.gradients[link.name, "delay"] = time.sum(keepdims=True) if common else _summed(unit, time, link)
+        if run.recent:
+            back.add_times(link, time)
 
 
 def _queue(back: Backward, stage: Stage) -> None:

@@ -62,7 +62,8 @@ def forward(
             list(sources), loop, population.values, population.disturbance, run, silent, asked
         )
     except _core.Explosion as where:
-        raise Explosion("", *where.args) from None
+        sample, unit, _ = where.args
+        raise Explosion("", sample, unit) from None
 
 
 def normals(key: int, count: int) -> Float:

@@ -33,37 +33,59 @@ def forward(
     Times in seconds; events at negative or late times are not delivered. Raises ``Explosion``.
     """
     trains = dict(drive)
-    for stage in stages:
-        kernel = _dense if stage.dense else _queue
-        trains.update(kernel(stage, trains, run, asks, spike_limit))
+    for together in calls(stages, run):
+        kernel = _dense if together[0].dense else _queue
+        trains.update(kernel(together, trains, run, asks, spike_limit))
     return trains
 
 
+def calls(stages: Sequence[Stage], run: Run) -> list[list[Stage]]:
+    """Stages that one call of the native engine carries out: dense ones of one precision that follow each other.
+
+    Spikes that are still on their way from before join those of a stage between the calls.
+    """
+    together: list[list[Stage]] = []
+    for stage in stages:
+        before = together[-1][-1] if together else None
+        if before is not None and before.dense and stage.dense and before.dtype == stage.dtype and not run.recent:
+            together[-1].append(stage)
+        else:
+            together.append([stage])
+    return together
+
+
 def _dense(
-    stage: Stage, trains: Mapping[str, Trains], run: Run, asks: Mapping[str, Ask], spike_limit: int
+    stages: Sequence[Stage], trains: Mapping[str, Trains], run: Run, asks: Mapping[str, Ask], spike_limit: int
 ) -> dict[str, Trains]:
-    (neurons,) = stage.populations
-    sources = [(arriving(link, trains, run), link.weight, link.delay) for link in stage.links]
-    ask = asks.get(neurons.name, NOTHING)
+    inside = {stage.populations[0].name: number for number, stage in enumerate(stages)}
+    given: list[Any] = []
+    for stage in stages:
+        (neurons,) = stage.populations
+        sources = [
+            (inside[link.source] if link.source in inside else arriving(link, trains, run), link.weight, link.delay)
+            for link in stage.links
+        ]
+        given.append((sources, neurons.values, neurons.spiking, _asked(asks.get(neurons.name, NOTHING))))
     try:
-        made = _core.dense_forward(
-            sources, neurons.values, neurons.spiking, run.batch, run.duration, _asked(ask), spike_limit, run.threads
-        )
+        made = _core.dense_forward(given, run.batch, run.duration, spike_limit, run.threads)
     except _core.Explosion as where:
-        raise _explosion(stage, where) from None
-    return {neurons.name: made}
+        sample, unit, number = where.args
+        raise _explosion(stages[number], sample, unit) from None
+    return dict(zip(inside, made, strict=True))
 
 
 def _queue(
-    stage: Stage, trains: Mapping[str, Trains], run: Run, asks: Mapping[str, Ask], spike_limit: int
+    stages: Sequence[Stage], trains: Mapping[str, Trains], run: Run, asks: Mapping[str, Ask], spike_limit: int
 ) -> dict[str, Trains]:
+    (stage,) = stages
     populations = [(neurons.values, neurons.spiking) for neurons in stage.populations]
     wishes = [_asked(asks.get(neurons.name, NOTHING)) for neurons in stage.populations]
     sources = queue_sources(stage, trains, run)
     try:
         made = _core.queue_forward(sources, populations, run.batch, run.duration, wishes, spike_limit, run.threads)
     except _core.Explosion as where:
-        raise _explosion(stage, where) from None
+        sample, unit, _ = where.args
+        raise _explosion(stage, sample, unit) from None
     return dict(zip((neurons.name for neurons in stage.populations), made, strict=True))
 
 
@@ -116,8 +138,7 @@ def states(given: States | None) -> Any:
     return None if given is None else (given.membrane, given.current, given.held)
 
 
-def _explosion(stage: Stage, where: Exception) -> Explosion:
-    sample, unit = where.args
+def _explosion(stage: Stage, sample: int, unit: int) -> Explosion:
     name, first = max(
         ((name, first) for name, first in first_neurons(stage).items() if first <= unit), key=lambda pair: pair[1]
     )
