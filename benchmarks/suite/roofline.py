@@ -117,7 +117,7 @@ class Roofline:
 def solve_seconds() -> dict[str, float]:
     """Of one exact crossing time by the engine's own solver: in full vectors, and alone in a vector."""
     solve = _function(library("solves"), "solve_seconds")
-    return {"full": min(solve(8) for _ in range(REPEATS)), "alone": min(solve(1) for _ in range(REPEATS))}
+    return {"full": min(solve(64) for _ in range(REPEATS)), "alone": min(solve(1) for _ in range(REPEATS))}
 
 
 def _function(of: ctypes.CDLL, name: str) -> Any:
