@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from floors import floors
+
 Line = dict[str, Any]
 
 PHASES = {
@@ -34,9 +36,21 @@ def table(lines: Sequence[Line]) -> str:
     ours = sorted((line for line in lines if line["kind"] == "ours"), key=lambda line: (*key(line), line["threads"]))
     peers = [line for line in lines if line["kind"] == "peer"]
     of_machine = next((line for line in lines if line["kind"] == "machine"), None)
-    parts = [HEAD, _machine(of_machine), _rates(ours, of_machine), _threads(ours), _peers(peers, ours)]
+    parts = [
+        HEAD,
+        f"\n## Numbers to reach\n\n{summary(lines)}",
+        _machine(of_machine),
+        _rates(ours, of_machine),
+        _threads(ours),
+        _peers(peers, ours),
+    ]
     parts += [_learning([line for line in lines if line["kind"] == "learning"]), _foot(lines)]
     return "\n".join(part for part in parts if part) + "\n"
+
+
+def summary(lines: Sequence[Line]) -> str:
+    """What was asked for and what came of it."""
+    return grid(("", "asked for", "measured", "reached"), (floor.row for floor in floors(lines)))
 
 
 def _machine(line: Line | None) -> str:

@@ -104,7 +104,9 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
         arrivals = [arriving(link, back.trains, run) for link in stage.links]
         sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
         times = [
-            np.zeros(len(e[0])) if (link.name, "delay") in back.wants or (run.recent and back.wants_time(link)) else None
+            np.zeros(len(e[0]))
+            if (link.name, "delay") in back.wants or (run.recent and back.wants_time(link))
+            else None
             for e, link in zip(arrivals, stage.links, strict=True)
         ]
         of_sources = [
