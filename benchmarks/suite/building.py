@@ -11,7 +11,6 @@ from problem import Array, Batch, Problem, Shape
 
 from spikeloop import LI, LIF, Events, Ideal, Network, OnChip, Substrate, Twin, feedforward, psp_peak, recurrent, run
 
-SETTLING = 1000  # samples that weights are scaled on
 CLOSE = 0.01  # of the hidden spikes asked for
 TAU = {"tau_mem": 20e-3, "tau_syn": 5e-3}
 
@@ -21,7 +20,7 @@ class Workload:
     """What is run, and on how many samples.
 
     spikes: of each hidden layer, per sample.  amplitude: mean and spread of the weights into hidden layers before they
-    are scaled.  rows_per_input: on the twin of a chip.
+    are scaled, on `settling` samples.  rows_per_input: on the twin of a chip.
     """
 
     what: str
@@ -31,6 +30,7 @@ class Workload:
     amplitude: tuple[float, float] = (0.08, 0.15)
     samples: int = 2000
     rows_per_input: int = 1
+    settling: int = 1000
 
 
 def substrate_of(name: str, workload: Workload) -> Substrate:
@@ -68,7 +68,7 @@ def _normal(rng: np.random.Generator, amplitude: tuple[float, float], size: tupl
 def _settle(problem: Problem, workload: Workload, layer: int, substrate: Substrate) -> float:
     """Scale, in place, the weights into a hidden layer until it spikes as often as is asked for: how often that is."""
     shape, wanted = problem.shape, workload.spikes[layer]
-    batch = next(problem.batches(min(SETTLING, len(problem.events.label))))
+    batch = next(problem.batches(min(workload.settling, len(problem.events.label))))
     drive, unscaled, low, high = events_of(batch, shape.sizes[0]), problem.weights[layer].copy(), 2.0**-6, 2.0**6
     for _ in range(30):
         problem.weights[layer][:] = unscaled * np.float32((low * high) ** 0.5)

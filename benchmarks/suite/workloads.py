@@ -44,6 +44,7 @@ WORKLOADS = {
         (600.0,),
         (0.02, 0.1),
         samples=200,
+        settling=30,
     ),
     "W4": Workload(
         "wide, MNIST 784-2048-2048-10 LI",
