@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "dense.hpp"
+#include "first_spike.hpp"
 #include "queue.hpp"
 #include "threads.hpp"
 
@@ -84,9 +85,11 @@ std::vector<std::vector<MembraneCotangent>> membranes_of(const CotangentIn& in, 
     if (peaks) {
         const auto& [time, value] = *peaks;
         const int64_t n = int64_t(time.shape(1));
-        for (int64_t b = 0; b < batch; ++b)
+        for (int64_t b = 0; b < batch; ++b) {
+            out[b].reserve(out[b].size() + n);
             for (int64_t m = 0; m < n; ++m)
                 if (const double c = value.data()[b * n + m]; c != 0) out[b].push_back({time.data()[b * n + m], int32_t(m), c, true});
+        }
     }
     return out;
 }
@@ -287,6 +290,12 @@ nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::
     return nb::make_tuple(neuron_gradients(gradient.neuron), gradient.slope.spikes, gradient.slope.acted);
 }
 
+double first_spike_door(const TrainsIn& spikes, const Array<const int64_t, 1>& label, int64_t units, double tau0, double tau1, double alpha,
+                        double late, double steepest, const Array<uint8_t, 1>& silent, const Array<double, 1>& by_time) {
+    const FirstSpikeLoss loss{tau0, tau1, alpha, late, steepest};
+    return loss(trains_of(spikes), int64_t(label.shape(0)), units, label.data(), silent.data(), by_time.data());
+}
+
 template <class T>
 void define(nb::module_& m) {
     m.def("dense_forward", &dense_forward_door<T>, "stages"_a, "batch"_a, "duration"_a, "spike_limit"_a, "threads"_a);
@@ -319,6 +328,8 @@ NB_MODULE(_core, m) {
             }
         },
         nullptr);
+    m.def("first_spike_cross_entropy", &first_spike_door, "spikes"_a, "label"_a, "units"_a, "tau0"_a, "tau1"_a, "alpha"_a, "late"_a, "steepest"_a,
+          "silent"_a, "by_time"_a);
     define<float>(m);
     define<double>(m);
     define_disturbed(m);

@@ -12,7 +12,7 @@
 namespace spikeloop {
 namespace {
 
-constexpr int64_t kSlabBytes = int64_t(32) << 20;  // adjoints of arrivals kept at a time
+constexpr int64_t kSlabBytes = int64_t(2) << 20;  // adjoints of arrivals kept at a time: they should stay in the cache
 
 // One stretch between arrivals, for neurons of one pair of time constants.
 template <class T>
@@ -49,7 +49,6 @@ struct Job {
     std::vector<SampleAdjoint<T>> samples;
     const Backward& request() const { return stage->request; }
     int64_t size() const { return stage->neurons.size; }
-    const T* row(const Arrival& arrival) const { return stage->sources[arrival.source].weight + arrival.unit * size(); }
 };
 
 // Scratch of one thread.
@@ -57,7 +56,9 @@ template <class T>
 struct Scratch {
     std::vector<double> time;              // where the stretches begin, and the end
     std::vector<Interval<T>> stretches;
+    std::vector<const T*> row;             // the weights of each arrival
     std::vector<std::vector<Mark>> marks;  // per active neuron
+    std::vector<size_t> spike_marks;       // how many of them are not the loss's
     std::vector<uint32_t> close;           // (blocks, stretches): lanes that a stretch has to treat one by one
     std::vector<double> wait, a, b, em, es, g;  // flows from mark to mark; that of mark k starts at place marks[k].flow
     std::vector<int32_t> place;            // neuron -> position in `active`, -1
@@ -69,7 +70,7 @@ struct Scratch {
 template <class T>
 struct Lanes {
     static constexpr int N = kLanes<T>;
-    alignas(64) T v[N], i[N], lv[N], li[N];
+    alignas(64) T v[N], i[N], lv[N], li[N], leak[N], tau_mem[N], tau_syn[N];
     alignas(64) int32_t column[N];
     bool side_by_side;  // the columns follow each other
     int count;

@@ -85,7 +85,8 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
         add_spike_marks(scratch.marks[scratch.place[m]], r.spikes.time[e], e, job.neuron[m], r.duration);
     }
     if (r.membrane.empty() || r.membrane[out.sample].empty()) return;
-    std::vector<size_t> spike_marks(out.active.size());
+    auto& spike_marks = scratch.spike_marks;
+    spike_marks.resize(out.active.size());
     for (size_t p = 0; p < out.active.size(); ++p) spike_marks[p] = scratch.marks[p].size();
     double unwanted = 0;
     for (const auto& c : r.membrane[out.sample]) {
@@ -101,8 +102,11 @@ void make_stretches(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& 
     auto& time = scratch.time;
     time.assign(count + kDoubles, job.request().duration);
     time[0] = 0;
-    for (size_t n = 0; n + 1 < count; ++n) time[n + 1] = out.arrivals[n].time;
-    scratch.stretches.resize(count);
+    scratch.stretches.resize(count), scratch.row.resize(count);
+    for (size_t n = 0; n + 1 < count; ++n) {
+        const Arrival& arrival = out.arrivals[n];
+        time[n + 1] = arrival.time, scratch.row[n] = job.stage->sources[arrival.source].weight + arrival.unit * job.size();
+    }
     if (!job.one_tau) return;
     const double a = job.neuron[0].a, b = job.neuron[0].b;
     for (size_t first = 0; first < count; first += kDoubles) {
@@ -240,7 +244,7 @@ void open_lanes(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scra
         const size_t p = begin + std::min(l, x.count - 1);
         const int32_t m = out.active[p];
         x.column[l] = m;
-        x.v[l] = x.i[l] = x.lv[l] = x.li[l] = 0;
+        x.v[l] = x.i[l] = x.lv[l] = x.li[l] = x.leak[l] = x.tau_mem[l] = x.tau_syn[l] = 0;
         if (l >= x.count) continue;
         x.neuron[l] = job.neuron[m], x.marks[l] = &scratch.marks[p];
         const State s = initial_state(x.neuron[l], job.request().start, job.stage->neurons.leak[m], out.sample * job.size() + m);
@@ -257,76 +261,99 @@ SPIKELOOP_INLINE void for_each_lane(uint32_t bits, int count, Visit&& visit) {
     for (bits &= uint32_t((uint64_t(1) << count) - 1); bits; bits &= bits - 1) visit(__builtin_ctz(bits));
 }
 
+// All lanes over a stretch in which those of `marked` have to be treated one by one.
+template <class T>
+__attribute__((noinline)) void replay_marked(const Job<T>& job, Scratch<T>& scratch, Lanes<T>& x, size_t n, uint32_t marked) {
+    const Interval<T>& s = scratch.stretches[n];
+    const Vector<T> v = load(x.v), i = load(x.i);
+    alignas(64) T next_v[kLanes<T>], next_i[kLanes<T>];
+    store(next_v, v * s.em + i * s.g), store(next_i, i * s.es);
+    double* kink = n < scratch.arrival.size() && job.want_arrival_time ? &scratch.arrival[n] : nullptr;
+    for_each_lane(marked, x.count, [&](int l) {
+        replay_lane(job, scratch, x, l, n, kink);
+        next_v[l] = x.v[l], next_i[l] = x.i[l];
+    });
+    std::memcpy(x.v, next_v, sizeof next_v), std::memcpy(x.i, next_i, sizeof next_i);
+}
+
 // The currents at all marks, from the first stretch to the last with any.
 template <class T>
-void replay(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch, size_t reach, const uint32_t* close, Lanes<T>& x) {
+void replay(const Job<T>& job, Scratch<T>& scratch, size_t reach, const uint32_t* close, Lanes<T>& x) {
     constexpr int N = Lanes<T>::N;
     const bool want_tau = job.request().want_tau;
     if (want_tau) scratch.v0.resize((reach + 1) * N), scratch.i0.resize((reach + 1) * N);
     scratch.weight.resize(reach * N);
+    const T* const* row = scratch.row.data();
+    const Interval<T>* s = scratch.stretches.data();
+    T* weight = scratch.weight.data();
     Vector<T> v = load(x.v), i = load(x.i);
-    for (size_t n = 0; n <= reach; ++n) {
-        if (n > 0) {
-            const Vector<T> w = weights_of(job.row(out.arrivals[n - 1]), x);
-            store(scratch.weight.data() + (n - 1) * N, w);
-            i += w;
-        }
-        const Interval<T>& s = scratch.stretches[n];
+    for (size_t n = 0;; ++n) {
         if (want_tau) store(scratch.v0.data() + n * N, v), store(scratch.i0.data() + n * N, i);
-        if (close[n]) store(x.v, v), store(x.i, i);
-        v = v * s.em + i * s.g, i *= s.es;
-        if (!close[n]) continue;
-        Vector<T> before_v = load(x.v), before_i = load(x.i);
-        double* kink = n < out.arrivals.size() && job.want_arrival_time ? &scratch.arrival[n] : nullptr;
-        for_each_lane(close[n], x.count, [&](int l) {
-            replay_lane(job, scratch, x, l, n, kink);
-            before_v[l] = x.v[l], before_i[l] = x.i[l];
-        });
-        store(x.v, v), store(x.i, i);
-        for_each_lane(close[n], x.count, [&](int l) { x.v[l] = before_v[l], x.i[l] = before_i[l]; });
-        v = load(x.v), i = load(x.i);
+        if (close[n]) {
+            store(x.v, v), store(x.i, i);
+            replay_marked(job, scratch, x, n, close[n]);
+            v = load(x.v), i = load(x.i);
+        } else {
+            v = v * s[n].em + i * s[n].g, i *= s[n].es;
+        }
+        if (n == reach) break;
+        const Vector<T> w = weights_of(row[n], x);
+        store(weight + n * N, w);
+        i += w;
     }
     for (int l = 0; l < x.count; ++l) x.next[l] = int64_t(x.marks[l]->size()) - 1;
 }
 
-template <class T>
-void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, size_t reach, const uint32_t* close, Lanes<T>& x, T* charge) {
+// All lanes back over a stretch.
+template <class T, bool Tau>
+SPIKELOOP_INLINE void back_over(const Scratch<T>& scratch, Lanes<T>& x, size_t n, Vector<T>& lv, Vector<T>& li, Vector<T>& leak) {
+    const Interval<T>& s = scratch.stretches[n];
+    if constexpr (Tau) {
+        const Vector<T> v0 = load(scratch.v0.data() + n * kLanes<T>), i0 = load(scratch.i0.data() + n * kLanes<T>);
+        store(x.tau_mem, load(x.tau_mem) + lv * (i0 * s.vi - v0 * s.vv));
+        store(x.tau_syn, load(x.tau_syn) - i0 * (li * s.ii + lv * s.iv));
+    }
+    leak -= lv * s.leak;
+    li = li * s.es + lv * s.back, lv *= s.em;
+}
+
+template <class T, bool Tau>
+__attribute__((noinline)) void back_over_marked(const Job<T>& job, const Scratch<T>& scratch, Lanes<T>& x, size_t n, uint32_t marked, SlopeFloor& slope) {
+    constexpr int N = kLanes<T>;
+    alignas(64) T far_lv[N], far_li[N];  // the others go on side by side
+    std::memcpy(far_lv, x.lv, sizeof far_lv), std::memcpy(far_li, x.li, sizeof far_li);
+    for_each_lane(marked, x.count, [&](int l) {
+        sweep_lane_back(job, scratch, x, l, n, Tau ? scratch.v0[n * N + l] : 0, Tau ? scratch.i0[n * N + l] : 0, slope);
+        far_lv[l] = far_li[l] = 0;
+    });
+    Vector<T> lv = load(far_lv), li = load(far_li), leak = load(x.leak);
+    back_over<T, Tau>(scratch, x, n, lv, li, leak);
+    store(x.leak, leak), store(far_lv, lv), store(far_li, li);
+    for_each_lane(marked, x.count, [&](int l) { far_lv[l] = x.lv[l], far_li[l] = x.li[l]; });
+    std::memcpy(x.lv, far_lv, sizeof far_lv), std::memcpy(x.li, far_li, sizeof far_li);
+}
+
+template <class T, bool Tau>
+void sweep_back(const Job<T>& job, Scratch<T>& scratch, size_t reach, const uint32_t* close, Lanes<T>& x, T* charge, SlopeFloor& slope) {
     constexpr int N = Lanes<T>::N;
-    using V = Vector<T>;
-    const bool want_tau = job.request().want_tau;
-    V lv{}, li{}, leak{}, tau_mem{}, tau_syn{}, charge_of{};
+    Vector<T> lv{}, li{}, leak{}, charge_of{};
     for (int l = 0; l < x.count; ++l) charge_of[l] = T(1 / x.neuron[l].b);
-    for (size_t n = reach + 1; n-- > 0;) {
-        const Interval<T>& s = scratch.stretches[n];
-        const T *v0 = want_tau ? scratch.v0.data() + n * N : nullptr, *i0 = want_tau ? scratch.i0.data() + n * N : nullptr;
+    const T* weight = scratch.weight.data();
+    for (size_t n = reach;; --n) {
         if (close[n]) {
-            store(x.lv, lv), store(x.li, li);
-            alignas(64) T far_lv[N], far_li[N];
-            store(far_lv, lv), store(far_li, li);
-            for_each_lane(close[n], x.count, [&](int l) {
-                sweep_lane_back(job, scratch, x, l, n, want_tau ? v0[l] : 0, want_tau ? i0[l] : 0, out.slope);
-                far_lv[l] = far_li[l] = 0;  // the others go on side by side
-            });
-            lv = load(far_lv), li = load(far_li);
-        }
-        if (want_tau) {
-            tau_mem += lv * (load(i0) * s.vi - load(v0) * s.vv);
-            tau_syn -= load(i0) * (li * s.ii + lv * s.iv);
-        }
-        leak -= lv * s.leak;
-        li = li * s.es + lv * s.back, lv *= s.em;
-        if (close[n]) {
-            alignas(64) T near_lv[N], near_li[N];
-            store(near_lv, lv), store(near_li, li);
-            for_each_lane(close[n], x.count, [&](int l) { near_lv[l] = x.lv[l], near_li[l] = x.li[l]; });
-            lv = load(near_lv), li = load(near_li);
+            store(x.lv, lv), store(x.li, li), store(x.leak, leak);
+            back_over_marked<T, Tau>(job, scratch, x, n, close[n], slope);
+            lv = load(x.lv), li = load(x.li), leak = load(x.leak);
+        } else {
+            back_over<T, Tau>(scratch, x, n, lv, li, leak);
         }
         if (n == 0) break;
         store(charge + (n - 1) * N, li * charge_of);
-        if (job.want_arrival_time) scratch.arrival[n - 1] += total<T>(load(scratch.weight.data() + (n - 1) * N) * (lv - li));
+        if (job.want_arrival_time) scratch.arrival[n - 1] += total<T>(load(weight + (n - 1) * N) * (lv - li));
     }
-    store(x.lv, lv), store(x.li, li);
-    for (int l = 0; l < x.count; ++l) x.gradient[l].leak += leak[l], x.gradient[l].tau_mem += tau_mem[l], x.gradient[l].tau_syn += tau_syn[l];
+    store(x.lv, lv), store(x.li, li), store(x.leak, leak);
+    for (int l = 0; l < x.count; ++l)
+        x.gradient[l].leak += x.leak[l], x.gradient[l].tau_mem += x.tau_mem[l], x.gradient[l].tau_syn += x.tau_syn[l];
 }
 
 template <class T>
@@ -347,8 +374,12 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
         Reach& reach = out.blocks[block];
         reach.side_by_side = x.side_by_side && x.count == N;
         const uint32_t* close = scratch.close.data() + block * scratch.stretches.size();
-        replay(job, out, scratch, reach.arrivals, close, x);
-        sweep_back(job, out, scratch, reach.arrivals, close, x, out.charge.data() + reach.offset);
+        T* charge = out.charge.data() + reach.offset;
+        replay(job, scratch, reach.arrivals, close, x);
+        if (job.request().want_tau)
+            sweep_back<T, true>(job, scratch, reach.arrivals, close, x, charge, out.slope);
+        else
+            sweep_back<T, false>(job, scratch, reach.arrivals, close, x, charge, out.slope);
         for (int l = 0; l < x.count && job.request().want_neuron; ++l) {
             start_back(x.neuron[l], {double(x.lv[l]), double(x.li[l])}, job.request().start.membrane != nullptr, x.gradient[l]);
             out.neuron[block * N + l] += x.gradient[l];

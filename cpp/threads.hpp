@@ -35,10 +35,10 @@ public:
     void look() {
         if (stop_.load(std::memory_order_relaxed)) throw Interrupted();
         if (!asks_) return;
-        static thread_local std::chrono::steady_clock::time_point asked;  // outlives the parts of a long call
+        static std::atomic<std::chrono::steady_clock::time_point> asked;  // outlives the parts of a long call
         const auto now = std::chrono::steady_clock::now();
-        if (now - asked <= std::chrono::milliseconds(50)) return;
-        asked = now;
+        if (now - asked.load(std::memory_order_relaxed) <= std::chrono::milliseconds(50)) return;
+        asked.store(now, std::memory_order_relaxed);
         if (interrupt_check()()) throw Interrupted();
     }
 

@@ -196,10 +196,15 @@ class Events:
     def _between(self, first: int, last: int) -> Events:
         """Samples first to last - 1, without copying times and units."""
         last = max(last, first)
-        begin, end = int(self._arrays[2][first]), int(self._arrays[2][last])
+        time, unit, start = self._arrays
+        begin, end = int(start[first]), int(start[last])
+        some = slice(begin, end)
+        arrays = (time[some], unit[some], start[first : last + 1] - begin)
         count = None if self._count is None else self._count[first:last]
-        start = self.start[first : last + 1] - begin
-        return self._trusted(self.time[begin:end], self.unit[begin:end], start, self.size, count)
+        on_cpu = torch.from_numpy(arrays[2])
+        part = self._trusted(self.time[some], self.unit[some], on_cpu.to(self.start.device), self.size, count)
+        part.__dict__["_arrays"] = arrays
+        return part
 
     @property
     def lengths(self) -> Tensor:

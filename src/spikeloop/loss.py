@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from spikeloop._ragged import first_rows
+from spikeloop.engine import _core
 from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported, WrongType, kind_of
 from spikeloop.events import Events
 from spikeloop.record import Peak, Samples
@@ -42,9 +42,9 @@ def first_spike_class(events: Events) -> Tensor:
     """
     _check(events, Events, 'events such as record.spikes["output"]')
     _, unit, start = events._arrays
-    row = start[:-1]
-    first = np.append(unit, np.int64(-1))[row]  # beyond the last event there is none
-    first[start[1:] == row] = -1
+    first = np.full(len(start) - 1, -1)
+    spikes = start[1:] > start[:-1]
+    first[spikes] = unit[start[:-1][spikes]]
     return torch.from_numpy(first).to(events.unit.device)
 
 
@@ -66,43 +66,23 @@ def first_spike_cross_entropy(
     The defaults are those of Wunderlich & Pehle 2021 (inputs within 30 ms, tau_mem 20 ms, tau_syn 5 ms).
     """
     _check(events, Events, 'events such as record.spikes["output"]')
-    wanted = _labels(label, len(events), events.size).cpu().numpy()
-    samples = max(len(events), 1)
-    seconds, batch = events._arrays[0], np.arange(len(wanted))
-    row = first_rows(events._slot, len(events) * events.size).cpu().numpy().reshape(len(events), events.size)
-    spikes = row >= 0
-    first = np.full(row.shape, seconds.max(initial=0.0) + tau1)
-    first[spikes] = seconds[row[spikes]]
-    value, by_first = _softmin_cross_entropy(first / tau0, wanted)
-    by_first /= tau0
-
-    silent = ~spikes[batch, wanted]
-    exponent = first[batch, wanted] / tau1
-    steep = np.exp(np.minimum(exponent, _STEEPEST))
-    value += alpha * (steep - 1.0)[~silent].sum()
-    by_first[batch, wanted] += np.where(exponent <= _STEEPEST, alpha / tau1 * steep, 0.0)  # where silent, nobody asks
-    by_time = np.zeros(len(seconds))
-    by_time[row[spikes]] = by_first[spikes] / samples
+    wanted = np.ascontiguousarray(_labels(label, len(events), events.size).cpu().numpy())
+    samples, trains = max(len(events), 1), events._arrays
+    silent, by_time = np.zeros(len(wanted), np.uint8), np.zeros(len(trains[0]))
+    late = float(trains[0].max(initial=0.0)) + tau1
+    value = _core.first_spike_cross_entropy(
+        trains, wanted, events.size, tau0, tau1, alpha, late, _STEEPEST, silent, by_time
+    )
+    by_time /= samples
     mean = _Known.apply(value / samples, by_time, events.time)
     if silent.any():
         missing = (1.0 - events.count.gather(1, torch.from_numpy(wanted[:, None]))).relu()
-        mean = mean + silent_push / samples * missing[torch.from_numpy(silent)].sum()
+        mean = mean + silent_push / samples * missing[torch.from_numpy(silent != 0)].sum()
     return mean
 
 
-def _softmin_cross_entropy(value: NDArray[np.float64], label: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
-    """``sum_b -log softmax(-value)[label]`` and its derivative by ``value``, both (B, N)."""
-    batch = np.arange(len(label))
-    excess = value - value.min(1, keepdims=True)
-    share = np.exp(-excess)
-    norm = share.sum(1, keepdims=True)
-    slope = -share / norm
-    slope[batch, label] += 1.0
-    return float((excess[batch, label] + np.log(norm[:, 0])).sum()), slope
-
-
 class _Known(torch.autograd.Function):
-    """A number whose derivative is known: for few values, a closed form takes less time than torch's operations."""
+    """A number whose derivative is known."""
 
     @staticmethod
     def forward(ctx: Any, value: float, slope: NDArray[np.float64], by: Tensor) -> Tensor:

@@ -104,6 +104,20 @@ def queue_adjoint(
 ) -> _NeuronGradients:
     """Its adjoint; dL/dweight, dL/ddelay (one a synapse) and dL/dt of outside events are added to the arrays given."""
 
+def first_spike_cross_entropy(
+    spikes: Trains,
+    label: NDArray[np.int64],
+    units: int,
+    tau0: float,
+    tau1: float,
+    alpha: float,
+    late: float,
+    steepest: float,
+    silent: NDArray[np.uint8],
+    by_time: Float,
+) -> float:
+    """The loss of cpp/first_spike.hpp, summed over the batch; `silent` (batch,) and `by_time` (spikes,) are filled."""
+
 def disturbed_forward(
     sources: Sequence[tuple[Trains, NDArray[np.float32]]],
     loop: NDArray[np.float32] | None,
