@@ -40,6 +40,7 @@ from roofline import Roofline, solve_seconds  # noqa: E402
 from workloads import WORKLOADS, make  # noqa: E402
 
 LINES, TABLE = RESULTS / "speed.jsonl", RESULTS / "speed.md"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 TWIN = ("twin", "twin, no noise")
 ON_TWIN = ("W1", "W2")
 THREADS = (1, 2)
@@ -57,13 +58,23 @@ def main(arguments: Sequence[str]) -> int:
     for setting in [] if given.table or given.check or given.accept else _settings(names, given):
         if given.again or not _stands(setting):
             write(setting | _measured(setting) | {"command": command})
-            TABLE.write_text(speed_table.table(finished()))
-    TABLE.write_text(speed_table.table(finished()))
+            pages()
+    pages()
     if given.laws:
         laws_plot.draw(finished())
     if given.accept:
         baseline.accept(finished())
     return baseline.check(finished()) if given.check else 0
+
+
+def pages() -> None:
+    """The table, and what stands of it in docs/performance.md between two marks."""
+    lines = finished()
+    TABLE.write_text(speed_table.table(lines))
+    before, mark, rest = PAGE.read_text().partition("<!-- numbers: written by benchmarks/speed.py -->\n")
+    _, end, after = rest.partition("<!-- end of numbers -->")
+    if mark and end:
+        PAGE.write_text(f"{before}{mark}\n{speed_table.summary(lines)}\n\n{end}{after}")
 
 
 def _parser() -> argparse.ArgumentParser:

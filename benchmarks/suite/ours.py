@@ -81,6 +81,7 @@ def counts(bench: Bench, record: Record) -> dict[str, Any]:
     sizes = {name: p.size for name, p in bench.network.populations.items()}
     reached = sum(number[p.source] * sizes[p.target] for p in bench.network.projections.values())
     return {
+        "batch": bench.shape.batch,
         "events": number["input"],
         "spikes": [number[name] for name in hidden(bench.shape)],
         "output_spikes": number.get("output", 0.0),

@@ -41,6 +41,7 @@ def table(lines: Sequence[Line]) -> str:
         f"\n## Numbers to reach\n\n{summary(lines)}",
         _machine(of_machine),
         _rates(ours, of_machine),
+        _where(ours, of_machine),
         _threads(ours),
         _peers(peers, ours),
     ]
@@ -90,6 +91,41 @@ def with_solves(line: Line, solve: float) -> float:
     """Samples a second of the bare sweep and one full-vector solve per spike."""
     crossings = sum(line["spikes"]) + line["output_spikes"]
     return 1 / (1 / line["roofline"]["sweep"] + crossings * solve / line["threads"])
+
+
+def _where(ours: Sequence[Line], of_machine: Line | None) -> str:
+    """Microseconds of a sample in a training step, one thread."""
+    solve = (of_machine or {}).get("solve", {}).get("full")
+    lines = [
+        line for line in ours if line["threads"] == 1 and line["substrate"] == "ideal" and line["dtype"] == "float32"
+    ]
+    if solve is None or not lines:
+        return ""
+    columns = (
+        "workload",
+        "training step",
+        "bare sweep",
+        "crossings",
+        "rest of forward",
+        "backward",
+        "Python and torch",
+    )
+    rows = [[line["workload"], *(f"{1e6 * part:.2f}" for part in _seconds(line, solve))] for line in lines]
+    what = "Microseconds of a sample in a training step, one thread, float32. The first is measured as a whole."
+    return f"\n## Where the time goes\n\n{what}\n\n{grid(columns, rows)}"
+
+
+def _seconds(line: Line, solve: float) -> list[float]:
+    """Of a sample: all, sweep, crossings, what else the engine does forward, its backward, Python and torch."""
+    native = {
+        phase: 1 / line["rates"][phase]["median"] - line["overhead"][phase] / line["batch"]
+        for phase in ("forward", "gradient")
+    }
+    sweep, crossings = 1 / line["roofline"]["sweep"], (sum(line["spikes"]) + line["output_spikes"]) * solve
+    rest = native["forward"] - sweep - crossings
+    backward = native["gradient"] - native["forward"]
+    outside = line["overhead"]["train"] / line["batch"]
+    return [1 / line["rates"]["train"]["median"], sweep, crossings, rest, backward, outside]
 
 
 def _threads(ours: Sequence[Line]) -> str:
