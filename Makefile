@@ -1,6 +1,7 @@
 # demo   install spikeloop and train Yin-Yang: in software, moved to the twin of a chip, with the twin in the loop
 # test   install and pass every test
-# lint   style, layers and types      bench   the committed tables of figures      docs   pages of the public names
+# lint   style, layers and types      docs    pages of the public names
+# bench  speed, in minutes            bench-all   speed in full, beside the peers and as plots, and the accuracies: hours
 PYTHON ?= python3
 EPOCHS ?= 60
 TWIN_EPOCHS ?= 40
@@ -18,7 +19,7 @@ bin := .venv/bin
 brian2 := .venv-brian2
 sources := pyproject.toml CMakeLists.txt constraints.txt $(shell find cpp src -type f -not -path "cpp/tests/*" -not -name '*.so' -not -path '*__pycache__*')
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench bench-all docs clean
 
 demo: .venv/cli
 	rm -rf runs/demo runs/demo-twin
@@ -38,6 +39,11 @@ lint: .venv/dev
 	pyright --ignoreexternal --verifytypes spikeloop
 
 bench: .venv/dev
+	$(bin)/python benchmarks/speed.py
+
+bench-all: .venv/dev
+	$(bin)/python benchmarks/speed.py --all
+	$(bin)/python benchmarks/speed.py --peers
 	$(bin)/python benchmarks/accuracy.py
 
 docs: .venv/dev
