@@ -122,8 +122,10 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
         jobs.push_back(make_job(stage, kept[jobs.size()]));
         if (batch == 0) continue;
         const double events = double(arrivals_of(stage)), vectors = double(stage.neurons.size / kLanes<T> + 1);
-        work += 100.0 * double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]) + 20.0 * events * vectors;
-        rows += 2.0 * events * vectors, bytes += events * vectors * kLanes<T> * sizeof(T);
+        const double spikes = double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]);
+        const double active = stage.request.membrane.empty() ? std::min(vectors, spikes / double(batch) / kLanes<T> + 1) : vectors;
+        work += 100.0 * spikes + 20.0 * events * active;
+        rows += 2.0 * events * active, bytes += events * active * kLanes<T> * sizeof(T);
     }
     if (batch == 0) return;
     const int threads = worthwhile(stages[0].request.threads, work);
