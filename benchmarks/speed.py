@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,7 @@ Line = dict[str, Any]
 
 def main(arguments: Sequence[str]) -> int:
     """Measure what is asked for and not there yet, then write the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or what it has started would go on
     given = _parser().parse_args(arguments)
     command = " ".join(["python", "benchmarks/speed.py", *arguments])
     names = given.workloads or list(WORKLOADS)
