@@ -36,7 +36,7 @@ LINES, TABLE = RESULTS / "twin.jsonl", RESULTS / "twin.md"
 
 Line = dict[str, Any]
 
-YIN_YANG = YinYangTask(hidden=(120,))
+YIN_YANG = YinYangTask(hidden=(120,), neurons="slow", epochs=60)
 MNIST16 = MNISTTask(size=16, hidden=(246,))
 TASKS: dict[str, Task] = {
     "yin-yang": YIN_YANG,

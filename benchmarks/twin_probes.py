@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from spikeloop import Events, Network, Record, run
+from spikeloop.chip import transfer
 from spikeloop.chip.calibrate import calibrate
-from spikeloop.chip.calibration import RANGES, Target
+from spikeloop.chip.calibration import RANGES, Target, nominal_gain
 from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
@@ -33,6 +34,7 @@ LEAST, MOST = 0.2, 2.5  # of what was wanted: no parameter is put outside
 BUDGETS = (5, 10, 20, 40)
 DEATH, DEATHS = 0.15, 20
 SAMPLES = 500  # that a gradient is measured with
+TRIALS, STEP = 32, 0.3  # of central differences: trials, and how far the weights of a layer go together, as a norm
 
 
 # ---- trainings -----------------------------------------------------------------------------------------------------
@@ -104,10 +106,12 @@ def scattered(task: Task, network: Network, what: str, strength: float) -> OnChi
 
 
 def _with(target: Target, name: str, factor: np.ndarray) -> Target:
-    """For the threshold it is the distance from the leak that is scattered."""
+    """For the threshold it is the distance from the leak that is scattered; a time constant leaves the gain alone."""
     base = target.leak if name == "threshold" else 0.0
-    value = base + (getattr(target, name) - base) * factor
-    return dataclasses.replace(target, **{name: np.clip(value, *RANGES[name][:2])})
+    value = np.clip(base + (getattr(target, name) - base) * factor, *RANGES[name][:2])
+    times = {each: value if each == name else getattr(target, each) for each in ("tau_mem", "tau_syn")}
+    gain = nominal_gain(target)  # of the circuits as they were: the potential of a weight step follows from it
+    return dataclasses.replace(target, **{name: value}, psp=transfer.psp(gain, **times, capacitance=target.capacitance))
 
 
 # ---- death ---------------------------------------------------------------------------------------------------------
@@ -153,15 +157,56 @@ def estimated(task: Task, epochs: int, chip: int, folder: Path) -> Line:
         result[f"cosine, floor {floor:g}"] = {name: _cosine(here[name], exact[name]) for name in exact}
     same = _gradient(task, network, drive, label, Ideal(), EventProp(slope_floor=0.3))
     result["cosine, ideal, floor 0.3"] = {name: _cosine(same[name], exact[name]) for name in exact}
-    return result
+    return result | {"slopes": _slopes(there, network, drive, label, substrate)}
+
+
+def _slopes(
+    task: Task, network: Network, drive: Events, label: Tensor, substrate: Substrate
+) -> dict[str, dict[str, float]]:
+    """By layer: how the mean loss changes along the mean gradient, as that says and as central differences say.
+
+    The gradient is the mean over `TRIALS` trials; the loss is that of as many others, the same on both sides. halves:
+    cosine between the mean gradients of every other trial.
+    """
+    rule = EventProp(slope_floor=task.floor)
+    each = [_gradient(task, network, drive, label, substrate, rule, number) for number in range(TRIALS)]
+    found: dict[str, dict[str, float]] = {}
+    for name, projection in network.projections.items():
+        grads = torch.stack([gradient[name] for gradient in each])
+        mean, before = grads.mean(0), projection.weight.detach().clone()
+        direction = mean / mean.norm()
+        sides: list[Tensor] = []
+        with torch.no_grad():
+            for step in (STEP, -STEP):
+                projection.weight.copy_(before + step * direction)
+                sides.append(_losses(task, network, drive, label, substrate))
+            projection.weight.copy_(before)
+        measured = (sides[0] - sides[1]) / (2 * STEP)
+        found[name] = {
+            "estimated": float(mean.norm()),
+            "measured": float(measured.mean()),
+            "error": float(measured.std()) / TRIALS**0.5,
+            "halves": _cosine(grads[::2].mean(0), grads[1::2].mean(0)),
+        }
+    return found
+
+
+def _losses(task: Task, network: Network, drive: Events, label: Tensor, substrate: Substrate) -> Tensor:
+    """(TRIALS,): of trials that no gradient was taken from."""
+    readout = task.settings(0).readout
+    assert readout is not None
+    look: dict[str, Any] = {"substrate": substrate, "rule": rule_of(task), "observe": readout.observe}
+    numbers = range(TRIALS, 2 * TRIALS)
+    records = (run(network, drive, task.duration, number=number, **look) for number in numbers)
+    return torch.stack([readout.loss(record, label) for record in records]).double()
 
 
 def _gradient(
-    task: Task, network: Network, drive: Events, label: Tensor, substrate: Substrate, rule: EventProp
+    task: Task, network: Network, drive: Events, label: Tensor, substrate: Substrate, rule: EventProp, number: int = 0
 ) -> dict[str, Tensor]:
     readout = task.settings(0).readout
     assert readout is not None
-    record = run(network, drive, task.duration, substrate=substrate, rule=rule, observe=readout.observe, number=0)
+    record = run(network, drive, task.duration, substrate=substrate, rule=rule, observe=readout.observe, number=number)
     network.zero_grad()
     readout.loss(record, label).backward()
     grads = {name: projection.weight.grad for name, projection in network.projections.items()}

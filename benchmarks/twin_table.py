@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Line = dict[str, Any]
@@ -23,6 +24,31 @@ TASKS = {
 }
 
 
+Group = tuple[str, Sequence[Line]]
+"""What a row is called, and its lines."""
+Cell = Callable[[str, Sequence[Line]], str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the lines of some experiments: one row for each of its groups, one column for each of its cells."""
+
+    title: str
+    experiments: Collection[str]
+    groups: Callable[[Sequence[Line]], Iterable[Group]]
+    cells: Mapping[str, Cell]
+
+    def rows(self, lines: Sequence[Line]) -> list[str]:
+        """The section of the page."""
+        mine = [line for line in lines if line["experiment"] in self.experiments]
+        title = " | ".join(self.cells)
+        head = [f"| {title} |", "|" + "---|" * (title.count("|") + 1)]
+        body = [
+            "| " + " | ".join(cell(name, of) for cell in self.cells.values()) + " |" for name, of in self.groups(mine)
+        ]
+        return ["", f"## {self.title}", "", *([*head, *body] if mine else ["Not run yet."])]
+
+
 def table(lines: Sequence[Line]) -> str:
     """The results as a page."""
     rows = [
@@ -31,15 +57,9 @@ def table(lines: Sequence[Line]) -> str:
         "Test accuracy after the last epoch, in per cent: mean ± std over chips (which).",
         "Simulated: twins with their default mismatch and noise, calibrated; no number here was measured on a chip.",
         "The same seed, the chip's number, chooses the first weights. Written by `benchmarks/twin.py`.",
-        *_section("Software, transferred, in the loop", _ways, [x for x in lines if x["experiment"] in TASKS]),
     ]
-    for name, title, make in (
-        ("decalibration", "Deliberate decalibration (Yin-Yang, EventProp)", _decalibration),
-        ("death", "15 % of the hidden neurons fall silent after training (Yin-Yang, EventProp)", _death),
-        ("gradient", "The gradient estimate against the exact one, cosine per layer (Yin-Yang)", _gradient),
-        ("sparsity", "Accuracy against spikes (Yin-Yang, EventProp)", _sparsity),
-    ):
-        rows += _section(title, make, [line for line in lines if line["experiment"] == name])
+    for each in TABLES:
+        rows += each.rows(lines)
     if lines:
         dates, commits, machines = (sorted({x[key] for x in lines}) for key in ("date", "commit", "machine"))
         rows += ["", f"Dates: {', '.join(dates)}. Commits: {', '.join(commits)}."]
@@ -47,62 +67,102 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _section(title: str, make: Callable[[Sequence[Line]], list[str]], lines: Sequence[Line]) -> list[str]:
-    body = make(lines) if lines else ["Not run yet."]
-    return ["", f"## {title}", "", *body]
+# ---- groups --------------------------------------------------------------------------------------------------------
 
 
-def _ways(lines: Sequence[Line]) -> list[str]:
-    rows = [
-        "| task | software | transferred | in the loop | published | epochs | spikes/sample in the loop | seconds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, what in TASKS.items():
-        mine = [line for line in lines if line["experiment"] == name]
-        soft, loop = ([line for line in mine if line["way"] == way] for way in ("software", "looped"))
-        if mine:
-            means = [spread(soft, "test"), spread(soft, "transferred"), spread(loop, "test")]
-            epochs = ", ".join(sorted({str(line["epochs"]) for line in mine}))
-            rest = [PUBLISHED.get(name, ""), epochs, average(loop, "spikes_per_sample"), average(loop, "seconds")]
-            rows.append("| " + " | ".join([what, *means, *rest]) + " |")
-    return rows
+def by_task(lines: Sequence[Line]) -> Iterator[Group]:
+    """In the order of `TASKS`."""
+    found = ((name, [line for line in lines if line["experiment"] == name]) for name in TASKS)
+    return ((name, mine) for name, mine in found if mine)
 
 
-def _decalibration(lines: Sequence[Line]) -> list[str]:
-    rows = ["| scattered | in the loop | transferred |", "|---|---|---|"]
-    for way in dict.fromkeys(line["way"] for line in lines):
-        mine = [line for line in lines if line["way"] == way]
-        rows.append(f"| {way} | {spread(mine, 'test')} | {spread(mine, 'transferred')} |")
-    return rows
+def by_way(lines: Sequence[Line]) -> Iterator[Group]:
+    """In the order in which they were run."""
+    ways = dict.fromkeys(line["way"] for line in lines)
+    return ((way, [line for line in lines if line["way"] == way]) for way in ways)
 
 
-def _death(lines: Sequence[Line]) -> list[str]:
-    rows = ["| training | test | with 15 % dead | error grows by |", "|---|---|---|---|"]
-    for way in dict.fromkeys(line["way"] for line in lines):
-        mine = [line for line in lines if line["way"] == way]
-        growth = statistics.mean((1 - x["dead"]) / max(1 - x["test"], 1e-9) - 1 for x in mine)
-        rows.append(f"| {way} | {spread(mine, 'test')} | {spread(mine, 'dead')} | {100 * growth:.0f} % |")
-    return rows
-
-
-def _gradient(lines: Sequence[Line]) -> list[str]:
-    rows = ["| when | estimate | layer | cosine | chips |", "|---|---|---|---|---|"]
-    for way in dict.fromkeys(line["way"] for line in lines):
-        mine = [line for line in lines if line["way"] == way]
+def by_cosine(lines: Sequence[Line]) -> Iterator[Group]:
+    """Way, estimate and layer: the cosine of each as a line's ``value``."""
+    for way, mine in by_way(lines):
         for name in (name for name in mine[0] if name.startswith("cosine")):
             for layer in mine[0][name]:
-                values = [line[name][layer] for line in mine]
-                said = f"{statistics.mean(values):.3f}"
-                rows.append(f"| {way} | {name.removeprefix('cosine, ')} | {layer} | {said} | {chips(mine)} |")
-    return rows
+                row = " | ".join([way, name.removeprefix("cosine, "), layer])
+                yield row, [{"value": line[name][layer], "chip": line["chip"]} for line in mine]
 
 
-def _sparsity(lines: Sequence[Line]) -> list[str]:
-    rows = ["| hidden spikes beyond the budget cost | spikes/sample | test |", "|---|---|---|"]
-    for way in dict.fromkeys(line["way"] for line in lines):
-        mine = [line for line in lines if line["way"] == way]
-        rows.append(f"| {way} | {average(mine, 'spikes_per_sample')} | {spread(mine, 'test')} |")
-    return rows
+def by_slope(lines: Sequence[Line]) -> Iterator[Group]:
+    """Way, chip and layer: what was found along its mean gradient."""
+    for line in (line for line in lines if "slopes" in line):
+        for layer, slope in line["slopes"].items():
+            yield f"{line['way']} | {line['chip']} | {layer}", [slope]
+
+
+# ---- cells ---------------------------------------------------------------------------------------------------------
+
+
+def called(name: str, _: Sequence[Line]) -> str:
+    """The row's own name."""
+    return name
+
+
+def percent(key: str, way: str | None = None) -> Cell:
+    """`spread` of ``key``, of the lines of one way only if there is one."""
+    return lambda _, lines: spread([x for x in lines if way in (None, x["way"])], key)
+
+
+def rounded(key: str, way: str | None = None) -> Cell:
+    """`average` of ``key``, likewise."""
+    return lambda _, lines: average([x for x in lines if way in (None, x["way"])], key)
+
+
+def decimals(key: str, error: str | None = None) -> Cell:
+    """The number ``key`` of a line, with its standard error."""
+    return lambda _, lines: " ± ".join(f"{lines[0][what]:.3f}" for what in (key, error) if what is not None)
+
+
+def growth(_: str, lines: Sequence[Line]) -> str:
+    """By how much the error grows when neurons die."""
+    factor = statistics.mean((1 - x["dead"]) / max(1 - x["test"], 1e-9) - 1 for x in lines)
+    return f"{100 * factor:.0f} %"
+
+
+TABLES = (
+    Table("Software, transferred, in the loop", TASKS, by_task, {
+        "task": lambda name, _: TASKS[name],
+        "software": percent("test", "software"),
+        "transferred": percent("transferred", "software"),
+        "in the loop": percent("test", "looped"),
+        "published": lambda name, _: PUBLISHED.get(name, ""),
+        "epochs": lambda _, lines: ", ".join(sorted({str(line["epochs"]) for line in lines})),
+        "spikes/sample in the loop": rounded("spikes_per_sample", "looped"),
+        "seconds": rounded("seconds", "looped"),
+    }),
+    Table("Deliberate decalibration (Yin-Yang, EventProp)", ["decalibration"], by_way, {
+        "scattered": called, "in the loop": percent("test"), "transferred": percent("transferred"),
+    }),
+    Table("15 % of the hidden neurons fall silent after training (Yin-Yang, EventProp)", ["death"], by_way, {
+        "training": called, "test": percent("test"), "with 15 % dead": percent("dead"), "error grows by": growth,
+    }),
+    Table("The gradient estimate against the exact one, cosine per layer (Yin-Yang)", ["gradient"], by_cosine, {
+        "when | estimate | layer": called,
+        "cosine": lambda _, lines: f"{statistics.mean(line['value'] for line in lines):.3f}",
+        "chips": lambda _, lines: chips(lines),
+    }),
+    Table("The mean loss along the mean gradient of 32 trials, per unit of weight: the gradient's norm, central "
+          "differences over 32 other trials ± standard error, cosine of the mean gradients of every other trial",
+          ["gradient"], by_slope, {
+        "when | chip | layer": called, "gradient says": decimals("estimated"),
+        "measured": decimals("measured", "error"), "halves": decimals("halves"),
+    }),
+    Table("Accuracy against spikes (Yin-Yang, EventProp)", ["sparsity"], by_way, {
+        "hidden spikes beyond the budget cost": called,
+        "spikes/sample": rounded("spikes_per_sample"), "test": percent("test"),
+    }),
+)  # fmt: skip
+
+
+# ---- numbers -------------------------------------------------------------------------------------------------------
 
 
 def spread(lines: Sequence[Line], key: str) -> str:

@@ -170,7 +170,7 @@ nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>
     std::vector<Spikes> out;
     {
         nb::gil_scoped_release release;
-        const auto spikes = dense_forward<T>(stages);
+        const auto& spikes = dense_forward<T>(stages);
         for (size_t k = 0; k < stages.size(); ++k) out.push_back(collect(spikes[k], 0, stages[k].neurons.size, std::get<5>(std::get<3>(in[k]))));
     }
     nb::list result;

@@ -2,6 +2,8 @@
 
 struct Group {  // eight neurons
     Doubles time, v, i, a, b, peak, threshold;
+    Doubles share = a / (b - a);
+    SPIKELOOP_INLINE Flows after(const Doubles& dt) const { return flows(dt, a, b, share); }
 };
 
 SPIKELOOP_INLINE bool none_of(const Integers& mask) { return !any(mask); }
@@ -21,7 +23,7 @@ SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Inte
     const Integers turns = rising & ~found & (end_i < end_v) & (bound >= n.threshold);
     if (none_of(turns)) return found;
     const Doubles top = turning_point(n);
-    const Flows f = flows(top < dt ? top : dt, n.a, n.b);
+    const Flows f = n.after(top < dt ? top : dt);
     const Doubles decayed = n.v * f.em, brought = n.i * f.g;  // a peak at the threshold, but for rounding, is none
     const Integers above = turns & (top < dt) & (decayed + brought > n.threshold + kRounding * (magnitude(decayed) + brought));
     hi = above ? top : hi;
@@ -35,18 +37,18 @@ SPIKELOOP_INLINE Doubles solve(const Group& n, const Integers& wanted, Doubles h
     Doubles lo = all_of(0), t = 2 * rest / (slope + root(larger(slope * slope + 2 * bend * rest, all_of(0))));
     t = (t > lo) & (t < hi) ? t : 0.5 * hi;
     Integers open = wanted;
-    for (int iteration = 0; iteration < 100 && any(open); ++iteration) {
-        const Flows f = flows(t, n.a, n.b);
+    for (int iteration = 0; iteration < 100; ++iteration) {
+        if (iteration > 1 && !any(open)) break;  // hardly any need less than two
+        const Flows f = n.after(t);
         const Doubles v = n.v * f.em + n.i * f.g, i = n.i * f.es, gap = v - n.threshold;
         lo = gap < 0 ? t : lo, hi = gap < 0 ? hi : t;
-        const Doubles rise = n.a * (i - v), curve = -n.a * (n.b * i + rise), third = n.a * (n.b * n.b * i - curve), per_rise = 1.0 / rise;
-        const Doubles q = curve * per_rise, newton = -gap * per_rise, step = newton / (1.0 + 0.5 * newton * q);
-        const Integers inside = (t + step >= lo) & (t + step <= hi);
+        const Doubles rise = n.a * (i - v), curve = -n.a * (n.b * i + rise), third = n.a * (n.b * n.b * i - curve);
+        const Doubles step = -2 * gap * rise / (2 * rise * rise - gap * curve), next = t + step;
+        const Integers inside = (next >= lo) & (next <= hi);
         // Halley leaves an error of (v''' / 6 v' - (v'' / 2 v')^2) step^3: done once that is below the last digit of the time
-        const Doubles error = (magnitude(third * per_rise) * (1.0 / 6) + 0.25 * q * q) * magnitude(step * step * step);
-        const Integers done = (inside & (error <= 1e-17 * (n.time + t))) | (hi - lo <= 1e-16 * hi);
-        const Doubles next = inside ? t + step : 0.5 * (lo + hi);
-        t = open ? next : t;
+        const Doubles error = (magnitude(third * rise) * (1.0 / 6) + 0.25 * curve * curve) * magnitude(step * step * step);
+        const Integers done = (inside & (error <= 1e-17 * (n.time + t) * rise * rise)) | (hi - lo <= 1e-16 * hi);
+        t = open ? (inside ? next : 0.5 * (lo + hi)) : t;
         open &= ~done;
     }
     return t;
@@ -57,7 +59,7 @@ SPIKELOOP_INLINE Integers step(Group& n, const Doubles& free, const Doubles& end
     const Doubles until = free > n.time ? smaller(free, end) : n.time;
     if (any(until > n.time)) n.i *= exponential(n.b * (n.time - until)), n.time = until;
     const Doubles dt = end - n.time;
-    const Flows f = flows(dt, n.a, n.b);
+    const Flows f = n.after(dt);
     const Doubles end_v = n.v * f.em + n.i * f.g, end_i = n.i * f.es;
     const Integers rising = (n.i > n.v) & (n.i > 0) & (dt > 0), now = rising & (n.v >= n.threshold);
     Doubles hi;

@@ -52,9 +52,10 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
     if (!std::is_sorted(out.begin(), out.end(), before)) std::stable_sort(out.begin(), out.end(), before);
 }
 
-// The spikes of each stage; batch, duration, spike limit and threads are those of the first stage's request.
+// The spikes of each stage, kept until this thread's next call; batch, duration, spike limit and threads are those of the first
+// stage's request.
 template <class T>
-std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<T>>& stages);
+const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages);
 
 // One population's adjoint: what it listened to (with `trains`), its record, and where gradients go; null where not wanted.
 template <class T>

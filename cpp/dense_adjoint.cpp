@@ -46,7 +46,7 @@ struct Job {
     DenseBack<T>* stage;
     std::vector<Neuron> neuron;
     bool one_tau, want_weight = false, want_arrival_time = false;
-    std::vector<SampleAdjoint<T>> samples;
+    std::vector<SampleAdjoint<T>>& samples;
     const Backward& request() const { return stage->request; }
     int64_t size() const { return stage->neurons.size; }
 };
@@ -91,8 +91,8 @@ namespace spikeloop {
 namespace {
 
 template <class T>
-Job<T> make_job(DenseBack<T>& stage) {
-    Job<T> job{&stage, {}, stage.neurons.one_tau(), false, false, {}};
+Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
+    Job<T> job{&stage, {}, stage.neurons.one_tau(), false, false, samples};
     for (int64_t m = 0; m < stage.neurons.size; ++m) job.neuron.push_back(stage.neurons[m]);
     for (size_t s = 0; s < stage.sources.size(); ++s) {
         job.want_arrival_time |= stage.time[s] || stage.source_time[s];
@@ -115,18 +115,22 @@ template <class T>
 void dense_adjoint(std::vector<DenseBack<T>>& stages) {
     const int64_t batch = stages[0].request.batch;
     std::vector<Job<T>> jobs;
+    auto& kept = own<std::vector<std::vector<SampleAdjoint<T>>>>();  // their room serves the next call
+    kept.resize(std::max(kept.size(), stages.size()));
     double work = 0, bytes = 1, rows = 0;
     for (DenseBack<T>& stage : stages) {
-        jobs.push_back(make_job(stage));
+        jobs.push_back(make_job(stage, kept[jobs.size()]));
         if (batch == 0) continue;
         const double events = double(arrivals_of(stage)), vectors = double(stage.neurons.size / kLanes<T> + 1);
-        work += 100.0 * double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]) + 20.0 * events * vectors;
-        rows += 2.0 * events * vectors, bytes += events * vectors * kLanes<T> * sizeof(T);
+        const double spikes = double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]);
+        const double active = stage.request.membrane.empty() ? std::min(vectors, spikes / double(batch) / kLanes<T> + 1) : vectors;
+        work += 100.0 * spikes + 20.0 * events * active;
+        rows += 2.0 * events * active, bytes += events * active * kLanes<T> * sizeof(T);
     }
     if (batch == 0) return;
     const int threads = worthwhile(stages[0].request.threads, work);
     const int64_t slab = std::clamp<int64_t>(int64_t(double(kSlabBytes) * double(batch) / bytes), 1, batch);
-    for (Job<T>& job : jobs) job.samples.resize(slab);
+    for (Job<T>& job : jobs) job.samples.resize(std::max<size_t>(job.samples.size(), slab));
     for (int64_t first = 0; first < batch; first += slab) {
         const int64_t count = std::min(slab, batch - first);
         parallel_for(count, threads, 2, [&](int64_t s, Watch& watch) {

@@ -75,14 +75,17 @@ void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) 
 template <class T>
 void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const Backward& r = job.request();
+    const int32_t last = int32_t(out.arrivals.size());
     if (scratch.marks.size() < out.active.size()) scratch.marks.resize(out.active.size());
     for (size_t p = 0; p < out.active.size(); ++p) {
         scratch.marks[p].clear();
         if (r.start.held) add_start_mark(scratch.marks[p], r.start.held[out.sample * job.size() + out.active[p]], r.duration);
     }
+    int32_t stretch = 0;
     for (int64_t e = r.spikes.start[out.sample]; e < r.spikes.start[out.sample + 1]; ++e) {
         const int32_t m = r.spikes.unit[e];
-        add_spike_marks(scratch.marks[scratch.place[m]], r.spikes.time[e], e, job.neuron[m], r.duration);
+        while (stretch < last && scratch.time[stretch + 1] < r.spikes.time[e]) ++stretch;  // spikes are in order of time
+        add_spike_marks(scratch.marks[scratch.place[m]], r.spikes.time[e], e, job.neuron[m], r.duration, stretch);
     }
     if (r.membrane.empty() || r.membrane[out.sample].empty()) return;
     auto& spike_marks = scratch.spike_marks;
@@ -136,7 +139,7 @@ size_t lay_out_marks(Scratch<T>& scratch, std::vector<Mark>& marks, bool held, u
         close[now] |= bit;
     };
     for (size_t k = 0; k < marks.size(); ++k) {
-        const size_t stretch = std::lower_bound(begin + now + 1, last, marks[k].time) - begin - 1;
+        const size_t stretch = marks[k].stretch >= 0 ? marks[k].stretch : std::lower_bound(begin + now + 1, last, marks[k].time) - begin - 1;
         const double end = begin[stretch + 1];
         if (k == 0 || stretch > now) scratch.wait.push_back(marks[k].time - begin[stretch]);
         go_to(stretch);
@@ -363,8 +366,8 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     out.blocks.clear();
     if (out.active.empty()) return;
     gather_arrivals(job.stage->sources, {}, out.sample, job.request().duration, out.arrivals);
-    make_marks(job, out, scratch);
     make_stretches(job, out, scratch);
+    make_marks(job, out, scratch);
     make_flows(job, out, scratch);
     scratch.arrival.assign(out.arrivals.size(), 0.0);
     Lanes<T> x;

@@ -197,7 +197,7 @@ template <class T>
 void prepare(Passage<T>& way, const Layer<T>& layer, int64_t sample, std::vector<SpikesPerSample>& spikes) {
     const double duration = layer.request().duration;
     way.sample = sample, way.spikes = &spikes[layer.number][sample];
-    way.spikes->clear();
+    way.spikes->clear();  // an explosion may have left some
     gather_arrivals(layer.stage->sources, spikes, sample, duration, way.arrivals);
     const size_t count = way.arrivals.size();
     way.row.resize(count), way.time.resize(count + 2);
@@ -240,7 +240,7 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
     while (!shop.going.empty()) {
         size_t kept = 0;
         for (Walk<T>* walk : shop.going) {
-            watch.glance();
+            layer.tonic ? watch.look() : watch.glance();  // a walk of those may take long
             if (shop.waiting.full()) SPIKELOOP_BEST(settle(layer, shop.waiting));
             if (SPIKELOOP_BEST(go_on(layer, *walk, shop.waiting)))
                 finish(layer, *walk);
@@ -256,9 +256,14 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
 }  // namespace
 
 template <class T>
-std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<T>>& stages) {
+const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages) {
     const Request& request = stages[0].request;
-    std::vector<SpikesPerSample> spikes(stages.size(), SpikesPerSample(request.batch));
+    auto& spikes = own<std::vector<SpikesPerSample>>();
+    spikes.resize(stages.size());
+    for (SpikesPerSample& stage : spikes) {
+        stage.resize(request.batch);
+        for (auto& sample : stage) sample.clear();
+    }
     std::vector<Layer<T>> layers;
     double work = 0;  // a rough guess: crossings, then arrivals at vectors
     int64_t most = 1;
@@ -286,7 +291,7 @@ std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<T>>& sta
     return spikes;
 }
 
-template std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<float>>&);
-template std::vector<SpikesPerSample> dense_forward(const std::vector<DenseStage<double>>&);
+template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<float>>&);
+template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<double>>&);
 
 }  // namespace spikeloop

@@ -17,6 +17,7 @@ struct Mark {
     double i = 0;              // current at the mark
     double v_after = 0;        // v right after it (the current is continuous there)
     int32_t flow = 0;          // where the flow from here on is kept, if it is
+    int32_t stretch = -1;      // between which arrivals it lies, once that is known
     bool held_after(bool held) const { return kind == MarkKind::sample ? held : kind == MarkKind::spike && !released; }
 };
 
@@ -27,7 +28,8 @@ inline void add_start_mark(std::vector<Mark>& marks, double held, double duratio
 
 // Marks of one neuron from its spike times (ascending) and membrane cotangents. A peak at a spike is the threshold itself:
 // its cotangent goes to `threshold_gradient` and leaves no mark.
-inline void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike, const Neuron& n, double duration) {
+inline void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike, const Neuron& n, double duration,
+                            int32_t stretch = -1) {
     bool held = false;
     if (!marks.empty() && marks.back().kind == MarkKind::release && marks.back().time > time) {
         marks.pop_back();  // an observed spike inside the model's refractory period: V was never released
@@ -36,6 +38,7 @@ inline void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike
         held = true;  // its release lies after the end
     }
     marks.push_back({time, MarkKind::spike, false, held, n.refractory == 0, 0, spike});
+    marks.back().stretch = stretch;
     if (n.refractory > 0 && time + n.refractory <= duration) marks.push_back({time + n.refractory, MarkKind::release, false, false, false, 0, spike});
 }
 

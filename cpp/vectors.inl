@@ -128,10 +128,10 @@ struct Flows {
     Doubles em, es, g;
 };
 
-// `flow` of lif.hpp, lane by lane.
-SPIKELOOP_INLINE Flows flows(const Doubles& dt, const Doubles& a, const Doubles& b) {
-    const Doubles d = b - a, x = d * dt, y = magnitude(x), em = exponential(-a * dt), es = exponential(-b * dt);
-    const Doubles near = (x >= 0 ? em : es) * a * dt * phi_series(y), far = a * (em - es) / d;
+// `flow` of lif.hpp, lane by lane; `share` is a / (b - a), of which nothing is asked where it is infinite.
+SPIKELOOP_INLINE Flows flows(const Doubles& dt, const Doubles& a, const Doubles& b, const Doubles& share) {
+    const Doubles x = (b - a) * dt, y = magnitude(x), em = exponential(-a * dt), es = exponential(-b * dt);
+    const Doubles near = (x >= 0 ? em : es) * a * dt * phi_series(y), far = share * (em - es);
     return {em, es, y < 0.125 ? near : far};
 }
-
+SPIKELOOP_INLINE Flows flows(const Doubles& dt, const Doubles& a, const Doubles& b) { return flows(dt, a, b, a / (b - a)); }

@@ -1,12 +1,15 @@
-"""Configurations of a chip for tests: every circuit a neuron of its own, all driven by the same rows."""
+"""Configurations of a chip for tests, every circuit a neuron of its own; and what a network is by a chip's laws."""
 
 from dataclasses import replace
 
 import numpy as np
+import torch
 
-from spikeloop.chip import bench
+from spikeloop import LIF, Network, Population, Projection
+from spikeloop.chip import bench, transfer
 from spikeloop.chip.calibrate import Target, default_target, uncalibrated
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, AddressedEvents, Configuration, Instruments
+from spikeloop.chip.lower import scale_of
 
 EXCITATORY, INHIBITORY = bench.SOME, bench.INHIBITORY
 ALL_CIRCUITS = np.arange(512, dtype=np.int16)
@@ -31,3 +34,52 @@ def events(*runs, trial: int = 0) -> AddressedEvents:
 def same(one, other) -> bool:
     """Whether two readouts are the same, bit for bit."""
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in one.__dataclass_fields__)
+
+
+SPEEDUP = 1000.0
+
+
+def as_the_codes_say(network, codes):
+    """``network`` with the numbers that rounded codes give on a chip that follows its laws; weights in weight steps.
+
+    codes: by population the circuits of one of its neurons, and the `Analog` that is written into them.
+    """
+    populations, factor = {}, {}
+    for name, population in network.populations.items():
+        if population.kind is None:
+            populations[name] = Population(population.size)
+            continue
+        circuits, analog = codes[name]
+        at = circuits[:1]
+        capacitance = float(analog.capacitance[at[0]]) / 63
+        leak, synapse = (
+            time / float(transfer.conductance(code[at], division[at])[0]) * SPEEDUP
+            for time, code, division in (
+                (transfer.LEAK_TIME * capacitance, analog.leak_bias, analog.leak_division),
+                (transfer.SYNAPSE_TIME, analog.synapse_bias, analog.synapse_division),
+            )
+        )
+        hold = float(transfer.refractory_seconds(analog.refractory[at], analog.refractory_clock)[0]) * SPEEDUP
+        jump = transfer.REFERENCE_JUMP / transfer.STEP * leak / SPEEDUP / transfer.REFERENCE_TAU
+        factor[name] = (
+            jump * float(analog.gain[0, at[0]]) / transfer.REFERENCE_GAIN / 70 / (len(circuits) * capacitance)
+        )
+        neuron = population.kind(leak, synapse, **({"refractory": hold} if population.kind is LIF else {}))
+        populations[name] = Population(population.size, neuron)
+    links = [
+        Projection(p.source, p.target, p.weight.detach().double() * factor[p.target])
+        for p in network.projections.values()
+    ]
+    return Network(populations, links)
+
+
+def steps_of(network):
+    """Weights of the network in whole weight steps."""
+    found = Network(
+        dict(network.populations.items()),
+        [Projection(p.source, p.target, p.weight.detach()) for p in network.projections.values()],
+    )
+    for projection in found.projections.values():
+        unit = torch.from_numpy(scale_of(network.populations[projection.target], SPEEDUP).weight)
+        projection.weight.data = (projection.weight.double() / unit).round().clamp(-63, 63).float()
+    return found

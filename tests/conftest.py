@@ -27,3 +27,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return fail_if_skipped((yield))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _calibrations(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Calibrations are kept for this run of the suite only; the user's stay as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPIKELOOP_CALIBRATIONS", str(tmp_path_factory.mktemp("calibrations")))
+        yield

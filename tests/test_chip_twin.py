@@ -7,14 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from chips import ALL_CIRCUITS, EXCITATORY, INHIBITORY, configuration, events, same
+from chips import ALL_CIRCUITS, EXCITATORY, INHIBITORY, as_the_codes_say, configuration, events, same, steps_of
 from scipy import stats
 
 from spikeloop import LI, LIF, Events, Observe, OnChip, feedforward, recurrent, run
 from spikeloop.chip import transfer
 from spikeloop.chip.calibrate import default_target, nominal
 from spikeloop.chip.configuration import CYCLE, AddressedEvents
-from spikeloop.chip.lower import scale_of, target_of
+from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.mismatch import Mismatch, Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
@@ -34,44 +34,9 @@ def drive(size: int, batch: int = 6, count: int = 25, seed: int = 1) -> Events:
     return Events.from_lists(time, [torch.randint(0, size, (count,), generator=random) for _ in range(batch)], size)
 
 
-def as_the_codes_say(network, onchip):
-    """``network`` with the numbers that rounded codes give on a chip that follows its laws; weights in weight steps."""
-    analog, circuit = onchip.calibration.analog, place(network).circuit
-    populations, factor = {}, {}
-    for name, population in network.populations.items():
-        if population.kind is None:
-            populations[name] = type(population)(population.size)
-            continue
-        at = circuit[name][:1, 0]
-        capacitance, circuits = float(analog.capacitance[at[0]]) / 63, circuit[name].shape[1]
-        leak, synapse = (
-            time / float(transfer.conductance(code[at], division[at])[0]) * onchip.speedup
-            for time, code, division in (
-                (transfer.LEAK_TIME * capacitance, analog.leak_bias, analog.leak_division),
-                (transfer.SYNAPSE_TIME, analog.synapse_bias, analog.synapse_division),
-            )
-        )
-        hold = float(transfer.refractory_seconds(analog.refractory[at], analog.refractory_clock)[0]) * onchip.speedup
-        jump = transfer.REFERENCE_JUMP / transfer.STEP * leak / onchip.speedup / transfer.REFERENCE_TAU
-        factor[name] = jump * float(analog.gain[0, at[0]]) / transfer.REFERENCE_GAIN / 70 / (circuits * capacitance)
-        neuron = population.kind(leak, synapse, **({"refractory": hold} if population.kind is LIF else {}))
-        populations[name] = type(population)(population.size, neuron)
-    links = [
-        type(p)(p.source, p.target, p.weight.detach().double() * factor[p.target]) for p in network.projections.values()
-    ]
-    return type(network)(populations, links)
-
-
-def steps_of(network, onchip):
-    """Weights of the network in whole weight steps."""
-    found = type(network)(
-        dict(network.populations.items()),
-        [type(p)(p.source, p.target, p.weight.detach()) for p in network.projections.values()],
-    )
-    for projection in found.projections.values():
-        unit = torch.from_numpy(scale_of(network.populations[projection.target], onchip.speedup).weight)
-        projection.weight.data = (projection.weight.double() / unit).round().clamp(-63, 63).float()
-    return found
+def codes_of(onchip, placement):
+    """The circuits of a neuron of each population, and what is written into them."""
+    return {name: (circuit[0], onchip.calibration.analog) for name, circuit in placement.circuit.items()}
 
 
 NETWORKS = {
@@ -88,7 +53,7 @@ def test_without_imperfections_it_is_ideal_up_to_quantisation(name):
     placement = place(network)
     onchip = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, placement, 1000.0)))
     given = drive(network.populations["input"].size, count=80 if "two" in name else 25)
-    exact = as_the_codes_say(steps_of(network, onchip), onchip)
+    exact = as_the_codes_say(steps_of(network), codes_of(onchip, placement))
     with torch.no_grad():
         there, here = run(network, given, 50e-3, substrate=onchip), run(exact, given, 50e-3)
     for population in ("hidden", "output"):
@@ -105,12 +70,13 @@ def test_membranes_of_a_chip_without_imperfections_are_ideal_up_to_quantisation(
     torch.manual_seed(0)
     network = feedforward([20, 40, 5], LIF(10e-3, 5e-3), readout=LI(10e-3, 5e-3))
     network.projections["hidden_to_output"].weight.data *= 0.3  # within the converter's range
-    onchip = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, place(network), 1000.0)))
+    placement = place(network)
+    onchip = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, placement, 1000.0)))
     with torch.no_grad():
         there = run(
             network, drive(20), 50e-3, substrate=onchip, observe=Observe(membrane={"output": 2e-3}, peak="output")
         )
-        exact = as_the_codes_say(steps_of(network, onchip), onchip)
+        exact = as_the_codes_say(steps_of(network), codes_of(onchip, placement))
         samples = there.membrane["output"]
         here = run(exact, drive(20), 50e-3, observe=Observe(membrane={"output": samples.time[0]}))
     assert (samples.value - here.membrane["output"].value).abs().max() < 0.51 / 70 + 0.002
@@ -279,3 +245,25 @@ def test_it_shows_what_it_is():
     assert repr(Twin(7)) == "Twin(7)"
     assert repr(Twin(7, 0.5, ideal={Imperfection.JITTER})) == "Twin(7, mismatch=0.5, ideal={JITTER})"
     assert repr(IDEAL) == "Twin(7, ideal=EVERYTHING)"
+
+
+@pytest.mark.parametrize("part", ["analog", "routing", "instruments"])
+def test_a_configuration_that_is_changed_in_place_is_another(part):
+    """What is made of a configuration is kept by its values, not by who it is."""
+    sent = events([(100, EXCITATORY), (200, EXCITATORY)])
+    twin = Twin(7)
+
+    def made(change):
+        changed = configuration(40, 3, watch=[1, 2])
+        if change == "after a run":
+            twin.emulate(changed, sent, 4000)
+        if part == "analog":
+            changed.analog.threshold[:] -= 60
+        elif part == "routing":
+            changed.routing.label[:, :100] = 5
+        else:
+            changed.instruments.cadc_circuit[:] = [7, 8]
+        return twin.emulate(changed, sent, 4000)
+
+    assert same(made("after a run"), made("before any"))
+    assert not same(made("before any"), twin.emulate(configuration(40, 3, watch=[1, 2]), sent, 4000))

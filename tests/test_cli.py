@@ -235,6 +235,12 @@ def test_task_networks_have_their_weights_and_depend_on_the_seed() -> None:
     assert first.equal(YinYangTask().network(0).projection("input", "hidden").weight)
     assert not first.equal(YinYangTask().network(1).projection("input", "hidden").weight)
 
+    looped, slow = YinYangTask(substrate="twin").network(0), YinYangTask(neurons="slow").network(0)
+    assert float(looped.populations["hidden"].tau_syn) == pytest.approx(20e-3)
+    assert looped.projection("input", "hidden").weight.equal(slow.projection("input", "hidden").weight)
+    published = YinYangTask(substrate="twin", neurons="published").network(0)
+    assert published.projection("input", "hidden").weight.equal(first)
+
     deep = MNISTTask(hidden=(350, 350)).network(0)
     weights = [projection.weight.detach() for projection in deep.projections.values()]
     assert [tuple(weight.shape) for weight in weights] == [(784, 350), (350, 350), (350, 10)]

@@ -81,6 +81,9 @@ def test_given_weights_are_copied_and_parameters_kept():
     assert float(projection.weight.detach().sum()) == 15
     parameter = nn.Parameter(torch.ones(5, 3), requires_grad=False)
     assert Projection("input", "hidden", parameter).weight is parameter
+    for weight in (torch.ones(2, 3, dtype=torch.complex64), nn.Parameter(torch.ones(2, 3, dtype=torch.complex64))):
+        with pytest.raises(InvalidNetwork, match=r"projection a to b: .*complex"):
+            Projection("a", "b", weight)
     with pytest.raises(InvalidNetwork, match="the weight is a float"):
         Projection("input", "hidden", 0.5)  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,9 +71,33 @@ def test_weights_are_rounded_clipped_and_counted(network):
     assert not executed[1:].any()
     assert record.lowering is not None
     assert record.lowering.clipped == 2
+    assert record.lowering.rounded == 3 + 20 * 4
+    output = network.projection("hidden", "output").weight.detach().double().numpy() / unit
+    off = [0.4, 0.4, 0.4, *(output - output.round()).ravel()]
+    assert record.lowering.rounding == pytest.approx(
+        float(np.sqrt(np.square(off).sum() / (12 * 20 + 20 * 4))), rel=1e-4
+    )
+    assert onchip.weight_codes(network)["input_to_hidden"][0, :5].tolist() == [1, -3, 63, 63, -63]
     assert "2 weights clipped" in repr(record)
     five = run(network, drive(12), 50e-3, substrate=ready(network, rows_per_input=5)).executed["input_to_hidden"]
     assert (five[0, :5] / unit).tolist() == pytest.approx([1, -3, 63, 70, -315])
+
+
+def test_weights_beyond_the_range_are_an_error_in_strict_mode(network):
+    unit = float(scale_of(network.populations["hidden"], 1000.0).weight[0])
+    weight = network.projection("input", "hidden").weight
+    weight.data.clamp_(-63 * unit, 63.4 * unit)
+    network.projection("hidden", "output").weight.data *= 0.1
+    strict = ready(network, strict=True)
+    lowering = run(network, drive(12), 50e-3, substrate=strict).lowering
+    assert lowering is not None
+    assert lowering.clipped == 0
+    weight.data[3, 7], weight.data[4, 7] = 64.0 * unit, -70.0 * unit
+    said = r"projection input_to_hidden: 2 of 240 weights are beyond.*63 steps on each of 1 row pair"
+    with pytest.raises(OutOfRange, match=said):
+        run(network, drive(12), 50e-3, substrate=strict)
+    five = ready(network, strict=True, rows_per_input=5)
+    assert five.weight_codes(network)["input_to_hidden"].abs().max() == 70
 
 
 def test_the_record_says_where_it_was_made(network):
@@ -121,6 +146,8 @@ def test_membranes_and_peaks_come_from_the_column_adc(network):
 def test_bad_requests_are_refused(network):
     with pytest.raises(OutOfRange, match="speedup is 0"):
         OnChip(IDEAL, speedup=0)
+    with pytest.raises(OutOfRange, match="rows_per_input is 0"):
+        OnChip(IDEAL, rows_per_input=0)
     other = calibrate_of(Twin(8, ideal=EVERYTHING), network)
     with pytest.raises(OutOfRange, match=r"the calibration is of Twin\(8"):
         run(network, drive(12), 50e-3, substrate=OnChip(IDEAL, calibration=other))
@@ -151,7 +178,7 @@ def test_hardware_time_is_a_speedup_of_one():
 
 def test_a_calibration_is_made_on_first_use_and_kept(network, monkeypatch):
     made = []
-    monkeypatch.setattr("spikeloop.substrate.onchip.calibrate", lambda *args: made.append(args) or calibrate(*args))
+    monkeypatch.setattr("spikeloop.chip.store.calibrate", lambda *args: made.append(args) or calibrate(*args))
     onchip = OnChip(Twin(11))
     for net in (network, network, copy.deepcopy(network)):
         run(net, drive(12), 50e-3, substrate=onchip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,9 +17,9 @@ from spikeloop.errors import DataError
 
 
 def write_arrays(path: str | os.PathLike[str], form: str, version: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a compressed .npz; a file of that name survives if the disk is full."""
+    """Write a compressed .npz; a file of that name survives if the disk is full, and two writers do not mix."""
     target = Path(path)
-    partial = target.with_name(target.name + ".part")
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     try:
         with partial.open("wb") as file:
             np.savez_compressed(file, format=np.array(form), version=np.array(version), allow_pickle=False, **arrays)
@@ -55,3 +56,12 @@ def read_arrays(
     if not set(names) <= set(parts):
         raise foreign
     return {name: parts[name] for name in names}
+
+
+def user_cache() -> Path | None:
+    """The user's folder for files that can be had again; None where pooch (extra `cli`), which knows it, is missing."""
+    try:
+        import pooch  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError:
+        return None
+    return Path(pooch.os_cache("spikeloop"))

@@ -62,6 +62,10 @@ class Projection(Exact):
         self._given_delay: float | Tensor | None = delay
         self._sizes: tuple[int | None, int] | None = None  # (source or None: any, target) that given synapses need
         self._synapses: tuple[tuple[int, ...], Synapses] | None = None
+        if isinstance(weight, Tensor) and weight.is_complex():
+            raise InvalidNetwork(
+                "the weights are complex", where=f"projection {source} to {target}", expected="real numbers"
+            )
         if isinstance(weight, nn.Parameter):
             self.weight = weight
         elif isinstance(weight, Tensor):

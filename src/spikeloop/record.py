@@ -71,12 +71,25 @@ class Cost:
 
 @dataclass(frozen=True)
 class Lowering:
-    """What became of the network on its way to a chip: how many weights were clipped, masked, dropped; its place."""
+    """What became of the network on its way to a chip: numbers of weights, circuits and events.
+
+    clipped: weights beyond the range, cut off at its end.  rounded: others that lay between codes; rounding: the root
+    of the mean square of what that changed, in codes, over all weights.  placed: circuits in use; failed: those of them
+    that failed their calibration; masked: failed ones that are left aside.  dropped: events.
+    placement: by population, (N, n), the circuits of each neuron.  run: by population, (N,), in which of ``runs`` it
+    is, one after the other.  calibration: whose, and which version.
+    """
 
     clipped: int = 0
+    rounded: int = 0
+    rounding: float = 0.0
+    placed: int = 0
+    failed: int = 0
     masked: int = 0
     dropped: int = 0
     placement: Mapping[str, Tensor] = field(default_factory=dict)
+    run: Mapping[str, Tensor] = field(default_factory=dict)
+    runs: int = 1
     calibration: str | None = None
 
 

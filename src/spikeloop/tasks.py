@@ -29,8 +29,11 @@ from spikeloop.training import Adam, Cosine, FirstSpike, LiftSilent, MaxOverTime
 
 Split = Literal["train", "validation", "test"]
 RuleName = Literal["eventprop", "surrogate"]
+NeuronsName = Literal["published", "slow"]
 SubstrateName = Literal["ideal", "twin"]
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
+SLOW = {"tau_mem": 40e-3, "tau_syn": 20e-3}
+SLOW_REFRACTORY = 30e-3  # no input comes later: one spike a neuron
 SPEEDUP = 1000.0
 SAMPLING_PERIOD = CADC_PERIOD_MIN * CYCLE * SPEEDUP
 
@@ -78,12 +81,19 @@ class YinYangTask(Where):
 
     hidden: tuple[int, ...] = (200,)
     """Neurons of each hidden layer."""
+    neurons: NeuronsName | None = None
+    """Time constants as published, or slow ones that bear noise, a spike a neuron. None: published, on a twin slow."""
     rule: RuleName = "eventprop"
     """Exact gradients of spike times, or surrogate gradients: then the highest membrane tells instead."""
     epochs: int = 100
     batch_size: int = 100
     learning_rate: float | None = None
     """None: 1e-2, with surrogate gradients 5e-3."""
+
+    @property
+    def slow(self) -> bool:
+        """Where membranes climb through the threshold, and do not graze it, a noisy threshold only shifts spikes."""
+        return self.neurons == "slow" or (self.neurons is None and self.looped)
 
     def data(self, split: Split) -> YinYang:
         """5000 points to learn from, 1000 each to validate and to test."""
@@ -93,15 +103,18 @@ class YinYangTask(Where):
         """Amplitudes as published for 5-200-3; deeper layers keep the sum of their inputs."""
         sizes = [self.inputs, *self.hidden, self.classes]
         peak = psp_peak(TAU_MEM, TAU_SYN)
-        weights = [Normal(1.5 * peak, 0.78 * peak)]
-        weights += [_scaled(0.93 * peak, 0.1 * peak, size / 200) for size in self.hidden]
-        times = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
+        times, first, later = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}, (1.5, 0.78), (0.93, 0.1)
+        refractory = 0.0
+        if self.slow:
+            times, refractory, first, later = SLOW, SLOW_REFRACTORY, (2.0, 2.0), (0.3, 0.5)
+        weights = [Normal(first[0] * peak, first[1] * peak)]
+        weights += [_scaled(later[0] * peak, later[1] * peak, size / 200) for size in self.hidden]
         readout = None
         if self.rule == "surrogate":  # it has no gradient of spike times
             readout, weights[-1] = LI(**times), _scaled(0.0, 0.2 * peak, self.hidden[-1] / 200)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return feedforward(sizes, LIF(**times), readout=readout, weight=weights)
+            return feedforward(sizes, LIF(**times, refractory=refractory), readout=readout, weight=weights)
 
     def settings(self, seed: int) -> Settings:
         exact = self.rule == "eventprop"
@@ -111,7 +124,7 @@ class YinYangTask(Where):
             regulariser=None if exact else SpikePenalty(_layers(self.hidden)),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate or (1e-2 if exact else 5e-3),
-            optimizer=Adam(beta2=0.95) if exact else Adam(),  # the short memory is for exact ones: docs/decisions.md
+            optimizer=Adam(beta2=0.95) if exact and not self.slow else Adam(),  # a short memory is for heavy tails
             schedule=Cosine(),
             seed=seed,
         )

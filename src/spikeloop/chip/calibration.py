@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from spikeloop._files import read_arrays, write_arrays
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS, CODE_MAX, COUNTER_MAX, CYCLE, Analog, Chip
-from spikeloop.errors import OutOfRange
+from spikeloop.errors import DataError, OutOfRange
 
 Float = NDArray[np.float64]
 VERSION = 1
@@ -66,9 +68,10 @@ class Target:
                 _within(each.name, value, RANGES[each.name])
         _within("gain code for the psp", nominal_gain(self), (*transfer.GAIN_RANGE, "codes"))
 
-    def key(self) -> bytes:
-        """What tells targets apart."""
-        return b"".join(getattr(self, each.name).tobytes() for each in fields(self))
+    @property
+    def uniform(self) -> bool:
+        """Whether it asks the same of all circuits: then any of them can take the place of any other."""
+        return all(np.ptp(getattr(self, each.name)) == 0 for each in fields(self))
 
 
 def default_target(**changes: Any) -> Target:
@@ -104,16 +107,21 @@ class Calibration:
             part = getattr(self, owner)
             arrays |= {f"{owner}.{each.name}": getattr(part, each.name) for each in fields(part)}
         arrays |= {name: getattr(self, name) for name in ("cadc_offset", "cadc_gain", "success", "measured")}
-        write_arrays(path, _FORMAT, VERSION, arrays)
+        write_arrays(path, _FORMAT, self.version, arrays | {"checksum": np.array(_checksum(arrays))})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
-        """From a file of `save`. Raises ``DataError``."""
+        """From a file of `save`. Raises ``DataError`` where it is missing, damaged, foreign or newer.
+
+        One of an older version is read, and refused by who runs a network with it.
+        """
         targets, analogs = (
             [f"{o}.{each.name}" for each in fields(k)] for o, k in (("target", Target), ("analog", Analog))
         )
         names = ("chip", *targets, *analogs, "cadc_offset", "cadc_gain", "success", "measured")
-        arrays = read_arrays(path, _FORMAT, VERSION, names)
+        arrays = read_arrays(path, _FORMAT, VERSION, (*names, "checksum", "version"))
+        if str(arrays["checksum"]) != _checksum({name: arrays[name] for name in names}):
+            raise DataError("the checksum is wrong", where=str(path), todo="The file is damaged: calibrate anew")
         return cls(
             str(arrays["chip"]),
             Target(**{name.split(".")[1]: arrays[name] for name in targets}),
@@ -122,7 +130,15 @@ class Calibration:
             arrays["cadc_gain"],
             arrays["success"],
             arrays["measured"],
+            int(arrays["version"]),
         )
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    found = sha256()
+    for name, value in sorted(arrays.items()):
+        found.update(f"{name} {value.dtype.str} {value.shape} ".encode() + value.tobytes())
+    return found.hexdigest()
 
 
 def nominal_gain(target: Target) -> Float:

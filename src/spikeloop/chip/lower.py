@@ -6,6 +6,7 @@ Potentials are affine: a neuron's leak is 80 CADC steps, its threshold 70 above;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from spikeloop.chip.configuration import (
 )
 from spikeloop.chip.mapping import Placement
 from spikeloop.chip.transfer import REFERENCE_PSP
+from spikeloop.errors import OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.neuron import LIF
@@ -41,6 +43,7 @@ LEAK, DISTANCE = 80.0, 70.0
 """CADC steps: where leaks are put, and how far above them thresholds (hardware.md 1.3, "spiking2")."""
 
 _GAIN_AT_MOST = 0.8 * transfer.GAIN_RANGE[1]  # leaves room for a calibration
+_EXACT = 1e-4  # of a code: less is float32's own rounding
 SHORTEST_HOLD = 5 * CYCLE
 """Seconds: the shortest refractory time (hardware.md 1.3)."""
 
@@ -106,30 +109,64 @@ def _wanted(population: Population, circuits: int, speedup: float) -> dict[str, 
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """The array's weights (2, 256, 256), the weights that they are in model units, how many were out of range."""
+    """Weights on their way to the array.
+
+    weight: (2, 256, 256), the array's.  codes: by projection, (S, T), signed, summed over the rows of a synapse.
+    executed: what they are in model units, shaped like the projections' weights.  clipped: synapses beyond the range.
+    rounded: others that lie between codes.  rounding: the rms of what that changed, over all synapses, in codes.
+    """
 
     weight: NDArray[np.uint8]
+    codes: Mapping[str, NDArray[np.int32]]
     executed: Mapping[str, Tensor]
     clipped: int
+    rounded: int
+    rounding: float
 
 
-def lower_weights(network: Network, placement: Placement, scales: Mapping[str, Scale]) -> Lowered:
-    """The array's weights, and what they are in model units."""
+def lower_weights(network: Network, placement: Placement, scales: Mapping[str, Scale], strict: bool = False) -> Lowered:
+    """The array's weights, and what they are in model units.
+
+    Weights beyond the range are clipped; if ``strict`` they are an ``OutOfRange`` that says how many, and where.
+    """
     flat = np.zeros(HALVES * ROWS * COLUMNS, np.uint8)
-    executed: dict[str, Tensor] = {}
-    clipped = 0
+    codes, executed = dict[str, NDArray[np.int32]](), dict[str, Tensor]()
+    clipped, rounded, squares, synapses = 0, 0, 0.0, 0
     for name, projection in network.projections.items():
         synapse, unit = placement.synapse[name], scales[projection.target].weight
         wanted = _dense(projection) / unit
         most = WEIGHT_MAX * len(synapse)
-        clipped += int((np.abs(wanted) > most + 0.5).sum())
+        beyond = np.abs(wanted) > most + 0.5
+        if strict and beyond.any():
+            raise _beyond(name, beyond, unit, len(synapse))
         total = np.clip(np.rint(wanted), -most, most).astype(np.int32)
-        executed[name] = _as_given(projection, total * unit)
+        off = np.where(beyond, 0.0, wanted - total)
+        clipped, rounded = clipped + int(beyond.sum()), rounded + int((np.abs(off) > _EXACT).sum())
+        squares, synapses = squares + float((off * off).sum()), synapses + synapses_of(projection)
+        codes[name], executed[name] = total, _as_given(projection, total * unit)
         for row, place in enumerate(synapse):
             part = (np.abs(total) + row) // len(synapse)
             flat[place] = np.where(total > 0, part, 0)
             flat[place + COLUMNS] = np.where(total < 0, part, 0)
-    return Lowered(flat.reshape(HALVES, ROWS, COLUMNS), executed, clipped)
+    return Lowered(
+        flat.reshape(HALVES, ROWS, COLUMNS), codes, executed, clipped, rounded, math.sqrt(squares / max(synapses, 1))
+    )
+
+
+def _beyond(name: str, beyond: NDArray[np.bool_], unit: Float, rows: int) -> OutOfRange:
+    least, largest = (WEIGHT_MAX * rows * float(edge) for edge in (unit.min(), unit.max()))
+    reach = f"{largest:.4g}" if least == largest else f"{least:.4g} to {largest:.4g}, by neuron"
+    return OutOfRange(
+        f"{int(beyond.sum())} of {beyond.size} weights are beyond what the chip reaches",
+        where=f"projection {name}",
+        expected=f"at most {reach}: {WEIGHT_MAX} steps on each of {rows} row pair{'s' if rows > 1 else ''}",
+        todo="Scale the weights or the potentials down, give inputs more rows_per_input, or clip: strict=False",
+    )
+
+
+def synapses_of(projection: Projection) -> int:
+    """How many synapses it consists of."""
+    return projection.weight.numel() if projection.synapses is None else len(projection.synapses.target)
 
 
 def _dense(projection: Projection) -> Float:

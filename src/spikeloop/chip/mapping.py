@@ -2,7 +2,8 @@
 
 A signed weight is a pair of rows, one driver: 128 per circuit. A neuron with more fan-in takes two circuits of one
 column, or more columns side by side. A driver may serve different sources in different columns: labels tell them
-apart. Events from outside may take any driver; a neuron's own reach the drivers of its own bus only.
+apart. Events from outside may take any driver; a neuron's own reach the drivers of its own bus only. Circuits that
+failed their calibration are taken last.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip.allocation import Allocation, Source, Target
-from spikeloop.chip.configuration import CIRCUITS, COLUMNS, DRIVERS, HALVES, Routing
+from spikeloop.chip.configuration import CIRCUITS, COLUMNS, DRIVERS, HALVES, Flags, Routing
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
 
@@ -36,25 +38,40 @@ class Placement:
     address: Mapping[str, Indices]
     synapse: Mapping[str, Indices]
 
+    @cached_property
+    def used(self) -> Flags:
+        """(512,): circuits that are part of a neuron."""
+        used = np.zeros(CIRCUITS, bool)
+        for circuit in self.circuit.values():
+            used[circuit] = True
+        return used
 
-def place(network: Network, rows_per_input: int = 1) -> Placement:
+
+Rows = int | Mapping[str, int]
+"""How many row pairs each line of an input takes: of all inputs, or by input population (1 where it is not named)."""
+
+
+def place(network: Network, rows_per_input: Rows = 1, bad: Flags | None = None) -> Placement:
     """A place for ``network`` on one chip; each input line takes ``rows_per_input`` row pairs.
+
+    bad: (512,), circuits to use only where no others are left. The same arguments give the same place.
 
     Raises ``DoesNotFit``, naming the resource that is short, by how much, and what would help, and ``Unsupported``
     where the network has delays.
     """
-    if rows_per_input < 1:
+    if isinstance(rows_per_input, int) and rows_per_input < 1:
         raise OutOfRange(f"rows_per_input is {rows_per_input}", expected="an integer of at least 1")
-    _refuse_delays(network)
+    refuse_delays(network)
     circuits = _circuits_per_neuron(network, rows_per_input)
-    circuit = _circuits(network, circuits)
+    circuit = _circuits(network, circuits, np.zeros(CIRCUITS, bool) if bad is None else bad)
     allocation = Allocation({name: _target(circuit[name]) for name in circuit})
     sources = _sources(network, circuit, rows_per_input)
     allocation.assign(sources)
     return _placement(network, circuit, allocation, sources)
 
 
-def _refuse_delays(network: Network) -> None:
+def refuse_delays(network: Network) -> None:
+    """Raise ``Unsupported`` where a projection has delays."""
     for name, projection in network.projections.items():
         delay = projection.delay.detach()
         if delay.numel() and bool((delay != 0).any()):
@@ -66,16 +83,23 @@ def _refuse_delays(network: Network) -> None:
             )
 
 
-def _fan_in(network: Network, name: str, rows_per_input: int) -> int:
+def _rows(network: Network, name: str, rows_per_input: Rows) -> int:
+    """Row pairs that a unit of population ``name`` takes as a source: one, if it is no input."""
+    if network.populations[name].kind is not None:
+        return 1
+    return rows_per_input if isinstance(rows_per_input, int) else rows_per_input.get(name, 1)
+
+
+def _fan_in(network: Network, name: str, rows_per_input: Rows) -> int:
     """Row pairs that a neuron of population ``name`` needs."""
     return sum(
-        network.populations[p.source].size * (rows_per_input if network.populations[p.source].kind is None else 1)
+        network.populations[p.source].size * _rows(network, p.source, rows_per_input)
         for p in network.projections.values()
         if p.target == name
     )
 
 
-def _circuits_per_neuron(network: Network, rows_per_input: int) -> dict[str, int]:
+def _circuits_per_neuron(network: Network, rows_per_input: Rows) -> dict[str, int]:
     """How many circuits a neuron of each population takes: one, or pairs of one column."""
     needed: dict[str, int] = {}
     for name, population in network.populations.items():
@@ -98,34 +122,46 @@ def _circuits_per_neuron(network: Network, rows_per_input: int) -> dict[str, int
     return needed
 
 
-def _circuits(network: Network, per_neuron: Mapping[str, int]) -> dict[str, Indices]:
-    """Circuits of every population, the largest neurons first, those that send to others before those that do not."""
-    sends = {p.source for p in network.projections.values()}
-    order = sorted(per_neuron, key=lambda name: (-per_neuron[name], name not in sends))
-    free = np.ones((HALVES, COLUMNS), bool)
-    return {name: _take(free, name, network.populations[name].size, per_neuron[name]) for name in order}
+def _circuits(network: Network, per_neuron: Mapping[str, int], bad: Flags) -> dict[str, Indices]:
+    """Circuits of every population, the largest neurons first, those that send to others before those that do not.
+
+    With bad circuits small populations choose first: a bad neuron of a readout costs a class, one of many hardly
+    anything.
+    """
+    sends, size = {p.source for p in network.projections.values()}, {n: p.size for n, p in network.populations.items()}
+    choosy = bool(bad.any())
+    order = sorted(per_neuron, key=lambda name: (-per_neuron[name], size[name] if choosy else name not in sends))
+    free = np.ones(CIRCUITS, bool)
+    return {name: _take(free, bad, name, size[name], per_neuron[name]) for name in order}
 
 
-def _take(free: NDArray[np.bool_], name: str, size: int, count: int) -> Indices:
+def _take(free: Flags, bad: Flags, name: str, size: int, count: int) -> Indices:
     """``size`` neurons of ``count`` circuits, spread evenly over the eight outputs."""
-    width = max(1, count // 2)
-    spread = np.arange(COLUMNS).reshape(8, -1)[:, : COLUMNS // 8 // width * width]
-    firsts = spread.reshape(8, -1, width)[:, :, 0].T.ravel()
-    found: list[list[int]] = []
-    for half in (0, 1) if count == 1 else (0,):
-        for first in firsts.tolist():
-            halves = (half,) if count == 1 else (0, 1)
-            if len(found) == size or not free[list(halves), first : first + width].all():
-                continue
-            free[list(halves), first : first + width] = False
-            found.append([h * COLUMNS + first + k for k in range(width) for h in halves])
+    spots = _spots(count)
+    order = np.argsort(bad[spots].sum(1), kind="stable")
+    found: list[Indices] = []
+    for spot in spots[order]:
+        if len(found) < size and free[spot].all():
+            free[spot] = False
+            found.append(spot)
     if len(found) < size:
         raise DoesNotFit(
-            f"{size - len(found)} of {size} neurons do not find {width} free columns side by side",
+            f"{size - len(found)} of {size} neurons do not find {max(1, count // 2)} free columns side by side",
             where=f"population {name!r}",
             todo="Take fewer neurons or fewer inputs",
         )
-    return np.array(found, np.int64).reshape(size, count)
+    return np.stack(found)
+
+
+def _spots(count: int) -> Indices:
+    """(S, count): circuits that a neuron of ``count`` may be joined from; of one, or of whole columns side by side."""
+    width = max(1, count // 2)
+    spread = np.arange(COLUMNS).reshape(8, -1)[:, : COLUMNS // 8 // width * width]
+    firsts = spread.reshape(8, -1, width)[:, :, 0].T.ravel()
+    if count == 1:
+        return np.concatenate([half * COLUMNS + firsts for half in range(HALVES)])[:, None]
+    column, half = np.repeat(np.arange(width), HALVES), np.tile(np.arange(HALVES), width)
+    return half * COLUMNS + firsts[:, None] + column
 
 
 def _target(circuit: Indices) -> Target:
@@ -133,14 +169,14 @@ def _target(circuit: Indices) -> Target:
     return Target(halves, circuit.shape[1])
 
 
-def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: int) -> dict[str, list[Source]]:
+def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: Rows) -> dict[str, list[Source]]:
     """Who sends events, by population: neurons first, they have less choice."""
     made: dict[str, list[Source]] = {}
     order = sorted(network.populations.items(), key=lambda item: item[1].kind is None)
     for name, population in order:
         if not population.spiking:
             continue
-        rows = rows_per_input if population.kind is None else 1
+        rows = _rows(network, name, rows_per_input)
         targets = tuple(p.target for p in network.projections.values() if p.source == name)
         outputs = [None] * population.size
         if name in circuit:

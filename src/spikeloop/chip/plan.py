@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import NOT_SPIKING, Neurons
-from spikeloop.chip.configuration import AddressedEvents, Configuration, Instruments, Routing
+from spikeloop.chip.configuration import AddressedEvents, Instruments, Routing
 from spikeloop.chip.wiring import Indices, Wires, external, internal, own_label, stages
 
 
@@ -69,16 +71,18 @@ class Plan:
         self.outside = [part if len(part.cell) else None for part in parts]
 
 
-def plan_of(configuration: Configuration, neurons: Neurons, drive: AddressedEvents) -> Plan:
-    """The plan of ``configuration``, with wires from all addresses of ``drive``."""
-    plan = _plan(configuration.routing, neurons, configuration.instruments)
+def plan_of(
+    routing: ByValue[Routing], instruments: ByValue[Instruments], neurons: Neurons, drive: AddressedEvents
+) -> Plan:
+    """The plan of a configuration, with wires from all addresses of ``drive``."""
+    plan = _plan(routing, instruments, neurons)
     plan.cover(drive)
     return plan
 
 
 @lru_cache(maxsize=16)
-def _plan(routing: Routing, neurons: Neurons, instruments: Instruments) -> Plan:
-    return Plan(routing, neurons, instruments)
+def _plan(routing: ByValue[Routing], instruments: ByValue[Instruments], neurons: Neurons) -> Plan:
+    return Plan(copy.deepcopy(routing.value), neurons, instruments.value)  # it covers addresses later, too
 
 
 def _steps(routing: Routing, neurons: Neurons, watched: Indices) -> list[Step]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spikeloop.chip import transfer
 from spikeloop.chip.bus import served
+from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import Neurons, Pattern, contents, neurons_of
 from spikeloop.chip.configuration import (
     CIRCUITS,
@@ -121,6 +122,12 @@ class Twin:
             parts.append("ideal=EVERYTHING" if self.ideal == EVERYTHING else f"ideal={{{', '.join(names)}}}")
         return f"Twin({', '.join(parts)})"
 
+    @property
+    def identity(self) -> str:
+        """Which chip it is, in all that can differ from one to the next: names a calibration that is kept."""
+        names = sorted(each.name for each in self.ideal)
+        return f"Twin {self.seed}, {self.pattern().strengths}, {self.strengths()}, without {', '.join(names)}"
+
     def emulate(self, configuration: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
         """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch."""
         if cycles < 1:
@@ -154,8 +161,8 @@ def _pattern(twin: Twin) -> Pattern:
 
 
 @lru_cache(maxsize=16)
-def _neurons(analog: Analog, routing: Routing, twin: Twin) -> Neurons:
-    made = neurons_of(analog, routing.head, routing.row_sign, twin.pattern())
+def _neurons(analog: ByValue[Analog], routing: ByValue[Routing], twin: Twin) -> Neurons:
+    made = neurons_of(analog.value, routing.value.head, routing.value.row_sign, twin.pattern())
     floor, most, noise, threshold, name = made.population.disturbance
     if Imperfection.FLOOR in twin.ideal:
         floor = np.full_like(floor, -np.inf)
@@ -174,8 +181,9 @@ class _Emulation:
         self.twin, self.configuration, self.drive, self.cycles = twin, configuration, drive, cycles
         self.batch, self.duration = len(drive), cycles * CYCLE
         self.noise = twin.strengths()
-        self.neurons = _neurons(configuration.analog, configuration.routing, twin)
-        self.plan = plan_of(configuration, self.neurons, drive)
+        routing = ByValue(configuration.routing)
+        self.neurons = _neurons(ByValue(configuration.analog), routing, twin)
+        self.plan = plan_of(routing, ByValue(configuration.instruments), self.neurons, drive)
         signed = self.plan.sign * configuration.weight.astype(np.float32)
         self.synapse = signed * self.neurons.synapse
         self.lost = np.zeros(self.batch, np.int64)

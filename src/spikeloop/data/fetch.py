@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spikeloop._files import user_cache
 from spikeloop.errors import DataError
 
 VARIABLE = "SPIKELOOP_DATA"
@@ -39,16 +40,16 @@ class RemoteFile:
 
     def _download(self) -> Path:
         by_hand = f"or put {self.name} into the folder {self.folder} of the folder that {VARIABLE} names"
-        try:
-            import pooch
-        except ImportError as error:
+        cache = user_cache()
+        if cache is None:
             todo = f'Install the download tool with pip install "spikeloop[cli]", {by_hand}'
-            raise DataError("not on this machine, and pooch is not installed", where=self.name, todo=todo) from error
-        cache = pooch.os_cache("spikeloop") / self.folder
+            raise DataError("not on this machine, and pooch is not installed", where=self.name, todo=todo)
+        import pooch
+
         problems: list[str] = []
         for source in self.sources:
             try:
-                found = pooch.retrieve(source + self.name, f"sha256:{self.sha256}", self.name, cache)
+                found = pooch.retrieve(source + self.name, f"sha256:{self.sha256}", self.name, cache / self.folder)
                 return Path(found)
             except (OSError, ValueError) as error:  # no network; wrong checksum
                 problems.append(f"{source}: {error}")

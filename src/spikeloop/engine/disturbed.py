@@ -62,7 +62,7 @@ def forward(
             list(sources), loop, population.values, population.disturbance, run, silent, asked
         )
     except _core.Explosion as where:
-        sample, unit, _ = where.args
+        sample, unit, _ = map(int, where.args)
         raise Explosion("", sample, unit) from None
 
 

@@ -69,7 +69,7 @@ def _dense(
     try:
         made = _core.dense_forward(given, run.batch, run.duration, spike_limit, run.threads)
     except _core.Explosion as where:
-        sample, unit, number = where.args
+        sample, unit, number = map(int, where.args)
         raise _explosion(stages[number], sample, unit) from None
     return dict(zip(inside, made, strict=True))
 
@@ -84,7 +84,7 @@ def _queue(
     try:
         made = _core.queue_forward(sources, populations, run.batch, run.duration, wishes, spike_limit, run.threads)
     except _core.Explosion as where:
-        sample, unit, _ = where.args
+        sample, unit, _ = map(int, where.args)
         raise _explosion(stage, sample, unit) from None
     return dict(zip((neurons.name for neurons in stage.populations), made, strict=True))
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from spikeloop.engine.arrays import Run, States, Trains
+from spikeloop.engine.arrays import Run, Stage, States, Trains
+from spikeloop.engine.plan import plan
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.protocols import Trial
@@ -25,6 +26,14 @@ def events_of(trains: Trains, size: int) -> Events:
     events = Events._trusted(torch.from_numpy(time), torch.from_numpy(unit), torch.from_numpy(start), size)
     events.__dict__["_arrays"] = trains
     return events
+
+
+def stages_of(trial: Trial) -> list[Stage]:
+    """The network's stages as `trial` runs them: made once, for its adjoint too."""
+    stages = trial.__dict__.get("_stages")
+    if stages is None:
+        stages = trial.__dict__["_stages"] = plan(trial.network)
+    return stages
 
 
 def run_of(trial: Trial) -> Run:

@@ -12,7 +12,7 @@ from torch import Tensor
 from spikeloop.engine.adjoint import Backward, Key
 from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Trains
 from spikeloop.engine.plan import plan
-from spikeloop.engine.trial import run_of, start_of, trains_of
+from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.gradient.count import count_gradients
 from spikeloop.network import Network
@@ -83,7 +83,7 @@ class EventProp:
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
-        stages = plan(trial.network, record.executed)
+        stages = plan(trial.network, record.executed) if record.executed else stages_of(trial)
         back = Backward(
             stages,
             _observed(trial, record),
@@ -143,8 +143,9 @@ def _shaped(network: Network, found: Mapping[Key, np.ndarray]) -> dict[Key, Tens
     for (owner, what), value in found.items():
         gradient = torch.from_numpy(value)
         if owner in network.projections:
-            projection = network.projections[owner]
-            gradient = gradient.reshape((projection.weight if what == "weight" else projection.delay).shape)
+            if value.ndim == 1:  # a dense weight has its shape already
+                projection = network.projections[owner]
+                gradient = gradient.reshape((projection.weight if what == "weight" else projection.delay).shape)
         elif what != "time" and getattr(network.populations[owner], what).ndim == 0:
             gradient = gradient.sum()
         gradients[owner, what] = gradient

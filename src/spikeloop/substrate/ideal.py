@@ -11,8 +11,7 @@ from torch import Tensor
 
 from spikeloop.engine.arrays import Ask, Peaks, Sampling, States, Trains
 from spikeloop.engine.exact import Explosion, forward
-from spikeloop.engine.plan import plan
-from spikeloop.engine.trial import empty_states, events_of, run_of, start_of, state_of, trains_of
+from spikeloop.engine.trial import empty_states, events_of, run_of, stages_of, start_of, state_of, trains_of
 from spikeloop.errors import ActivityExplosion, OutOfRange
 from spikeloop.network import Network
 from spikeloop.population import Population
@@ -49,7 +48,7 @@ class Ideal:
         neurons = {name: p for name, p in network.populations.items() if p.kind is not None}
         asks = {name: _ask(trial, name, population, run.batch) for name, population in neurons.items()}
         try:
-            trains = forward(plan(network), drive, run, asks, self.spike_limit)
+            trains = forward(stages_of(trial), drive, run, asks, self.spike_limit)
         except Explosion as found:
             raise ActivityExplosion(
                 f"neuron {found.unit} spikes more than {self.spike_limit} times",

@@ -3,63 +3,75 @@
 from __future__ import annotations
 
 import itertools
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from weakref import WeakKeyDictionary
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeloop.chip import lower
-from spikeloop.chip.calibrate import VERSION, Calibration, calibrate
-from spikeloop.chip.configuration import (
-    CADC_PERIOD_MIN,
-    CIRCUITS,
-    CYCLE,
-    Analog,
-    Chip,
-    Configuration,
-    Instruments,
-    Readout,
-)
-from spikeloop.chip.mapping import Placement, place
-from spikeloop.chip.wiring import circuits_of
-from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
-from spikeloop.events import Events
+from spikeloop.chip.calibrate import Calibration
+from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, Chip
+from spikeloop.chip.mapping import Rows, refuse_delays
+from spikeloop.chip.setup import Wish, setup_of
+from spikeloop.chip.split import Part, split
+from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
-from spikeloop.neuron import LIF
 from spikeloop.protocols import Every, Observe, Trial
-from spikeloop.record import Cost, Lowering, Peak, Record, Samples
+from spikeloop.record import Record
+from spikeloop.substrate.in_parts import in_parts
+from spikeloop.substrate.one_chip import emulated
 
 
 @dataclass(frozen=True)
 class OnChip:
     """Runs networks on ``chip``, at ``speedup`` model seconds per chip second.
 
+    A network that is too large for one chip is split by populations, and those by neurons: its parts run one after the
+    other, on the same chip or, where ``chip`` is a list, on its chips in turn, and the spikes that were recorded of one
+    are sent into the next. ``runs`` limits how many there may be; ``record.lowering.run`` says who was in which.
+
     rows_per_input: how many row pairs each input line takes; one event can then add that many times the largest weight.
     calibration: the codes to use; without one the chip is calibrated on first use for the time constants asked for,
-    and that is kept. Membranes are sampled by the column ADC, every 1.7 us of chip time at best; peaks are those of the
-    samples. ``trial.number`` chooses the draw of a twin's noise; without one every run is another.
+    and that is kept, with ``cache`` on disk, too (`spikeloop.chip.store`).  strict: weights beyond the range and failed
+    circuits in use are errors, where they are clipped and warned of otherwise; ``record.lowering`` counts them.
+
+    Neurons are placed on circuits that could be calibrated, as far as there are enough. Membranes are sampled by the
+    column ADC, every 1.7 us of chip time at best; peaks are those of the samples. ``trial.number`` chooses the draw of
+    a twin's noise; without one every run is another.
     """
 
-    chip: Chip
+    chip: Chip | Sequence[Chip]
     speedup: float = 1000.0
     rows_per_input: int = 1
     calibration: Calibration | None = None
+    strict: bool = False
+    cache: bool = True
+    runs: int | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.speedup < float("inf"):
             raise OutOfRange(f"speedup is {self.speedup}", where="OnChip", expected="model seconds per chip second")
+        if self.rows_per_input < 1:
+            raise OutOfRange(f"rows_per_input is {self.rows_per_input}", where="OnChip", expected="at least 1")
+        if isinstance(self.chip, Sequence):
+            if not self.chip:
+                raise OutOfRange("no chip is given", where="OnChip", expected="a chip, or a list of them")
+            object.__setattr__(self, "chip", tuple(self.chip))
+        if self.runs is not None and self.runs < 1:
+            raise OutOfRange(f"runs is {self.runs}", where="OnChip", expected="an integer of at least 1, or None")
 
     def __repr__(self) -> str:
+        chips = ", ".join(map(repr, self.chips))
         given = "" if self.calibration is None else ", calibrated"
-        return f"OnChip({self.chip!r}, speedup={self.speedup:g}, rows_per_input={self.rows_per_input}{given})"
+        shown = f"[{chips}]" if isinstance(self.chip, tuple) else chips
+        return f"OnChip({shown}, speedup={self.speedup:g}, rows_per_input={self.rows_per_input}{given})"
+
+    @property
+    def chips(self) -> tuple[Chip, ...]:
+        """The chip, or the chips."""
+        return tuple(self.chip) if isinstance(self.chip, Sequence) else (self.chip,)
 
     @property
     def period(self) -> float:
@@ -67,182 +79,53 @@ class OnChip:
         return CADC_PERIOD_MIN * CYCLE * self.speedup
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane and its highest sample, every 1.7 us of chip time at best; no state."""
+        """Every membrane and its highest sample, every 1.7 us of chip time at best; no state.
+
+        Of a population that takes several runs only the highest samples: each run samples at times of its own.
+        """
         names = [name for name, population in network.populations.items() if population.kind is not None]
-        return Observe({name: Every(self.period) for name in names}, frozenset(names))
+        try:
+            cut = {name for part in self._parts(network) for name in part.first if part.cuts(network, name)}
+        except (DoesNotFit, Unsupported):  # `run` says it
+            cut = set[str]()
+        return Observe({name: Every(self.period) for name in names if name not in cut}, frozenset(names))
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
-        began = time.perf_counter()
         if trial.start is not None:
             raise Unsupported("a chip cannot continue from a state", where=repr(self), todo="Leave out start=")
         number = next(self._numbers) if trial.number is None else trial.number
-        setup = _setup(self, trial.network)
-        lowered = lower.lower_weights(trial.network, setup.placement, setup.scales)
-        events = lower.lower_events(trial.drive, setup.placement, self.speedup, setup.muted(trial), number)
-        instruments = setup.instruments(trial.observe)
-        configuration = Configuration(lowered.weight, setup.placement.routing, setup.analog, instruments)
-        cycles = max(1, int(np.floor(trial.duration / (self.speedup * CYCLE) + 1e-6)))
-        out = self.chip.emulate(configuration, events, cycles)
-        spikes = setup.spikes(trial, out, self.speedup)
-        membrane, peak = setup.membranes(trial, out, self.speedup)
-        lost = int(out.lost.sum())
-        cost = Cost(
-            wall_time=time.perf_counter() - began,
-            chip_time=trial.duration / self.speedup,
-            spikes=len(out.cycle),
-            events_lost=lost,
-        )
-        lowering = Lowering(lowered.clipped, setup.masked, lost, setup.places, setup.name)
-        record_number = trial.number if trial.number is not None else number
-        return Record(
-            {**trial.drive, **spikes}, trial.duration, membrane=membrane, peak=peak, executed=lowered.executed,
-            number=record_number, lowering=lowering, cost=cost,
-        )  # fmt: skip
+        parts = self._parts(trial.network)
+        if not parts:
+            return emulated(trial, setup_of(trial.network, self._wish(0, self.rows_per_input)), number)
+        return in_parts(trial, [(part, self._wish(k, part.rows)) for k, part in enumerate(parts)], number)
 
+    def weight_codes(self, network: Network) -> dict[str, Tensor]:
+        """By projection, (S, T) int32: the signed codes of its weights, of a synapse's rows together."""
+        parts = [(part.taken(network), part.rows) for part in self._parts(network)] or [(network, self.rows_per_input)]
+        codes: dict[str, list[Tensor]] = {name: [] for name in network.projections}
+        for k, (of, rows) in enumerate(parts):
+            setup = setup_of(of, self._wish(k, rows))
+            lowered = lower.lower_weights(of, setup.placement, setup.scales, self.strict)
+            for name, code in lowered.codes.items():
+                codes[name].append(torch.from_numpy(code))
+        return {name: torch.cat(found, 1) for name, found in codes.items()}
 
-@dataclass(frozen=True, eq=False)
-class _Setup:
-    """What stays the same from run to run of a network."""
+    def _parts(self, network: Network) -> list[Part]:
+        refuse_delays(network)
+        parts = split(network, self.rows_per_input)
+        if parts and self.calibration is not None:
+            raise Unsupported(
+                f"the network takes {len(parts)} runs, and a calibration is for one", where=repr(self),
+                todo="Leave calibration out: each run then gets its own",
+            )  # fmt: skip
+        if parts and self.runs is not None and len(parts) > self.runs:
+            raise DoesNotFit(
+                f"the network takes {len(parts)} runs", where=repr(self), expected=f"at most {self.runs}",
+                todo="Raise runs, or take fewer neurons, fewer inputs or fewer rows_per_input",
+            )  # fmt: skip
+        return parts
 
-    placement: Placement
-    calibration: Calibration
-    analog: Analog
-    scales: dict[str, lower.Scale]
-    masked: int
-    places: dict[str, Tensor]
-    name: str
-    watch: dict[tuple[str, ...], Instruments] = field(default_factory=dict)
-
-    def muted(self, trial: Trial) -> NDArray[np.bool_]:
-        """(B, 512) circuits without events, or (0, 512)."""
-        batch = len(next(iter(trial.drive.values())))
-        muted = np.zeros((batch if trial.silent else 0, CIRCUITS), bool)
-        for name, silent in trial.silent.items():
-            muted[:, self.placement.circuit[name][:, 0]] = silent.numpy()
-        return muted
-
-    def instruments(self, observe: Observe) -> Instruments:
-        """The column ADC as fast as it goes, for the populations that are asked for."""
-        names = watched(observe)
-        if names not in self.watch:
-            heads = [self.placement.circuit[name][:, 0] for name in names]
-            circuit = np.concatenate([np.zeros(0, np.int64), *heads]).astype(np.int16)
-            period = np.array([CADC_PERIOD_MIN if names else 0], np.int32)
-            self.watch[names] = Instruments(period, circuit, self.calibration.cadc_offset)
-        return self.watch[names]
-
-    def spikes(self, trial: Trial, out: Readout, speedup: float) -> dict[str, Events]:
-        """Events of every spiking population."""
-        circuit = circuits_of(self.placement.routing, out.address)
-        found = lower.lift_events(out.cycle, circuit, out.start, self.placement, speedup)
-        return {name: events for name, events in found.items() if trial.network.populations[name].spiking}
-
-    def membranes(self, trial: Trial, out: Readout, speedup: float) -> tuple[dict[str, Samples], dict[str, Peak]]:
-        """Samples, of those that were made the nearest to what was asked for, and highest samples, in model units."""
-        membrane, peak = dict[str, Samples](), dict[str, Peak]()
-        seconds = torch.from_numpy(out.cadc_cycle * (CYCLE * speedup))
-        first = 0
-        for name in watched(trial.observe):
-            head = self.placement.circuit[name][:, 0]
-            reading = out.cadc[:, :, first : first + len(head)].astype(np.float64)
-            first += len(head)
-            steps = 128 + (reading - 128) / self.calibration.cadc_gain[head]
-            value = torch.from_numpy(lower.lift_potential(steps, self.scales[name], np.arange(len(head))))
-            if name in trial.observe.membrane:
-                unit = trial.observe.neurons(name, len(head))
-                nearest = (trial.observe.times(name, trial.duration) / (CADC_PERIOD_MIN * CYCLE * speedup)).round()
-                at = nearest.to(torch.int64).clamp(max=max(seconds.shape[1] - 1, 0)).unique()[: seconds.shape[1]]
-                membrane[name] = Samples(seconds[:, at], unit, value[:, at][:, :, unit])
-            if name in trial.observe.peak:
-                highest, when = value.max(1)
-                peak[name] = Peak(torch.gather(seconds, 1, when), highest)
-        return membrane, peak
-
-
-def watched(observe: Observe) -> tuple[str, ...]:
-    """The populations whose membranes are looked at; a chip samples in its own time."""
-    for name, given in observe.membrane.items():
-        if isinstance(given, Tensor):
-            raise CannotObserve("the column ADC samples in its own time", where=f"membrane of {name!r}")
-    return tuple(sorted({*observe.membrane, *observe.peak}))
-
-
-_setups: WeakKeyDictionary[Network, dict[object, _Setup]] = WeakKeyDictionary()
-
-
-def _setup(onchip: OnChip, network: Network) -> _Setup:
-    """Placement, calibration and scales; made anew when a neuron's parameter changed."""
-    placement = _placement(network, onchip.rows_per_input)
-    target = lower.target_of(network, placement, onchip.speedup)
-    key = (
-        repr(onchip.chip),
-        id(onchip.chip),
-        id(onchip.calibration),
-        onchip.rows_per_input,
-        onchip.speedup,
-        target.key(),
-    )
-    known = _setups.setdefault(network, {})
-    if key not in known:
-        calibration = onchip.calibration or _calibrated(onchip.chip, _Wanted(target))
-        _check(calibration, onchip.chip)
-        known[key] = _made(network, placement, calibration, onchip.speedup)
-    return known[key]
-
-
-def _placement(network: Network, rows_per_input: int) -> Placement:
-    known = _placements.setdefault(network, {})
-    if rows_per_input not in known:
-        known[rows_per_input] = place(network, rows_per_input)
-    return known[rows_per_input]
-
-
-_placements: WeakKeyDictionary[Network, dict[int, Placement]] = WeakKeyDictionary()
-
-
-def _check(calibration: Calibration, chip: Chip) -> None:
-    if calibration.chip != repr(chip) or calibration.version != VERSION:
-        raise OutOfRange(
-            f"the calibration is of {calibration.chip}, version {calibration.version}",
-            where="OnChip",
-            expected=f"one of {chip!r}, version {VERSION}",
-            todo="Calibrate this chip: calibrate(chip, target), or leave calibration out",
-        )
-
-
-def _made(network: Network, placement: Placement, calibration: Calibration, speedup: float) -> _Setup:
-    spiking = np.zeros(CIRCUITS, bool)
-    used = np.concatenate([circuit.ravel() for circuit in placement.circuit.values()])
-    for name, circuit in placement.circuit.items():
-        spiking[circuit[:, 0]] = network.populations[name].kind is LIF
-    scales = {name: lower.scale_of(network.populations[name], speedup) for name in placement.circuit}
-    places = {name: torch.from_numpy(circuit) for name, circuit in placement.circuit.items()}
-    analog = replace(calibration.analog, fires=spiking)
-    masked = int((~calibration.success[used]).sum())
-    name = f"{calibration.chip}, version {calibration.version}"
-    return _Setup(placement, calibration, analog, scales, masked, places, name)
-
-
-class _Wanted:
-    """A target that hashes by its values."""
-
-    def __init__(self, target: lower.Target) -> None:
-        self.target, self.key = target, target.key()
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Wanted) and self.key == other.key
-
-
-@lru_cache(maxsize=32)
-def _calibrated(chip: Chip, wanted: _Wanted) -> Calibration:
-    return calibrate(chip, wanted.target, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
-
-
-def _show(text: str) -> None:
-    """A line of progress, where somebody looks."""
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr)
+    def _wish(self, run: int, rows: Rows) -> Wish:
+        chip = self.chips[run % len(self.chips)]
+        return Wish(chip, self.speedup, rows, self.calibration, self.strict, self.cache)

@@ -1,0 +1,160 @@
+"""A network made ready for one chip: placed on circuits that can be calibrated, with their codes and scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from spikeloop._warn import warn
+from spikeloop.chip import lower
+from spikeloop.chip.calibrate import VERSION, Calibration
+from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
+from spikeloop.chip.mapping import Placement, Rows, place
+from spikeloop.chip.store import calibrated
+from spikeloop.errors import DoesNotFit, OutOfRange
+from spikeloop.network import Network
+from spikeloop.neuron import LIF
+
+_ROUNDS = 4  # of calibrating and placing anew; the second nearly always suffices
+_KEPT = 8  # setups of one network: its neurons' values may change at every step
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a network shall be put on a chip; the fields are those of `OnChip`."""
+
+    chip: Chip
+    speedup: float
+    rows_per_input: Rows
+    calibration: Calibration | None
+    strict: bool
+    cache: bool
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells wishes apart."""
+        rows = self.rows_per_input
+        rows = rows if isinstance(rows, int) else tuple(sorted(rows.items()))
+        return id(self.chip), id(self.calibration), self.speedup, rows, self.strict, self.cache
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What stays the same from run to run of a network on a chip; watch: instruments, by what they look at."""
+
+    wish: Wish
+    placement: Placement
+    calibration: Calibration
+    analog: Analog
+    scales: dict[str, lower.Scale]
+    watch: dict[tuple[str, ...], Instruments] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        """Circuits in use that failed their calibration."""
+        return int((self.placement.used & ~self.calibration.success).sum())
+
+
+_setups: WeakKeyDictionary[Network, dict[object, Setup]] = WeakKeyDictionary()
+
+
+def setup_of(network: Network, wish: Wish) -> Setup:
+    """Placement, calibration and scales; made anew when a neuron or a synapse's ends changed, in place or not."""
+    synapses = tuple(projection.synapses for projection in network.projections.values())
+    key, known = (wish.key, synapses, _values(network)), _setups.setdefault(network, {})
+    if key not in known:
+        if len(known) == _KEPT:
+            known.pop(next(iter(known)))
+        known[key] = _made(network, wish)
+    return known[key]
+
+
+def _values(network: Network) -> bytes:
+    """All that neurons are."""
+    parts = [
+        getattr(population, name).detach().to(torch.float64).numpy().tobytes()
+        for population in network.populations.values()
+        for name in population.fields
+    ]
+    return b"|".join(parts)
+
+
+def _made(network: Network, wish: Wish) -> Setup:
+    placement, calibration = _placed(network, wish)
+    spiking = np.zeros(CIRCUITS, bool)
+    for name, circuit in placement.circuit.items():
+        spiking[circuit[:, 0]] = network.populations[name].kind is LIF
+    scales = {name: lower.scale_of(network.populations[name], wish.speedup) for name in placement.circuit}
+    setup = Setup(wish, placement, calibration, replace(calibration.analog, fires=spiking), scales)
+    _report(setup)
+    return setup
+
+
+def _placed(network: Network, wish: Wish) -> tuple[Placement, Calibration]:
+    """Where the network goes, on circuits that calibrate as far as there are any, and their calibration.
+
+    What circuits shall be depends on who uses them, and whether they can on a measurement: so the network is placed,
+    the chip calibrated for it, and placed anew until no circuit in use fails that another could replace.
+    """
+    bad = np.zeros(CIRCUITS, bool)
+    placement = _place(network, wish.rows_per_input, bad)
+    if wish.calibration is not None:
+        _check(wish.calibration, wish.chip)
+        if not wish.calibration.target.uniform:  # its circuits were made for the neurons that this puts on them
+            return placement, wish.calibration
+    for _ in range(_ROUNDS):
+        calibration = _calibration(network, placement, wish)
+        bad = bad | ~calibration.success
+        better = _place(network, wish.rows_per_input, bad)
+        if _loss(better, bad) >= _loss(placement, bad):
+            return placement, calibration
+        placement = better
+    return placement, _calibration(network, placement, wish)
+
+
+def _calibration(network: Network, placement: Placement, wish: Wish) -> Calibration:
+    if wish.calibration is not None:
+        return wish.calibration
+    return calibrated(wish.chip, lower.target_of(network, placement, wish.speedup), wish.cache)
+
+
+def _place(network: Network, rows_per_input: Rows, bad: Flags) -> Placement:
+    """On good circuits, unless the buses then do not reach everybody any more."""
+    if bad.any():
+        try:
+            return place(network, rows_per_input, bad)
+        except DoesNotFit:
+            pass
+    return place(network, rows_per_input)
+
+
+def _loss(placement: Placement, bad: Flags) -> float:
+    """Over the populations, the share of neurons that have a bad circuit: those of small ones count more."""
+    return sum(float(bad[circuit].any(1).mean()) for circuit in placement.circuit.values())
+
+
+def _check(calibration: Calibration, chip: Chip) -> None:
+    if calibration.chip != repr(chip) or calibration.version != VERSION:
+        raise OutOfRange(
+            f"the calibration is of {calibration.chip}, version {calibration.version}",
+            where="OnChip",
+            expected=f"one of {chip!r}, version {VERSION}",
+            todo="Calibrate this chip: calibrate(chip, target), or leave calibration out",
+        )
+
+
+def _report(setup: Setup) -> None:
+    """Warn of failed circuits in use, or refuse them: ``DoesNotFit``."""
+    if not setup.failed:
+        return
+    placed, good = int(setup.placement.used.sum()), int(setup.calibration.success.sum())
+    why = f"{placed} are needed, {good} are good, {placed - good} are short"
+    if placed <= good:
+        why = "no arrangement on good ones was found"
+    what = f"{setup.failed} of {placed} circuits in use failed their calibration: {why}"
+    if setup.wish.strict:
+        raise DoesNotFit(what, where=repr(setup.wish.chip), todo="Take fewer neurons or another chip, or strict=False")
+    warn(f"{setup.wish.chip!r}: {what}; their neurons may not spike.")

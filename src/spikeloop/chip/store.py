@@ -1,0 +1,94 @@
+"""Calibrations that were made before: in memory, and in the user's cache for chips that say which one they are.
+
+A file is found by the chip's identity, the target, the version of calibrations and a checksum of the code that measures
+and, for a twin, is measured: what was written by another one is never looked at. The environment variable
+SPIKELOOP_CALIBRATIONS names another folder, or is ``off``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from spikeloop._files import user_cache
+from spikeloop.chip.by_value import ByValue, digest
+from spikeloop.chip.calibrate import VERSION, Calibration, Target, calibrate
+from spikeloop.chip.configuration import Chip
+from spikeloop.errors import DataError
+
+VARIABLE = "SPIKELOOP_CALIBRATIONS"
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A chip that says which one it is; without that nothing is kept on disk, a repr may be anybody's."""
+
+    @property
+    def identity(self) -> str:
+        """A text that no other chip has, and that is the same in another process."""
+        ...
+
+
+def calibrated(chip: Chip, target: Target, cache: bool = True) -> Calibration:
+    """The calibration of ``chip`` for ``target``: one that was kept, or made now; ``cache``: whether disk is used."""
+    return _known(chip, ByValue(target), cache)
+
+
+@lru_cache(maxsize=32)
+def _known(chip: Chip, wanted: ByValue[Target], cache: bool) -> Calibration:
+    path = path_of(chip, wanted.value) if cache else None
+    found = None if path is None else _read(path, chip, wanted)
+    if found is None:
+        found = calibrate(chip, wanted.value, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
+        if path is not None:
+            _write(path, found)
+    return found
+
+
+def path_of(chip: Chip, target: Target) -> Path | None:
+    """Where the calibration is kept; None if it is not."""
+    given = os.environ.get(VARIABLE)
+    folder = Path(given) if given else user_cache()
+    if given == "off" or folder is None or not isinstance(chip, Identified):
+        return None
+    words = (chip.identity, repr(chip), str(VERSION), _code(), digest(target).hex())
+    name = sha256("\n".join(words).encode()).hexdigest()[:32]
+    return folder / f"{name}.npz" if given else folder / "calibrations" / f"{name}.npz"
+
+
+def _read(path: Path, chip: Chip, wanted: ByValue[Target]) -> Calibration | None:
+    """What stands there, if it is whole and what its name says."""
+    try:
+        found = Calibration.load(path)
+    except DataError:
+        return None
+    right = (found.chip, found.version, ByValue(found.target)) == (repr(chip), VERSION, wanted)
+    return found if right else None
+
+
+def _write(path: Path, calibration: Calibration) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        calibration.save(path)
+    except OSError:  # no room, no permission: it is made anew the next time
+        return
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """A checksum of what calibrations depend on."""
+    here, found = Path(__file__).parent, sha256()
+    engine = here.parent / "engine"
+    for path in sorted([*here.glob("*.py"), engine / "disturbed.py", *engine.glob("_core*")]):
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def _show(text: str) -> None:
+    """A line of progress, where somebody looks."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)

@@ -1,0 +1,117 @@
+"""One run of a network that fits on one chip: down to codes, through the chip, and up again."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikeloop.chip import lower
+from spikeloop.chip.configuration import CADC_PERIOD_MIN, CIRCUITS, CYCLE, Configuration, Instruments, Readout
+from spikeloop.chip.setup import Setup
+from spikeloop.chip.wiring import circuits_of
+from spikeloop.errors import CannotObserve
+from spikeloop.events import Events
+from spikeloop.protocols import Observe, Trial
+from spikeloop.record import Cost, Lowering, Peak, Record, Samples
+
+
+def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
+    """Carry out ``trial`` on the setup's chip; ``draw``: which of the trial-to-trial noise."""
+    began, wish = time.perf_counter(), setup.wish
+    lowered = lower.lower_weights(trial.network, setup.placement, setup.scales, wish.strict)
+    events = lower.lower_events(trial.drive, setup.placement, wish.speedup, _muted(setup, trial), draw)
+    instruments = _instruments(setup, trial.observe)
+    configuration = Configuration(lowered.weight, setup.placement.routing, setup.analog, instruments)
+    cycles = max(1, int(np.floor(trial.duration / (wish.speedup * CYCLE) + 1e-6)))
+    out = wish.chip.emulate(configuration, events, cycles)
+    spikes = _spikes(setup, trial, out)
+    membrane, peak = _membranes(setup, trial, out)
+    cost = Cost(
+        wall_time=time.perf_counter() - began,
+        chip_time=trial.duration / wish.speedup,
+        spikes=len(out.cycle),
+        events_lost=int(out.lost.sum()),
+    )
+    return Record(
+        {**trial.drive, **spikes}, trial.duration, membrane=membrane, peak=peak, executed=lowered.executed,
+        number=draw, lowering=_lowering(setup, lowered, cost.events_lost), cost=cost,
+    )  # fmt: skip
+
+
+def _lowering(setup: Setup, lowered: lower.Lowered, dropped: int) -> Lowering:
+    used, good = setup.placement.used, setup.calibration.success
+    circuit = setup.placement.circuit.items()
+    return Lowering(
+        clipped=lowered.clipped,
+        rounded=lowered.rounded,
+        rounding=lowered.rounding,
+        placed=int(used.sum()),
+        failed=int((used & ~good).sum()),
+        masked=int((~used & ~good).sum()),
+        dropped=dropped,
+        placement={name: torch.from_numpy(of) for name, of in circuit},
+        run={name: torch.zeros(len(of), dtype=torch.int64) for name, of in circuit},
+        calibration=f"{setup.calibration.chip}, version {setup.calibration.version}",
+    )
+
+
+def _muted(setup: Setup, trial: Trial) -> NDArray[np.bool_]:
+    """(B, 512) circuits without events, or (0, 512)."""
+    batch = len(next(iter(trial.drive.values())))
+    muted = np.zeros((batch if trial.silent else 0, CIRCUITS), bool)
+    for name, silent in trial.silent.items():
+        muted[:, setup.placement.circuit[name][:, 0]] = silent.numpy()
+    return muted
+
+
+def _instruments(setup: Setup, observe: Observe) -> Instruments:
+    """The column ADC as fast as it goes, for the populations that are asked for."""
+    names = watched(observe)
+    if names not in setup.watch:
+        heads = [setup.placement.circuit[name][:, 0] for name in names]
+        circuit = np.concatenate([np.zeros(0, np.int64), *heads]).astype(np.int16)
+        period = np.array([CADC_PERIOD_MIN if names else 0], np.int32)
+        setup.watch[names] = Instruments(period, circuit, setup.calibration.cadc_offset)
+    return setup.watch[names]
+
+
+def _spikes(setup: Setup, trial: Trial, out: Readout) -> dict[str, Events]:
+    """Events of every spiking population."""
+    circuit = circuits_of(setup.placement.routing, out.address)
+    found = lower.lift_events(out.cycle, circuit, out.start, setup.placement, setup.wish.speedup)
+    return {name: events for name, events in found.items() if trial.network.populations[name].spiking}
+
+
+def _membranes(setup: Setup, trial: Trial, out: Readout) -> tuple[dict[str, Samples], dict[str, Peak]]:
+    """Samples, of those that were made the nearest to what was asked for, and highest samples, in model units."""
+    membrane, peak = dict[str, Samples](), dict[str, Peak]()
+    cycle = CYCLE * setup.wish.speedup
+    seconds = torch.from_numpy(out.cadc_cycle * cycle)
+    first = 0
+    for name in watched(trial.observe):
+        head = setup.placement.circuit[name][:, 0]
+        reading = out.cadc[:, :, first : first + len(head)].astype(np.float64)
+        first += len(head)
+        steps = 128 + (reading - 128) / setup.calibration.cadc_gain[head]
+        value = torch.from_numpy(lower.lift_potential(steps, setup.scales[name], np.arange(len(head))))
+        if name in trial.observe.membrane:
+            unit = trial.observe.neurons(name, len(head))
+            nearest = (trial.observe.times(name, trial.duration) / (CADC_PERIOD_MIN * cycle)).round()
+            at = nearest.to(torch.int64).clamp(max=max(seconds.shape[1] - 1, 0)).unique()[: seconds.shape[1]]
+            membrane[name] = Samples(seconds[:, at], unit, value[:, at][:, :, unit])
+        if name in trial.observe.peak:
+            highest, when = value.max(1)
+            peak[name] = Peak(torch.gather(seconds, 1, when), highest)
+    return membrane, peak
+
+
+def watched(observe: Observe) -> tuple[str, ...]:
+    """The populations whose membranes are looked at; a chip samples in its own time."""
+    for name, given in observe.membrane.items():
+        if isinstance(given, Tensor):
+            raise CannotObserve("the column ADC samples in its own time", where=f"membrane of {name!r}")
+    return tuple(sorted({*observe.membrane, *observe.peak}))

@@ -1,0 +1,140 @@
+"""Calibrations that are kept on disk: found again by what they are of, never mistaken for another."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spikeloop.chip import store
+from spikeloop.chip.calibrate import Calibration, default_target, nominal
+from spikeloop.chip.mismatch import Mismatch
+from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
+from spikeloop.errors import DataError
+
+TARGET = default_target()
+IDEAL = Twin(7, ideal=EVERYTHING)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Calibrations that were made, instead of read."""
+    done = []
+
+    def calibrate(chip, target, tell):
+        done.append(repr(chip))
+        return nominal(chip, target)
+
+    monkeypatch.setenv(store.VARIABLE, str(tmp_path / "kept"))
+    monkeypatch.setattr(store, "calibrate", calibrate)
+    store._known.cache_clear()
+    yield done
+    store._known.cache_clear()
+
+
+def in_another_process(chip=IDEAL, target=TARGET, **options) -> Calibration:
+    store._known.cache_clear()
+    return store.calibrated(chip, target, **options)
+
+
+def test_it_is_measured_once(made, tmp_path):
+    first, second = in_another_process(), in_another_process()
+    assert made == [repr(IDEAL)]
+    np.testing.assert_array_equal(first.analog.gain, second.analog.gain)
+    assert second.success.all()
+    assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".npz"]
+
+
+def test_another_chip_target_or_version_has_another_file(made, monkeypatch):
+    chips = [
+        IDEAL,
+        Twin(8, ideal=EVERYTHING),
+        Twin(7, ideal=EVERYTHING - {Imperfection.DEAD}),
+        Twin(7, mismatch=Mismatch(dead=0.1), ideal=EVERYTHING - {Imperfection.DEAD}),
+    ]
+    paths = [store.path_of(chip, TARGET) for chip in chips]
+    paths.append(store.path_of(IDEAL, default_target(tau_mem=7e-6)))
+    monkeypatch.setattr(store, "VERSION", 2)
+    paths.append(store.path_of(IDEAL, TARGET))
+    monkeypatch.setattr(store, "_code", lambda: "another law")
+    paths.append(store.path_of(IDEAL, TARGET))
+    assert len(set(paths)) == len(paths)
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "foreign", "other chip", "other target", "older"])
+def test_a_file_that_is_not_what_its_name_says_is_measured_anew(made, harm):
+    kept = in_another_process()
+    path = store.path_of(IDEAL, TARGET)
+    assert path is not None
+    whole = path.read_bytes()
+    if harm == "flip":
+        place = whole.index(b"measured.npy") + 200
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+    elif harm == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif harm == "foreign":
+        np.savez(path, something=np.zeros(3))
+    elif harm == "other chip":
+        replace(kept, chip="Twin(9)").save(path)
+    elif harm == "other target":
+        replace(kept, target=default_target(tau_syn=7e-6)).save(path)
+    else:
+        replace(kept, version=0).save(path)
+    assert in_another_process().chip == repr(IDEAL)
+    assert len(made) == 2
+    in_another_process()
+    assert len(made) == 2
+
+
+def test_a_changed_number_in_a_file_is_seen(tmp_path):
+    """By the file's own checksum, though the archive around it is whole."""
+    path = tmp_path / "chip.npz"
+    nominal(IDEAL, TARGET).save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["analog.gain"] = arrays["analog.gain"] + 1
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match="checksum is wrong.*calibrate anew"):
+        Calibration.load(path)
+
+
+def test_an_older_version_is_loaded_as_what_it_is(tmp_path):
+    replace(nominal(IDEAL, TARGET), version=0).save(tmp_path / "old.npz")
+    assert Calibration.load(tmp_path / "old.npz").version == 0
+    replace(nominal(IDEAL, TARGET), version=2).save(tmp_path / "new.npz")
+    with pytest.raises(DataError, match="version 2"):
+        Calibration.load(tmp_path / "new.npz")
+
+
+def test_it_can_be_switched_off(made, monkeypatch, tmp_path):
+    in_another_process(cache=False)
+    monkeypatch.setenv(store.VARIABLE, "off")
+    in_another_process()
+    in_another_process()
+    assert len(made) == 3
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_chip_that_does_not_say_which_one_it_is_is_not_kept(made):
+    class Somebody:
+        emulate = multiply = None
+
+        def __repr__(self):
+            return repr(IDEAL)
+
+    assert store.path_of(Somebody(), TARGET) is None  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(made, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(store.VARIABLE, str(tmp_path / "file"))
+    assert in_another_process().success.all()
+
+
+def test_without_a_folder_of_its_own_it_lies_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv(store.VARIABLE)
+    monkeypatch.setattr(store, "user_cache", lambda: tmp_path)
+    path = store.path_of(IDEAL, TARGET)
+    assert path is not None
+    assert path.parent == tmp_path / "calibrations"
+    monkeypatch.setattr(store, "user_cache", lambda: None)
+    assert store.path_of(IDEAL, TARGET) is None
