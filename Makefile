@@ -43,6 +43,8 @@ bench: .venv/dev
 
 bench-all: .venv/dev
 	$(bin)/python benchmarks/speed.py --all
+	$(bin)/python benchmarks/speed.py --laws
+	$(bin)/python benchmarks/speed.py --learning
 	$(bin)/python benchmarks/speed.py --peers
 	$(bin)/python benchmarks/accuracy.py
 

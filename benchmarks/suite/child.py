@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 QUIET = 0.1  # cores that others may use
+LONG = 20.0  # seconds: what takes longer is not tried again
 
 
 def quietest(command: Sequence[str], tries: int = 3) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def quietest(command: Sequence[str], tries: int = 3) -> dict[str, Any]:
     for _ in range(tries):
         found = _run(command)
         best = min(best, found, key=lambda line: line["others"])
-        if best["others"] < QUIET:
+        if best["others"] < QUIET or found["took"] > LONG:
             break
     return best
 
@@ -31,8 +32,9 @@ def _run(command: Sequence[str]) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}:\n{done.stderr[-3000:]}")
-    others = max(0.0, (_busy() - busy - (_own() - own)) / (os.times().elapsed - began))
-    return json.loads(done.stdout.splitlines()[-1]) | {"others": round(others, 2)}
+    took = os.times().elapsed - began
+    others = max(0.0, (_busy() - busy - (_own() - own)) / took)
+    return json.loads(done.stdout.splitlines()[-1]) | {"others": round(others, 2), "took": round(took, 1)}
 
 
 def _busy() -> float:

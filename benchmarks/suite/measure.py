@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROUND, ROUNDS, MOST = 0.03, 15, 6.0  # seconds of a round, number of rounds, seconds in all at the most
+ROUND, ROUNDS, MOST = 0.03, 15, 3.0  # seconds of a round, number of rounds, seconds in all at the most
 
 
 def pin(threads: int) -> None:

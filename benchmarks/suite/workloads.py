@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from building import TAU, Workload, made, substrate_of
@@ -10,7 +11,7 @@ from laws import OF_LAWS
 from problem import Shape
 
 CACHE = Path(__file__).parents[2] / "build" / "bench"
-VERSION = 2  # of what makes problems: one made with another is not used
+VERSION = 2  # of what makes problems, beside what describes them: one made with another is not used
 
 
 def _chip(spikes: float) -> Workload:
@@ -39,11 +40,11 @@ WORKLOADS = {
     ),
     "W3": Workload(
         "speech-like, 70-186 recurrent-20 LI, 1 s",
-        Shape((70, 186, 20), **TAU, duration=1.0, batch=100, many=200, recurrent=True),
+        Shape((70, 186, 20), **TAU, duration=1.0, batch=20, many=20, recurrent=True),
         speech(3000.0),
         (600.0,),
         (0.02, 0.1),
-        samples=200,
+        samples=40,
         settling=30,
     ),
     "W4": Workload(
@@ -76,9 +77,11 @@ EVERY = WORKLOADS | OF_LAWS
 
 def make(name: str, substrate: str = "ideal") -> Path:
     """Where the problem is kept; it is made if it is not there. Spikes are counted where it runs."""
-    path = CACHE / f"{name}-{substrate.replace(', ', '-').replace(' ', '-')}-{VERSION}.npz"
+    workload = EVERY[name]
+    said = [VERSION, *(value for value in vars(workload).values() if not callable(value))]
+    key = hashlib.sha256(repr(said).encode()).hexdigest()[:8]
+    path = CACHE / f"{name}-{substrate}-{key}.npz".replace(", ", "-").replace(" ", "-")
     if not path.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        workload = EVERY[name]
         made(workload, substrate_of(substrate, workload)).save(path)
     return path
