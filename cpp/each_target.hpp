@@ -1,6 +1,10 @@
 // Includes SPIKELOOP_KERNEL, a file of functions without headers, once for every instruction set, each in a namespace of its
 // own; SPIKELOOP_BEST(f(x)) calls the best that this machine has. (Attributes that clone a function do not do: vectors wider
 // than the plain machine's are taken apart before the clones are made.)
+#if SPIKELOOP_TARGETS
+#include <immintrin.h>
+#endif
+
 #define SPIKELOOP_TARGET 0  // GCC's own macros do not follow the pragma in C++
 namespace spikeloop::plain {
 #include "vectors.inl"

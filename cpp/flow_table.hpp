@@ -3,13 +3,13 @@
 #pragma once
 #include <vector>
 
-#include "clones.hpp"
+#include "simd.hpp"
 #include "stage.hpp"
 
 namespace spikeloop {
 
 template <int N>
-struct Flows {
+struct LaneFlows {
     alignas(64) float em[N], es[N], g[N];
 };
 
@@ -31,7 +31,7 @@ class FlowTable {
 
     // The flows of neurons first .. first + N over dt >= 0.
     template <int N>
-    SPIKELOOP_INLINE void set(Flows<N>& out, int64_t first, double dt) const {
+    SPIKELOOP_INLINE void set(LaneFlows<N>& out, int64_t first, double dt) const {
         const int64_t ticks = int64_t(dt / tick_ + 0.5);
         if (ticks >= int64_t(kFine) * kCoarse) return set_long(out, first, dt);
         const float* fine = fine_.data() + (ticks % kFine) * 3 * stride_ + first;
@@ -67,7 +67,7 @@ class FlowTable {
     }
 
     template <int N>
-    SPIKELOOP_INLINE void add_rest(Flows<N>& out, int64_t first, float r) const {
+    SPIKELOOP_INLINE void add_rest(LaneFlows<N>& out, int64_t first, float r) const {
         for (int l = 0; l < N; ++l) {
             const float x = a_[first + l] * r, y = b_[first + l] * r;
             const float em = 1 - x * (1 - x * (0.5f - x / 6)), es = 1 - y * (1 - y * (0.5f - y / 6));
@@ -78,7 +78,7 @@ class FlowTable {
     }
 
     template <int N>
-    void set_long(Flows<N>& out, int64_t first, double dt) const {
+    void set_long(LaneFlows<N>& out, int64_t first, double dt) const {
         for (int l = 0; l < N; ++l) {
             const bool real = first + l < int64_t(neuron_.size());
             const Flow f = real ? flow(dt, neuron_[first + l].a, neuron_[first + l].b) : Flow{1, 1, 0};

@@ -2,9 +2,6 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#if SPIKELOOP_TARGETS
-#include <immintrin.h>
-#endif
 
 #define SPIKELOOP_UNROLL _Pragma("GCC unroll 8")
 #define SPIKELOOP_INLINE inline __attribute__((always_inline))

@@ -48,7 +48,7 @@ void undisturbed_they_are_the_dense_kernel() {
     for (Kind kind : disturbed_kinds()) {
         kind.silent = false;  // there a silent neuron never spikes, here it spikes and sends nothing
         Disturbed x(kind, false), y(kind, false);
-        const Batch ours = x.forward(), dense = to_batch(y.forward());
+        const Batch ours = x.forward(), dense = to_batch(y.Problem<float>::forward());
         CHECK(ours.start == dense.start);
         for (int64_t k = 0; k < ours.size(); ++k) CHECK(std::abs(ours.time[k] - dense.time[k]) < 1e-4 * x.duration);
         for (size_t k = 0; k < x.sample_value.size(); ++k) CHECK(std::abs(x.sample_value[k] - y.sample_value[k]) < 1e-2);
