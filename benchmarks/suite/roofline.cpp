@@ -38,12 +38,12 @@ double peak(int64_t rounds) {
     for (int k = 0; k < kChains; ++k) x[k] = V{} + T(k);
     const auto begin = std::chrono::steady_clock::now();
     for (int64_t round = 0; round < rounds; ++round) {
-        asm volatile("" : "+v"(factor), "+v"(add));  // not known before, or the loop would be folded
+        asm volatile("" : "+m"(factor), "+m"(add));  // not known before, or the loop would be folded
 #pragma GCC unroll 16
         for (int k = 0; k < kChains; ++k) x[k] = x[k] * factor + add;
     }
     const double seconds = seconds_since(begin);
-    for (int k = 0; k < kChains; ++k) asm volatile("" : : "v"(x[k]));
+    for (int k = 0; k < kChains; ++k) asm volatile("" : : "m"(x[k]));
     return double(rounds) * kChains * Wide<T>::lanes / seconds;
 }
 
