@@ -50,7 +50,7 @@ class Found:
 
     def rate(self, line: Line | None, phase: str) -> float | None:
         """Samples a second."""
-        return None if line is None else line["rates"][phase]["median"]
+        return None if line is None or phase not in line["rates"] else line["rates"][phase]["median"]
 
     def over_peers(self, workload: str, chosen: Callable[[Line], bool] = lambda line: True) -> float | None:
         """Our training rate over that of the fastest peer."""
@@ -97,7 +97,9 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
     chip, per_second = found.rate(found.ours("W2"), "inference"), "{:,.0f}/s"
     yield Floor("W2 forward, images", 3 * CHIP, chip, per_second)
     yield Floor("W2 forward, images: the goal", 460_000, chip, per_second)
-    yield Floor("W2 training step, images", CHIP, found.rate(found.ours("W2"), "train"), per_second)
+    yield Floor("W2 training step, images, batches of 100", CHIP, found.rate(found.ours("W2"), "train"), per_second)
+    many = found.rate(found.ours("W2"), "train many")
+    yield Floor("the same in batches of 1000", CHIP, many, per_second)
     yield Floor("W2 forward on the twin, over ideal", 1 / 4, found.over_ideal("twin"))
     yield Floor("the same without noise", 1 / 3, found.over_ideal("twin, no noise"))
     yield Floor("W2 training at 140 hidden spikes, over the fastest peer", 20, found.over_peers("W2-140"))
