@@ -136,6 +136,18 @@ def test_other_time_constants_are_reached(tau_mem, tau_syn):
     assert np.std(np.log(values[1])) < 0.20 * 0.30 * 1.1
 
 
+@pytest.mark.parametrize("joined", [2, 8])
+def test_circuits_that_are_joined_calibrate_as_well(joined):
+    """Their small capacitances make all of them fire together, which is more than the outputs of the chip pass on."""
+    twin = Twin(3)
+    target = default_target(capacitance=np.rint(63 / joined), psp=joined * transfer.REFERENCE_PSP, refractory=40e-9)
+    made = calibrate(twin, target)
+    assert made.success[~twin.pattern().dead()].mean() > 0.98
+    values = neurons(twin, made.analog).population.values[:, made.success]
+    assert np.median(values[0]) == pytest.approx(6e-6, rel=0.04)
+    assert np.std(np.log(values[0])) < 0.45 * 0.25
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("tau_mem", 70e-6), ("tau_syn", 0.2e-6), ("threshold", 221.0), ("refractory", 40e-6), ("psp", 1.0)],

@@ -180,7 +180,7 @@ def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[...
         ([*QUICK, "--hidden", "0", "--folder", "run"], "size is 0"),
         ([*QUICK, "--batch-size", "0", "--folder", "run"], "batch size"),
         ([*QUICK, "--seeds", "--folder", "run"], "no seed is given"),
-        (["train", "mnist", "--substrate", "twin", "--folder", "run"], "neuron circuits are needed"),
+        ([*QUICK, "--substrate", "twin", "--rows-per-input", "20000", "--folder", "run"], "neuron circuits are needed"),
         ([*QUICK, "--substrate", "twin", "--rows-per-input", "0", "--folder", "run"], "rows_per_input is 0"),
     ],
 )

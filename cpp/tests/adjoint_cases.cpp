@@ -32,6 +32,7 @@ struct Slope {
     std::vector<T> weight;
     std::vector<double> time;
     std::vector<NeuronGradient> neuron;
+    SlopeFloor slope{0};
 
     Slope(Problem<T>& x, int threads) : weight(x.weight.size()), time(x.drive.time.size()) {
         Look<T> look(x, x.forward());
@@ -42,7 +43,7 @@ struct Slope {
         request.want_tau = true, request.threads = threads;
         std::vector<DenseBack<T>> stages{{x.dense(), x.neurons(), request, {weight.data()}, {time.data()}, {nullptr}, {}}};
         dense_adjoint(stages);
-        neuron = stages[0].neuron;
+        neuron = stages[0].neuron, slope = stages[0].slope;
     }
 };
 
@@ -101,8 +102,8 @@ void the_kernels_agree() {
         const QueueSlope<double> queue(y, y.sparse(), kind.threads);
         CHECK(similar(dense.weight, queue.weight[0]));
         CHECK(similar(dense.time, queue.time));
-        CHECK(similar(numbers(dense.gradient.neuron), numbers(queue.gradient.neuron)));
-        CHECK(dense.gradient.slope.spikes == queue.gradient.slope.spikes);
+        CHECK(similar(numbers(dense.neuron), numbers(queue.gradient.neuron)));
+        CHECK(dense.slope.spikes == queue.gradient.slope.spikes);
         Problem<float> z(kind);
         const QueueSlope<float> single(z, z.sparse(), kind.threads);
     }
@@ -126,13 +127,42 @@ void threads_change_no_gradient() {
     CHECK(one.weight == three.weight && one.time == three.time);
 }
 
+void stages_go_back_together() {
+    Kind first, second;
+    second.inputs = first.size;
+    const Problem<double> x(first), y(second);
+    const Batch early = to_batch(x.forward(bare(x))), late = to_batch(y.after(early));
+    const auto gradient = [&](bool together) {
+        std::vector<double> one(x.weight.size()), two(y.weight.size()), between(early.time.size()), loss(late.time.size(), 1.0);
+        const auto request = [&](const Batch& spikes, std::vector<double>& time) {
+            Backward made;
+            made.batch = first.samples, made.duration = x.duration, made.spikes = spikes.trains(), made.time_cotangent = time.data();
+            return made;
+        };
+        std::vector<DenseBack<double>> stages{
+            {x.dense(), x.neurons(), request(early, between), {one.data()}, {nullptr}, {nullptr}, {}},
+            {y.dense(early), y.neurons(), request(late, loss), {two.data()}, {nullptr}, {between.data()}, {}}};
+        if (together) {
+            dense_adjoint(stages);
+        } else {
+            std::vector<DenseBack<double>> last{stages[1]}, before{stages[0]};
+            dense_adjoint(last), dense_adjoint(before);
+        }
+        one.insert(one.end(), two.begin(), two.end()), one.insert(one.end(), between.begin(), between.end());
+        return one;
+    };
+    CHECK(late.size() > 0);
+    CHECK(gradient(true) == gradient(false));
+}
+
 }  // namespace
 
 std::vector<Case> adjoint_cases() {
     return {{"dense gradients are finite", dense_gradients_are_finite},
             {"the adjoint kernels agree", the_kernels_agree},
             {"a loop has gradients", a_loop_has_gradients},
-            {"threads change no gradient", threads_change_no_gradient}};
+            {"threads change no gradient", threads_change_no_gradient},
+            {"stages go back together", stages_go_back_together}};
 }
 
 }  // namespace spikeloop::tests

@@ -62,6 +62,20 @@ void an_explosion_is_told() {
     }
 }
 
+void stages_run_together() {
+    Kind first, second;
+    second.inputs = first.size, first.threads = 3;
+    const Problem<double> x(first), y(second);
+    const Batch early = to_batch(x.forward(bare(x))), late = to_batch(y.after(early));
+    auto source = y.dense(early)[0];
+    source.stage = 0;
+    const auto& spikes = dense_forward<double>({{x.dense(), x.neurons(), bare(x)}, {{source}, y.neurons(), bare(y)}});
+    const Batch both[] = {to_batch(spikes[0]), to_batch(spikes[1])};
+    CHECK(late.size() > 0);
+    CHECK(both[0].time == early.time && both[0].unit == early.unit && both[0].start == early.start);
+    CHECK(both[1].time == late.time && both[1].unit == late.unit && both[1].start == late.start);
+}
+
 void a_loop_runs() {
     Problem<double> x({});
     const Loop<double> loop(x);
@@ -80,6 +94,7 @@ std::vector<Case> forward_cases() {
             {"single precision runs", single_precision_runs},
             {"threads change nothing", threads_change_nothing},
             {"an explosion is told", an_explosion_is_told},
+            {"stages run together", stages_run_together},
             {"a loop with delays runs", a_loop_runs}};
 }
 

@@ -48,6 +48,16 @@ struct Kind {
 };
 
 template <class T>
+struct Problem;
+// Nothing but spikes is asked for.
+template <class T>
+Request bare(const Problem<T>& x) {
+    Request request;
+    request.batch = x.kind.samples, request.duration = x.duration, request.spike_limit = 10000, request.threads = x.kind.threads;
+    return request;
+}
+
+template <class T>
 struct Problem {
     Kind kind;
     double duration = 60e-3;
@@ -102,6 +112,13 @@ struct Problem {
     std::vector<DenseSource<T>> dense() const {
         return {{drive.trains(), kind.inputs, weight.data(), delay.data(), kind.delay_per_unit}};
     }
+    // The same weights and delays behind other spikes.
+    std::vector<DenseSource<T>> dense(const Batch& spikes) const {
+        auto sources = dense();
+        sources[0].trains = spikes.trains();
+        return sources;
+    }
+    SpikesPerSample after(const Batch& spikes) const { return dense_forward<T>({{dense(spikes), neurons(), bare(*this)}})[0]; }
     SpikesPerSample forward() { return forward(request()); }
     SpikesPerSample forward(const Request& request) const { return dense_forward<T>({{dense(), neurons(), request}})[0]; }
     Request request() {

@@ -307,7 +307,7 @@ class Events:
 
         All of them: InvalidEvents, which suspects the unit of time. Some of them: SpikeloopWarning with the number.
         """
-        seconds = self.time.detach().cpu().numpy()
+        seconds = self._arrays[0]
         if seconds.max(initial=0.0) <= duration:
             return
         late = int((seconds > duration).sum())

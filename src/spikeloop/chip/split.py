@@ -119,12 +119,12 @@ def _slices(network: Network, rows: int, group: list[str]) -> list[Part]:
         raise _too_large(
             _part(network, rows, group), "its neurons reach each other, so it has to run on one chip at once"
         )
-    size = network.populations[group[0]].size
-    for number in range(2, size + 1):
-        step = -(-size // number)
-        if _part(network, rows, group, slice(0, step)).fits:
-            return [_part(network, rows, group, slice(k, min(k + step, size))) for k in range(0, size, step)]
-    raise _too_large(_part(network, rows, group, slice(0, 1)), "not even one of its neurons fits on a chip")
+    one, size = _part(network, rows, group, slice(0, 1)), network.populations[group[0]].size
+    if not one.fits:
+        raise _too_large(one, "not even one of its neurons fits on a chip")
+    steps = (-(-size // number) for number in range(2, size + 1))
+    step = next(step for step in steps if _part(network, rows, group, slice(0, step)).fits)
+    return [_part(network, rows, group, slice(k, min(k + step, size))) for k in range(0, size, step)]
 
 
 def _too_large(part: Part, why: str) -> DoesNotFit:
