@@ -31,6 +31,9 @@ def accept(lines: Sequence[Line]) -> None:
 
 def check(lines: Sequence[Line]) -> int:
     """0, or 1 where any share is below the bound; says which."""
+    if not PATH.exists():
+        print(f"there is no {PATH}: --accept makes the present lines the baseline")
+        return 1
     accepted = json.loads(PATH.read_text())
     now, slower = shares(lines), 0
     for key, share in accepted["share of the bare sweep"].items():

@@ -50,7 +50,7 @@ class Found:
 
     def rate(self, line: Line | None, phase: str) -> float | None:
         """Samples a second."""
-        return None if line is None else line["rates"][phase]["median"]
+        return None if line is None or phase not in line["rates"] else line["rates"][phase]["median"]
 
     def over_peers(self, workload: str, chosen: Callable[[Line], bool] = lambda line: True) -> float | None:
         """Our training rate over that of the fastest peer."""
@@ -66,11 +66,11 @@ class Found:
         """W2's rate on two threads over that on one."""
         return quotient(self.rate(self.ours("W2"), phase), self.rate(self.ours("W2", threads=1), phase))
 
-    def leaner(self, workload: str) -> float | None:
-        """The memory of the leanest dense peer's step over that of ours."""
-        theirs = [line["memory"]["step"] for line in self.peers(workload) if line["dt"]]
+    def leaner(self, workload: str, parts: Sequence[str]) -> float | None:
+        """The memory of the leanest dense peer's training step over that of ours; "import", "step" or both."""
+        theirs = [sum(line["memory"][part] for part in parts) for line in self.peers(workload) if line["dt"]]
         ours = self.ours(workload)
-        return quotient(min(theirs, default=None), None if ours is None else ours["memory"]["step"])
+        return quotient(min(theirs, default=None), None if ours is None else sum(ours["memory"][p] for p in parts))
 
     def seconds(self, task: str) -> float | None:
         """The median over the seeds; a seed that never gets there counts as for ever."""
@@ -97,7 +97,9 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
     chip, per_second = found.rate(found.ours("W2"), "inference"), "{:,.0f}/s"
     yield Floor("W2 forward, images", 3 * CHIP, chip, per_second)
     yield Floor("W2 forward, images: the goal", 460_000, chip, per_second)
-    yield Floor("W2 training step, images", CHIP, found.rate(found.ours("W2"), "train"), per_second)
+    yield Floor("W2 training step, images, batches of 100", CHIP, found.rate(found.ours("W2"), "train"), per_second)
+    many = found.rate(found.ours("W2"), "train many")
+    yield Floor("the same in batches of 1000", CHIP, many, per_second)
     yield Floor("W2 forward on the twin, over ideal", 1 / 4, found.over_ideal("twin"))
     yield Floor("the same without noise", 1 / 3, found.over_ideal("twin, no noise"))
     yield Floor("W2 training at 140 hidden spikes, over the fastest peer", 20, found.over_peers("W2-140"))
@@ -106,8 +108,10 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
     yield Floor("W1 step in Python and torch, batch 100", 0.4, found.overhead("W1"), "{:.2f} ms", most=True)
     yield Floor("W4 training, over the fastest peer", 5, found.over_peers("W4"))
     yield Floor("ten times W2's input events, over the fastest peer", 5, found.over_peers("W2-inputs"))
-    yield Floor("memory of a W2 step, leanest dense peer over ours", 20, found.leaner("W2"))
-    yield Floor("the same at 140 hidden spikes", 20, found.leaner("W2-140"))
+    for name, spikes in (("W2", 20), ("W2-140", 140)):
+        what = f"memory of a W2 step at {spikes} hidden spikes, leanest dense peer over ours"
+        yield Floor(what, 20, found.leaner(name, ["step"]))
+        yield Floor("the same, what importing the packages takes included", 20, found.leaner(name, ["import", "step"]))
     yield Floor("W2 forward on two threads, over one", 1.85, found.over_one_thread("inference"))
     yield Floor("W2 training step on two threads, over one", 1.85, found.over_one_thread("train"))
     yield Floor("Yin-Yang to 97 %, one core, median", 2.0, found.seconds("yin-yang"), "{:.2f} s", most=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "speed_laws.png"
+SHOWN = ("W1", "W2", "W3", "W4", "W5", "W6")  # in the plot of threads
 PHASES = {"inference": "forward", "train": "training step"}
 
 Line = dict[str, Any]
@@ -73,14 +74,14 @@ def memory(ax: Axes, found: dict[str, Line], law: Law) -> None:
 
 def threads(ax: Axes, ours: Sequence[Line]) -> None:
     """Rates over those of one thread, a line for each workload on the ideal substrate."""
-    ideal = [line for line in ours if line["substrate"] == "ideal"]
+    ideal = [line for line in ours if line["substrate"] == "ideal" and line["workload"] in SHOWN]
     most = max((line["threads"] for line in ideal), default=1)
     ax.plot([1, most], [1, most], color="#C8C8C8", linewidth=1.0)
-    for k, name in enumerate(dict.fromkeys(line["workload"] for line in ideal)):
+    for name, colour in zip(SHOWN, COLOURS, strict=True):
         mine = {line["threads"]: line["rates"]["train"]["median"] for line in ideal if line["workload"] == name}
         if 1 in mine:
             x = sorted(mine)
-            ax.plot(x, [mine[n] / mine[1] for n in x], "o-", color=COLOURS[k % len(COLOURS)], markersize=4, label=name)
+            ax.plot(x, [mine[n] / mine[1] for n in x], "o-", color=colour, markersize=4, label=name)
     ax.set_xticks(range(1, most + 1))
     ax.legend(frameon=False, fontsize=8, labelcolor=INK)
     tidy(ax, "Threads", "Training rate over one thread's")

@@ -59,7 +59,7 @@ RECIPES = {
     ),
     "mnist": Recipe(
         "MNIST 16x16, 256-246-10 LI, to 97.0 % on the test set",
-        MNISTTask(size=16, hidden=(246,), epochs=3, batch_size=100, learning_rate=2e-2, dropout=0.05),
+        MNISTTask(size=16, hidden=(246,), epochs=4, batch_size=100, learning_rate=1.5e-2, dropout=0.05),
         0.97,
         stops=False,
         floor=30.0,

@@ -126,6 +126,7 @@ def measured(name: str, substrate: str, dtype: str, threads: int) -> dict[str, A
         "forward": (lambda: bench.forward(small), shape.batch),
         "gradient": (lambda: bench.gradient(small), shape.batch),
         "train": (lambda: bench.train(small), shape.batch),
+        "train many": (lambda: bench.train(large), shape.many),
     }
     found["rates"] = {phase: measure.rate(step, size) for phase, (step, size) in steps.items()}
     found["overhead"] = {phase: native.overhead(step) for phase, (step, _) in steps.items()}

@@ -90,8 +90,8 @@ def main(path: str) -> dict[str, Any]:
     from jaxsnn.event.types import OptState
     from jaxsnn.examples.event.utils import loss_wrapper
 
-    problem = Problem.load(Path(path), batches=1)
     memory.package_imported()
+    problem = Problem.load(Path(path), batches=1)
     shape, tau = problem.shape, problem.shape.tau_syn
     spikes = spikes_of(problem.events)
     drive, classes = {"inp": spikes}, shape.sizes[-1]

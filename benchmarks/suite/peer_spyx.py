@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,11 @@ def main(path: str, dt: float) -> dict[str, Any]:
     """Samples a second and bytes."""
     jax.jit(lambda x: x + 1)(jnp.zeros(4)).block_until_ready()
     memory = measure.Memory.from_here()
+    import_module("spyx.nn")
+    memory.package_imported()
     problem = Problem.load(Path(path), batches=1)
     shape, batch = problem.shape, problem.events
     net = Net(shape, dt)
-    memory.package_imported()
     frames, label = jnp.asarray(framed(batch, shape, dt)), jnp.asarray(batch.label)
     weights, forward = [jnp.asarray(w) for w in problem.weights], jax.jit(net.__call__)
     settle(forward, weights, frames, problem.spikes)

@@ -13,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,11 @@ def spikingjelly(shape: Shape, dt: float) -> tuple[Cell, Cell]:
     return lif, li
 
 
+MODULES = {
+    "snntorch": ("snntorch",),
+    "norse": ("norse.torch",),
+    "spikingjelly": ("spikingjelly.activation_based.neuron", "spikingjelly.activation_based.surrogate"),
+}
 CELLS = {"plain torch": plain, "snntorch": snntorch, "norse": norse, "spikingjelly": spikingjelly}
 
 
@@ -159,11 +165,12 @@ def main(name: str, path: str, dt: float, threads: int) -> dict[str, Any]:
     """Samples a second and bytes."""
     measure.pin(threads)
     memory = measure.Memory.with_torch()
-    problem = Problem.load(Path(path), batches=1)
-    shape = problem.shape
-    net = Net(problem, CELLS[name](shape, dt))
+    for module in MODULES.get(name, ()):
+        import_module(module)
     memory.package_imported()
-    batch = next(problem.batches(shape.batch))
+    problem = Problem.load(Path(path), batches=1)
+    shape, batch = problem.shape, problem.events
+    net = Net(problem, CELLS[name](shape, dt))
     frames, label = torch.from_numpy(framed(batch, shape, dt)), torch.from_numpy(batch.label)
     settle(net, frames, problem.spikes)
     optimizer = torch.optim.Adam(net.weights, LEARNING_RATE, fused=True)

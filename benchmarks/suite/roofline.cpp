@@ -34,16 +34,18 @@ template <class T>
 double peak(int64_t rounds) {
     using V = typename Wide<T>::type;
     constexpr int kChains = 16;
-    V x[kChains], factor = V{} + T(0.999), add = V{} + T(1e-3);
+    volatile T given = T(1e-3);  // not known to the compiler
+    V x[kChains], add = V{} + given, factor = T(1) - add;
     for (int k = 0; k < kChains; ++k) x[k] = V{} + T(k);
     const auto begin = std::chrono::steady_clock::now();
     for (int64_t round = 0; round < rounds; ++round) {
-        asm volatile("" : "+v"(factor), "+v"(add));  // not known before, or the loop would be folded
 #pragma GCC unroll 16
         for (int k = 0; k < kChains; ++k) x[k] = x[k] * factor + add;
     }
     const double seconds = seconds_since(begin);
-    for (int k = 0; k < kChains; ++k) asm volatile("" : : "v"(x[k]));
+    V sum = V{};
+    for (int k = 0; k < kChains; ++k) sum += x[k];
+    [[maybe_unused]] volatile T sink = sum[0];  // or nothing would be computed
     return double(rounds) * kChains * Wide<T>::lanes / seconds;
 }
 

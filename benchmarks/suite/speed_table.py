@@ -15,6 +15,7 @@ PHASES = {
     "forward": "forward",
     "gradient": "forward + backward",
     "train": "training step",
+    "train many": "training step, many at once",
 }
 HEAD = """# Speed
 
@@ -79,9 +80,9 @@ def _rates(ours: Sequence[Line], of_machine: Line | None) -> str:
 
 
 def _rate(line: Line, solve: float | None) -> list[str]:
-    rates, sweep = {phase: line["rates"][phase]["median"] for phase in PHASES}, line["roofline"]["sweep"]
+    rates, sweep = {phase: line["rates"][phase]["median"] for phase in line["rates"]}, line["roofline"]["sweep"]
     cells = [*key(line), str(line["threads"]), f"{line['events']:.0f}", spikes(line)]
-    cells += [*map(short, rates.values()), short(sweep)]
+    cells += [*(short(rates[phase]) if phase in rates else "" for phase in PHASES), short(sweep)]
     cells.append("" if solve is None else short(with_solves(line, solve)))
     cells += [f"{rates['inference'] / sweep:.1%}", short(rates["inference"] * line["synaptic_events"])]
     return [*cells, f"{1e3 * line['overhead']['train']:.2f} ms", memory(line)]
@@ -136,10 +137,16 @@ def _threads(ours: Sequence[Line]) -> str:
         return ""
     rows = []
     for before, after in pairs:
-        gains = [f"{after['rates'][phase]['median'] / before['rates'][phase]['median']:.2f}" for phase in PHASES]
+        gains = [gain(before["rates"], after["rates"], phase) for phase in PHASES]
         rows.append([*key(before), *gains, "yes" if before["digest"] == after["digest"] else "no"])
     body = grid(("workload", "where", "numbers", *PHASES.values(), "identical"), rows)
     return f"\n## Two threads\n\nRate on two over rate on one; spikes and gradients compared bit by bit.\n\n{body}"
+
+
+def gain(before: Line, after: Line, phase: str) -> str:
+    """One rate over another, nothing where one was not measured."""
+    known = phase in before and phase in after
+    return f"{after[phase]['median'] / before[phase]['median']:.2f}" if known else ""
 
 
 def _peers(peers: Sequence[Line], ours: Sequence[Line]) -> str:
