@@ -291,8 +291,8 @@ nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::
 }
 
 double first_spike_door(const TrainsIn& spikes, const Array<const int64_t, 1>& label, int64_t units, double tau0, double tau1, double alpha,
-                        double late, double steepest, const Array<uint8_t, 1>& silent, const Array<double, 1>& by_time) {
-    const FirstSpikeLoss loss{tau0, tau1, alpha, late, steepest};
+                        double steepest, const Array<uint8_t, 1>& silent, const Array<double, 1>& by_time) {
+    const FirstSpikeLoss loss{tau0, tau1, alpha, steepest};
     return loss(trains_of(spikes), int64_t(label.shape(0)), units, label.data(), silent.data(), by_time.data());
 }
 
@@ -328,7 +328,7 @@ NB_MODULE(_core, m) {
             }
         },
         nullptr);
-    m.def("first_spike_cross_entropy", &first_spike_door, "spikes"_a, "label"_a, "units"_a, "tau0"_a, "tau1"_a, "alpha"_a, "late"_a, "steepest"_a,
+    m.def("first_spike_cross_entropy", &first_spike_door, "spikes"_a, "label"_a, "units"_a, "tau0"_a, "tau1"_a, "alpha"_a, "steepest"_a,
           "silent"_a, "by_time"_a);
     define<float>(m);
     define<double>(m);

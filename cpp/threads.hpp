@@ -56,7 +56,7 @@ private:
 // Waits until `value` is no longer `old`: for a while awake, for in a training the next call follows soon and waking up takes
 // some 50 us, but giving way to others; then asleep.
 inline void wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
-    constexpr auto patience = std::chrono::microseconds(2000);
+    constexpr auto patience = std::chrono::milliseconds(2);
     const auto began = std::chrono::steady_clock::now();
     for (int look = 0; value.load(std::memory_order_acquire) == old; ++look) {
         if (look % 64 < 63) {

@@ -65,8 +65,7 @@ class Events:
     def _trusted(cls, time: Tensor, unit: Tensor, start: Tensor, size: int, count: Tensor | None = None) -> Events:
         """Events from parts that are known to be right (an engine's output): nothing is checked."""
         events = object.__new__(cls)
-        for name, value in (("time", time), ("unit", unit), ("start", start), ("size", size), ("_count", count)):
-            object.__setattr__(events, name, value)
+        events.__dict__.update(time=time, unit=unit, start=start, size=size, _count=count)
         return events
 
     def _with(self, time: Tensor, count: Tensor | None) -> Events:

@@ -6,6 +6,7 @@ there the gradient goes through ``Events.count`` (`Record.count`), for which a r
 
 from __future__ import annotations
 
+import math
 from types import UnionType
 from typing import Any
 
@@ -66,17 +67,17 @@ def first_spike_cross_entropy(
     The defaults are those of Wunderlich & Pehle 2021 (inputs within 30 ms, tau_mem 20 ms, tau_syn 5 ms).
     """
     _check(events, Events, 'events such as record.spikes["output"]')
-    wanted = np.ascontiguousarray(_labels(label, len(events), events.size).cpu().numpy())
-    samples, trains = max(len(events), 1), events._arrays
-    silent, by_time = np.zeros(len(wanted), np.uint8), np.zeros(len(trains[0]))
-    late = float(trains[0].max(initial=0.0)) + tau1
+    trains, samples = events._arrays, len(events)
+    wanted = label if _plain(label, samples) else _labels(label, samples, events.size).cpu().contiguous()
+    silent, by_time = np.zeros(samples, np.uint8), np.zeros(len(trains[0]))
     value = _core.first_spike_cross_entropy(
-        trains, wanted, events.size, tau0, tau1, alpha, late, _STEEPEST, silent, by_time
+        trains, wanted.numpy(), events.size, tau0, tau1, alpha, _STEEPEST, silent, by_time
     )
-    by_time /= samples
-    mean = _Known.apply(value / samples, by_time, events.time)
+    if math.isnan(value):
+        _labels(label, samples, events.size)  # says which
+    mean = _Known.apply(value, by_time, events.time)
     if silent.any():
-        missing = (1.0 - events.count.gather(1, torch.from_numpy(wanted[:, None]))).relu()
+        missing = (1.0 - events.count.gather(1, wanted[:, None])).relu()
         mean = mean + silent_push / samples * missing[torch.from_numpy(silent != 0)].sum()
     return mean
 
@@ -151,6 +152,17 @@ def _batch_mean(values: Tensor) -> Tensor:
 def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     label = _labels(label, *logits.shape)
     return functional.cross_entropy(logits, label, reduction="sum") / max(len(logits), 1)
+
+
+def _plain(label: Tensor, batch: int) -> bool:
+    """Whether it is what most labels are: only the values are then to be looked at."""
+    return (
+        isinstance(label, Tensor)
+        and label.dtype == torch.int64
+        and label.shape == (batch,)
+        and label.device.type == "cpu"
+        and label.is_contiguous()
+    )
 
 
 def _labels(label: Tensor, batch: int, classes: int) -> Tensor:

@@ -111,12 +111,11 @@ def first_spike_cross_entropy(
     tau0: float,
     tau1: float,
     alpha: float,
-    late: float,
     steepest: float,
     silent: NDArray[np.uint8],
     by_time: Float,
 ) -> float:
-    """The loss of cpp/first_spike.hpp, summed over the batch; `silent` (batch,) and `by_time` (spikes,) are filled."""
+    """The loss of cpp/first_spike.hpp, NaN if a label names no unit; `silent` (batch,) and `by_time` are filled."""
 
 def disturbed_forward(
     sources: Sequence[tuple[Trains, NDArray[np.float32]]],
