@@ -78,6 +78,50 @@ SPIKELOOP_INLINE uint32_t reaches<double>(const Vector<double>& x, const Vector<
 }
 #endif
 
+// Numbers row[column[0]], row[column[1]], ...
+template <class T>
+SPIKELOOP_INLINE Vector<T> gather(const T* row, const int32_t* column) {
+    Vector<T> x;
+    for (int l = 0; l < kLanes<T>; ++l) x[l] = row[column[l]];
+    return x;
+}
+// The first `count` numbers of a row, and zeros.
+template <class T>
+SPIKELOOP_INLINE Vector<T> load_some(const T* row, int count) {
+    Vector<T> x{};
+    std::memcpy(&x, row, count * sizeof(T));
+    return x;
+}
+#if SPIKELOOP_TARGET == 512
+template <>
+SPIKELOOP_INLINE Vector<float> gather(const float* row, const int32_t* column) {
+    return Vector<float>(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, _mm512_load_si512(column), row, 4));
+}
+template <>
+SPIKELOOP_INLINE Vector<float> load_some(const float* row, int count) {
+    return Vector<float>(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), row));
+}
+template <>
+SPIKELOOP_INLINE Vector<double> gather(const double* row, const int32_t* column) {
+    const __m256i at = _mm256_load_si256(reinterpret_cast<const __m256i*>(column));
+    return Vector<double>(_mm512_mask_i32gather_pd(_mm512_setzero_pd(), 0xff, at, row, 8));
+}
+template <>
+SPIKELOOP_INLINE Vector<double> load_some(const double* row, int count) {
+    return Vector<double>(_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), row));
+}
+#endif
+
+// The sum of all lanes, by halves.
+template <class T>
+SPIKELOOP_INLINE double total(const Vector<T>& x) {
+    T part[kLanes<T>];
+    store(part, x);
+    for (int half = kLanes<T> / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; ++l) part[l] += part[l + half];
+    return double(part[0]);
+}
+
 SPIKELOOP_INLINE Doubles all_of(double x) { return Doubles{} + x; }
 SPIKELOOP_INLINE Doubles smaller(Doubles x, Doubles y) { return x < y ? x : y; }
 SPIKELOOP_INLINE Doubles magnitude(Doubles x) { return x < 0 ? -x : x; }
