@@ -181,6 +181,7 @@ def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[...
         ([*QUICK, "--batch-size", "0", "--folder", "run"], "batch size"),
         ([*QUICK, "--seeds", "--folder", "run"], "no seed is given"),
         ([*QUICK, "--substrate", "twin", "--rows-per-input", "20000", "--folder", "run"], "neuron circuits are needed"),
+        ([*QUICK, "--substrate", "twin", "--chip", "-1", "--folder", "run"], "there is no chip -1"),
         ([*QUICK, "--substrate", "twin", "--rows-per-input", "0", "--folder", "run"], "rows_per_input is 0"),
     ],
 )

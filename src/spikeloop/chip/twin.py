@@ -108,6 +108,8 @@ class Twin:
     ideal: Collection[Imperfection] = field(default=frozenset(), repr=False)
 
     def __post_init__(self) -> None:
+        if not hasattr(self.seed, "__index__") or self.seed < 0:
+            raise OutOfRange(f"there is no chip {self.seed!r}", where="Twin", expected="a whole number, at least 0")
         for name in ("mismatch", "noise"):
             value = getattr(self, name)
             if isinstance(value, float | int) and not 0 <= value < 100:
