@@ -37,12 +37,13 @@ LINES, TABLE = RESULTS / "twin.jsonl", RESULTS / "twin.md"
 Line = dict[str, Any]
 
 YIN_YANG = YinYangTask(hidden=(120,), neurons="slow", epochs=60)
-MNIST16 = MNISTTask(size=16, hidden=(246,))
+MNIST16 = MNISTTask(size=16, hidden=(246,), neurons="slow")
 TASKS: dict[str, Task] = {
     "yin-yang": YIN_YANG,
     "mnist": MNIST16,
+    "mnist-rotated": dataclasses.replace(MNIST16, rotation=15.0),
     "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate"),
-    "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,)),
+    "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
     "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate"),
 }
 

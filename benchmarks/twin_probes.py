@@ -90,7 +90,7 @@ def decalibrated(task: Task, what: str, strength: float, chip: int, folder: Path
     substrate = scattered(there, network, what, strength)
     line = trained(there, network, substrate, chip, folder)
     plain = task.network(chip)
-    trained(task, plain, Ideal(), chip, folder.with_name(folder.name + "-software"))
+    trained(task, plain, Ideal(), chip, folder.with_name(f"yin-yang-software-chip-{chip}"))
     return line | {"transferred": tested(task, plain, substrate)}
 
 

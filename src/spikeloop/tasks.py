@@ -32,6 +32,7 @@ RuleName = Literal["eventprop", "surrogate"]
 NeuronsName = Literal["published", "slow"]
 SubstrateName = Literal["ideal", "twin"]
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
+PUBLISHED = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
 SLOW = {"tau_mem": 40e-3, "tau_syn": 20e-3}
 SLOW_REFRACTORY = 30e-3  # no input comes later: one spike a neuron
 SPEEDUP = 1000.0
@@ -40,7 +41,7 @@ SAMPLING_PERIOD = CADC_PERIOD_MIN * CYCLE * SPEEDUP
 
 @dataclass(frozen=True)
 class Where:
-    """Where a task's network runs, and what that asks of the rule."""
+    """Where a task's network runs, and what that asks of the rule and of the neurons."""
 
     inputs_take: ClassVar[int] = 1
 
@@ -52,6 +53,8 @@ class Where:
     """Row pairs of the chip that each input line takes. None: yin-yang 5, others 1."""
     slope_floor: float | None = None
     """What eventprop takes slopes at spikes to be at least. None: 0, on a twin 0.3."""
+    neurons: NeuronsName | None = None
+    """Time constants as published, or slow ones that bear noise, a spike a neuron. None: published, on a twin slow."""
 
     @property
     def looped(self) -> bool:
@@ -62,6 +65,21 @@ class Where:
     def floor(self) -> float:
         """A chip's spikes disagree with the model's slopes, by which gradients are divided."""
         return self.slope_floor if self.slope_floor is not None else 0.3 if self.looped else 0.0
+
+    @property
+    def slow(self) -> bool:
+        """Where membranes climb through the threshold, and do not graze it, a noisy threshold only shifts spikes."""
+        return self.neurons == "slow" or (self.neurons is None and self.looped)
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Time constants of all neurons, in seconds."""
+        return SLOW if self.slow else PUBLISHED
+
+    @property
+    def refractory(self) -> float:
+        """Of the neurons that spike, in seconds."""
+        return SLOW_REFRACTORY if self.slow else 0.0
 
 
 @dataclass(frozen=True)
@@ -81,19 +99,12 @@ class YinYangTask(Where):
 
     hidden: tuple[int, ...] = (200,)
     """Neurons of each hidden layer."""
-    neurons: NeuronsName | None = None
-    """Time constants as published, or slow ones that bear noise, a spike a neuron. None: published, on a twin slow."""
     rule: RuleName = "eventprop"
     """Exact gradients of spike times, or surrogate gradients: then the highest membrane tells instead."""
     epochs: int = 100
     batch_size: int = 100
     learning_rate: float | None = None
     """None: 1e-2, with surrogate gradients 5e-3."""
-
-    @property
-    def slow(self) -> bool:
-        """Where membranes climb through the threshold, and do not graze it, a noisy threshold only shifts spikes."""
-        return self.neurons == "slow" or (self.neurons is None and self.looped)
 
     def data(self, split: Split) -> YinYang:
         """5000 points to learn from, 1000 each to validate and to test."""
@@ -103,18 +114,16 @@ class YinYangTask(Where):
         """Amplitudes as published for 5-200-3; deeper layers keep the sum of their inputs."""
         sizes = [self.inputs, *self.hidden, self.classes]
         peak = psp_peak(TAU_MEM, TAU_SYN)
-        times, first, later = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}, (1.5, 0.78), (0.93, 0.1)
-        refractory = 0.0
-        if self.slow:
-            times, refractory, first, later = SLOW, SLOW_REFRACTORY, (2.0, 2.0), (0.3, 0.5)
+        first, later = ((2.0, 2.0), (0.3, 0.5)) if self.slow else ((1.5, 0.78), (0.93, 0.1))
         weights = [Normal(first[0] * peak, first[1] * peak)]
         weights += [_scaled(later[0] * peak, later[1] * peak, size / 200) for size in self.hidden]
         readout = None
         if self.rule == "surrogate":  # it has no gradient of spike times
-            readout, weights[-1] = LI(**times), _scaled(0.0, 0.2 * peak, self.hidden[-1] / 200)
+            readout, weights[-1] = LI(**self.times), _scaled(0.0, 0.2 * peak, self.hidden[-1] / 200)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return feedforward(sizes, LIF(**times, refractory=refractory), readout=readout, weight=weights)
+            spiking = LIF(**self.times, refractory=self.refractory)
+            return feedforward(sizes, spiking, readout=readout, weight=weights)
 
     def settings(self, seed: int) -> Settings:
         exact = self.rule == "eventprop"
@@ -177,11 +186,11 @@ class MNISTTask(Where):
         weights = [Normal(mean * peak, spread * peak)]
         weights += [_scaled(0.02 * peak, 0.4 * peak, before / 350) for before in self.hidden[:-1]]
         weights += [_scaled(0.0, 0.2 * peak, self.hidden[-1] / 350)]
-        times = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
         dropout = [self.dropout, *(0.0 for _ in self.hidden), 0.0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return feedforward(sizes, LIF(**times), readout=LI(**times), weight=weights, dropout=dropout)
+            spiking, readout = LIF(**self.times, refractory=self.refractory), LI(**self.times)
+            return feedforward(sizes, spiking, readout=readout, weight=weights, dropout=dropout)
 
     def settings(self, seed: int) -> Settings:
         layers = _layers(self.hidden)
