@@ -46,6 +46,7 @@ TASKS: dict[str, Task] = {
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
     "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate"),
 }
+SPARSE: dict[str, Task] = {"sparsity": YIN_YANG, "mnist-sparsity": MNIST16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Piece:
 
 def main(arguments: Sequence[str]) -> None:
     """Do what is asked for, then write the table."""
-    names = [*TASKS, "decalibration", "death", "gradient", "sparsity"]
+    names = [*TASKS, "decalibration", "death", "gradient", *SPARSE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", choices=[*names, []], help="all, if none is named")
     parser.add_argument("--ways", nargs="*", help="only these, such as looped")
@@ -99,7 +100,7 @@ def _ways(name: str) -> Iterator[tuple[str, Callable[..., Line]]]:
         yield "after 20 epochs", partial(probes.estimated, YIN_YANG, 20)
     else:
         for budget in probes.BUDGETS:
-            yield f"budget {budget}", partial(probes.sparse, YIN_YANG, budget)
+            yield f"budget {budget}", partial(probes.sparse, SPARSE[name], budget)
 
 
 def finished() -> list[Line]:

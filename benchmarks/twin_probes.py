@@ -17,6 +17,7 @@ from spikeloop.chip.calibration import RANGES, Target, nominal_gain
 from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
+from spikeloop.data import loader
 from spikeloop.gradient.eventprop import EventProp
 from spikeloop.loss import spike_budget
 from spikeloop.protocols import Substrate
@@ -24,6 +25,7 @@ from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
 from spikeloop.tasks import SPEEDUP, Task, rule_of, substrate_of
 from spikeloop.training import evaluate, fit
+from spikeloop.training.course import EVALUATION_BATCH, EVALUATION_NUMBER
 
 Line = dict[str, Any]
 
@@ -232,6 +234,17 @@ class Budget:
 
 
 def sparse(task: Task, budget: float, chip: int, folder: Path) -> Line:
-    """In the loop, with a price on hidden spikes beyond a budget."""
+    """In the loop, with a price on hidden spikes beyond a budget; and how many there are in a test sample."""
     network, there = task.network(chip), on(task, chip)
-    return trained(there, network, substrate_of(there), chip, folder, regulariser=Budget(budget))
+    substrate = substrate_of(there)
+    line = trained(there, network, substrate, chip, folder, regulariser=Budget(budget))
+    return line | {"hidden_spikes": hidden_spikes(there, network, substrate)}
+
+
+@torch.no_grad()
+def hidden_spikes(task: Task, network: Network, substrate: Substrate) -> float:
+    """Per sample of the test set, where no input is dropped as in the training."""
+    data = task.data("test")
+    batches = enumerate(loader(data, EVALUATION_BATCH), EVALUATION_NUMBER)
+    records = (run(network, drive, task.duration, substrate=substrate, number=number) for number, (drive, _) in batches)
+    return sum(record.spikes["hidden"].time.shape[0] for record in records) / len(data)
