@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ PARAMETERS = ("tau_mem", "tau_syn", "threshold")
 DECALIBRATIONS = [("none", 0.0), *((what, s) for what in (*PARAMETERS, "jointly") for s in STRENGTHS)]
 LEAST, MOST = 0.2, 2.5  # of what was wanted: no parameter is put outside
 BUDGETS = (5, 10, 20, 40)
+BEGIN, FALL = 8.0, 0.3  # of a budget: how many times as much is allowed at first, for which share of the training
 DEATH, DEATHS = 0.15, 20
 SAMPLES = 500  # that a gradient is measured with
 TRIALS, STEP = 32, 0.3  # of central differences: trials, and how far the weights of a layer go together, as a norm
@@ -224,20 +226,31 @@ def _cosine(one: Tensor, other: Tensor) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """A regulariser: hidden spikes per sample beyond ``budget`` cost ``strength`` each."""
+    """A regulariser: hidden spikes per sample beyond a budget cost ``strength`` each.
+
+    The budget comes down to ``budget`` within ``steps`` steps, from ``BEGIN`` times that: neurons whose spikes are all
+    taken at once never learn to spike anew. Nor is the price put on neurons that are silent in a sample: they can give
+    no spike, and would only be moved further away from the threshold for the samples that need them.
+    """
 
     budget: float
-    strength: float = 0.05
+    steps: int
+    strength: float = 0.01
 
     def __call__(self, record: Record) -> Tensor:
-        return self.strength * spike_budget(record.count["hidden"], self.budget)
+        assert record.number is not None  # a training's step
+        allowed = self.budget * max(1.0, BEGIN ** (1 - record.number / self.steps))
+        count = record.count["hidden"]
+        return self.strength * spike_budget(count * (count.detach() > 0), allowed)
 
 
 def sparse(task: Task, budget: float, chip: int, folder: Path) -> Line:
     """In the loop, with a price on hidden spikes beyond a budget; and how many there are in a test sample."""
     network, there = task.network(chip), on(task, chip)
     substrate = substrate_of(there)
-    line = trained(there, network, substrate, chip, folder, regulariser=Budget(budget))
+    steps = math.ceil(len(task.data("train")) / task.batch_size) * task.epochs
+    price = Budget(budget, round(FALL * steps))
+    line = trained(there, network, substrate, chip, folder, regulariser=price)
     return line | {"hidden_spikes": hidden_spikes(there, network, substrate)}
 
 
