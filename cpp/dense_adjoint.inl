@@ -71,7 +71,7 @@ void make_stretches(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& 
     const double a = job.neuron[0].a, b = job.neuron[0].b;
     for (size_t first = 0; first < count; first += kDoubles) {
         const Doubles dt = load(time.data() + first + 1) - load(time.data() + first);
-        const Flows f = flows(dt, all_of(a), all_of(b));
+        const Flows f = flows(dt, Rates{all_of(a), all_of(b), job.ratio});
         for (size_t k = 0; k < std::min<size_t>(kDoubles, count - first); ++k) {
             Interval<T>& s = scratch.stretches[first + k];
             s.em = T(f.em[k]), s.es = T(f.es[k]), s.g = T(f.g[k]), s.back = T(f.g[k] * b / a), s.leak = T((1 - f.em[k]) / a);
@@ -132,9 +132,9 @@ void make_flows(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     scratch.wait.resize(room, 0.0), scratch.em.resize(room), scratch.es.resize(room), scratch.g.resize(room);
     if (!job.one_tau) scratch.a.resize(room, 1.0), scratch.b.resize(room, 1.0);
     for (size_t k = 0; k < room; k += kDoubles) {
-        const Doubles a = job.one_tau ? all_of(job.neuron[0].a) : load(scratch.a.data() + k);
-        const Doubles b = job.one_tau ? all_of(job.neuron[0].b) : load(scratch.b.data() + k);
-        const Flows f = flows(load(scratch.wait.data() + k), a, b);
+        const Rates own = job.one_tau ? Rates{all_of(job.neuron[0].a), all_of(job.neuron[0].b), job.ratio}
+                                      : Rates{load(scratch.a.data() + k), load(scratch.b.data() + k)};
+        const Flows f = flows(load(scratch.wait.data() + k), own);
         store(scratch.em.data() + k, f.em), store(scratch.es.data() + k, f.es), store(scratch.g.data() + k, f.g);
     }
 }

@@ -60,10 +60,6 @@ class Backward:
             if what == "time":
                 self.gradients[name, what] = self.time[name]
 
-    def wants_time(self, link: Link) -> bool:
-        """Whether anybody asks how the link's arrival times matter."""
-        return link.source in self.moving or (link.name, "delay") in self.wants
-
     def wants_neuron(self, stage: Stage) -> bool:
         """Whether the gradient of any neuron parameter is wanted."""
         return any(n.name == owner for n in stage.populations for owner, what in self.wants if what != "time")
@@ -112,13 +108,11 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
         sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
         times = [
             np.zeros(len(e[0]))
-            if (link.name, "delay") in back.wants or (run.recent and back.wants_time(link))
+            if (link.name, "delay") in back.wants or (run.recent and link.source in back.moving)
             else None
             for e, link in zip(arrivals, stage.links, strict=True)
         ]
-        of_sources = [
-            back.time[link.source] if not run.recent and back.wants_time(link) else None for link in stage.links
-        ]
+        of_sources = [None if run.recent else back.time.get(link.source) for link in stage.links]
         own_times += times
         given.append((
             sources, neurons.values, neurons.spiking, back.cotangent(neurons.name),
@@ -134,7 +128,7 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
         if (link.name, "delay") in back.wants:
             common, unit = link.delays is Delays.COMMON, arriving(link, back.trains, run)[1]
             back.gradients[link.name, "delay"] = time.sum(keepdims=True) if common else _summed(unit, time, link)
-        if run.recent:
+        if run.recent and link.source in back.moving:
             back.add_times(link, time)
 
 
@@ -148,7 +142,7 @@ def _queue(back: Backward, stage: Stage) -> None:
         for link in stage.links
     ]
     times = [
-        np.zeros(len(source[0][0])) if link.source not in names and back.wants_time(link) else None
+        np.zeros(len(source[0][0])) if link.source not in names and link.source in back.moving else None
         for source, link in zip(sources, stage.links, strict=True)
     ]
     neuron, spikes, floored = _core.queue_adjoint(

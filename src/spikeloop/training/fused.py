@@ -24,10 +24,10 @@ class FusedAdam(torch.optim.Adam):
             weights: list[Tensor] = group["params"]
             states = [self.state[weight] for weight in weights]
             steps = [state["step"] for state in states]
-            torch._foreach_add_(steps, 1)
-            torch._fused_adam_(
+            torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
+            torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
                 weights,
-                [weight.grad for weight in weights],
+                [weight.grad for weight in weights if weight.grad is not None],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
                 [],
