@@ -85,6 +85,10 @@ SPIKELOOP_INLINE Vector<T> gather(const T* row, const int32_t* column) {
     for (int l = 0; l < kLanes<T>; ++l) x[l] = row[column[l]];
     return x;
 }
+template <class T>
+SPIKELOOP_INLINE void store_some(T* row, const Vector<T>& x, int count) {
+    std::memcpy(row, &x, count * sizeof(T));
+}
 // The first `count` numbers of a row, and zeros.
 template <class T>
 SPIKELOOP_INLINE Vector<T> load_some(const T* row, int count) {
@@ -102,6 +106,10 @@ SPIKELOOP_INLINE Vector<float> load_some(const float* row, int count) {
     return Vector<float>(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), row));
 }
 template <>
+SPIKELOOP_INLINE void store_some(float* row, const Vector<float>& x, int count) {
+    _mm512_mask_storeu_ps(row, __mmask16((1u << count) - 1), __m512(x));
+}
+template <>
 SPIKELOOP_INLINE Vector<double> gather(const double* row, const int32_t* column) {
     const __m256i at = _mm256_load_si256(reinterpret_cast<const __m256i*>(column));
     return Vector<double>(_mm512_mask_i32gather_pd(_mm512_setzero_pd(), 0xff, at, row, 8));
@@ -109,6 +117,10 @@ SPIKELOOP_INLINE Vector<double> gather(const double* row, const int32_t* column)
 template <>
 SPIKELOOP_INLINE Vector<double> load_some(const double* row, int count) {
     return Vector<double>(_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), row));
+}
+template <>
+SPIKELOOP_INLINE void store_some(double* row, const Vector<double>& x, int count) {
+    _mm512_mask_storeu_pd(row, __mmask8((1u << count) - 1), __m512d(x));
 }
 #endif
 
