@@ -11,15 +11,31 @@ struct Pack {
     alignas(64) double time[kRoom], until[kRoom], v[kRoom], i[kRoom], free[kRoom];
     alignas(64) double a[kRoom], b[kRoom], peak[kRoom], threshold[kRoom], reset[kRoom], refractory[kRoom];
     int32_t place[kRoom];  // of each in `end` and `spikes`
-    int count = 0;
     State end[kRoom];       // where each is at the end of the interval
     int32_t spikes[kRoom];  // how many it emitted
+    int count = 0;
+    int ratio = 0;          // see `whole_ratio`, where they have the same
+    bool alike = false;     // all are one kind of neuron, whose numbers are in every place
+
+    // Empty, for neurons of one ratio of time constants; `n`, and its response_peak `most`, is one of them.
+    void begin(const Neuron& n, double most, int one_ratio, bool all_alike) {
+        count = 0, ratio = one_ratio, alike = all_alike;
+        for (int k = 0; alike && k < kRoom; ++k) describe(k, n, most);
+    }
     // From `now` until `then`; `most`: the neuron's response_peak.
     void add(const Neuron& n, double most, const State& s, double now, double then) {
         const int k = count++;
-        time[k] = now, until[k] = then, v[k] = s.v, i[k] = s.i, free[k] = s.free;
+        time[k] = now, until[k] = then, v[k] = s.v, i[k] = s.i, free[k] = s.free, place[k] = k, spikes[k] = 0;
+        if (!alike) describe(k, n, most);
+    }
+    void copy(int from, int to) {
+        a[to] = a[from], b[to] = b[from], peak[to] = peak[from], threshold[to] = threshold[from], reset[to] = reset[from];
+        refractory[to] = refractory[from];
+    }
+
+private:
+    void describe(int k, const Neuron& n, double most) {
         a[k] = n.a, b[k] = n.b, peak[k] = most, threshold[k] = n.threshold, reset[k] = n.reset, refractory[k] = n.refractory;
-        place[k] = k, spikes[k] = 0;
     }
 };
 

@@ -1,16 +1,15 @@
 // `advance` of lif.hpp for a pack of neurons.
 
 struct Group {  // eight neurons
-    Doubles time, v, i, a, b, peak, threshold;
-    Doubles share = a / (b - a);
-    SPIKELOOP_INLINE Flows after(const Doubles& dt) const { return flows(dt, a, b, share); }
+    Doubles time, v, i;
+    Rates rate;
+    Doubles peak, threshold;
+    SPIKELOOP_INLINE Flows after(const Doubles& dt) const { return flows(dt, rate); }
 };
-
-SPIKELOOP_INLINE bool none_of(const Integers& mask) { return !any(mask); }
 
 // `stationary` of lif.hpp for i > max(v, 0).
 SPIKELOOP_INLINE Doubles turning_point(const Group& n) {
-    const Doubles u = (n.i - n.v) / (n.i * n.b), d = n.b - n.a, x = d * u;
+    const Doubles u = (n.i - n.v) / (n.i * n.rate.b), d = n.rate.b - n.rate.a, x = d * u;
     const Doubles t = magnitude(x) < 1e-14 ? u : -log_one_plus(-x) / d;
     return (x < 1.0) & (t > 0.0) ? t : all_of(kInfinity);
 }
@@ -19,9 +18,9 @@ SPIKELOOP_INLINE Doubles turning_point(const Group& n) {
 SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Integers& rising, const Doubles& end_v, const Doubles& end_i, Doubles& hi) {
     Integers found = rising & (end_v >= n.threshold);
     hi = dt;
-    const Doubles bound = larger(n.v, all_of(0)) + n.i * smaller(n.a * dt, n.peak * (1 + kMargin));
+    const Doubles bound = larger(n.v, all_of(0)) + n.i * smaller(n.rate.a * dt, n.peak * (1 + kMargin));
     const Integers turns = rising & ~found & (end_i < end_v) & (bound >= n.threshold);
-    if (none_of(turns)) return found;
+    if (!any(turns)) return found;
     const Doubles top = turning_point(n);
     const Flows f = n.after(top < dt ? top : dt);
     const Doubles decayed = n.v * f.em, brought = n.i * f.g;  // a peak at the threshold, but for rounding, is none
@@ -30,82 +29,129 @@ SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Inte
     return found | above;
 }
 
-// Roots of v(t) = threshold in [0, hi], where v rises and is concave: Halley's iteration kept inside the bracket, started
-// from the parabola through v, v' and v'' at 0.
-SPIKELOOP_INLINE Doubles solve(const Group& n, const Integers& wanted, Doubles hi) {
-    const Doubles slope = n.a * (n.i - n.v), bend = -n.a * (n.b * n.i + slope), rest = n.threshold - n.v;
-    Doubles lo = all_of(0), t = 2 * rest / (slope + root(larger(slope * slope + 2 * bend * rest, all_of(0))));
-    t = (t > lo) & (t < hi) ? t : 0.5 * hi;
-    Integers open = wanted;
-    for (int iteration = 0; iteration < 100; ++iteration) {
-        if (iteration > 1 && !any(open)) break;  // hardly any need less than two
-        const Flows f = n.after(t);
-        const Doubles v = n.v * f.em + n.i * f.g, i = n.i * f.es, gap = v - n.threshold;
-        lo = gap < 0 ? t : lo, hi = gap < 0 ? hi : t;
-        const Doubles rise = n.a * (i - v), curve = -n.a * (n.b * i + rise), third = n.a * (n.b * n.b * i - curve);
-        const Doubles step = -2 * gap * rise / (2 * rise * rise - gap * curve), next = t + step;
-        const Integers inside = (next >= lo) & (next <= hi);
-        // Halley leaves an error of (v''' / 6 v' - (v'' / 2 v')^2) step^3: done once that is below the last digit of the time
-        const Doubles error = (magnitude(third * rise) * (1.0 / 6) + 0.25 * curve * curve) * magnitude(step * step * step);
-        const Integers done = (inside & (error <= 1e-17 * (n.time + t) * rise * rise)) | (hi - lo <= 1e-16 * hi);
-        t = open ? (inside ? next : 0.5 * (lo + hi)) : t;
-        open &= ~done;
-    }
-    return t;
+// Roots of v(t) = threshold in [0, hi], where v rises and is concave.
+struct Search {
+    Doubles lo, hi, t;
+    Integers open;
+};
+
+// Started from the parabola through v, v' and v'' at 0.
+SPIKELOOP_INLINE Search search(const Group& n, const Integers& wanted, const Doubles& hi) {
+    const Doubles a = n.rate.a, slope = a * (n.i - n.v), bend = -a * (n.rate.b * n.i + slope), rest = n.threshold - n.v;
+    const Doubles t = 2 * rest / (slope + root(larger(slope * slope + 2 * bend * rest, all_of(0))));
+    return {all_of(0), hi, (t > 0) & (t < hi) ? t : 0.5 * hi, wanted};
 }
 
-// One group, to its next spikes or to the end: which of them spike, and all where they are then.
-SPIKELOOP_INLINE Integers step(Group& n, const Doubles& free, const Doubles& end) {
+// A step of Householder's iteration of third order, kept inside the bracket.
+SPIKELOOP_INLINE void narrow(const Group& n, Search& s) {
+    const Doubles a = n.rate.a, b = n.rate.b;
+    const Flows f = n.after(s.t);
+    const Doubles v = n.v * f.em + n.i * f.g, i = n.i * f.es, gap = v - n.threshold;
+    s.lo = gap < 0 ? s.t : s.lo, s.hi = gap < 0 ? s.hi : s.t;
+    const Doubles rise = a * (i - v), curve = -a * (b * i + rise), third = a * (b * b * i - curve), fourth = -a * (b * b * b * i + third);
+    const Doubles square = rise * rise, both = gap * curve;
+    const Doubles step = -gap * (6 * square - 3 * both) / (rise * (6 * square - 6 * both) + gap * gap * third), next = s.t + step;
+    const Integers inside = (next >= s.lo) & (next <= s.hi);
+    // it leaves an error of at most (|v2/2v1|^3 + |v2 v3/6v1^2| + |v4/24v1|) step^4, vk the k-th derivative: done once that is
+    // below the last digit
+    const Doubles bend = magnitude(curve), size = step * step;
+    const Doubles error = (bend * (0.125 * bend * bend + (1.0 / 6) * magnitude(third) * rise) + (1.0 / 24) * magnitude(fourth) * square) * size * size;
+    const Integers done = (inside & (error <= 1e-17 * (n.time + s.t) * square * rise)) | (s.hi - s.lo <= 1e-16 * s.hi);
+    s.t = s.open ? (inside ? next : 0.5 * (s.lo + s.hi)) : s.t;
+    s.open &= ~done;
+}
+
+// One group without arrivals until `end`: where it would be then, and who fires before.
+struct Course {
+    Doubles end_v, end_i;
+    Integers now, later;
+    Search search;
+};
+
+SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end) {
     const Doubles until = free > n.time ? smaller(free, end) : n.time;
-    if (any(until > n.time)) n.i *= exponential(n.b * (n.time - until)), n.time = until;
+    if (any(until > n.time)) n.i *= exponential(n.rate.b * (n.time - until)), n.time = until;
     const Doubles dt = end - n.time;
     const Flows f = n.after(dt);
-    const Doubles end_v = n.v * f.em + n.i * f.g, end_i = n.i * f.es;
-    const Integers rising = (n.i > n.v) & (n.i > 0) & (dt > 0), now = rising & (n.v >= n.threshold);
+    Course c;
+    c.end_v = n.v * f.em + n.i * f.g, c.end_i = n.i * f.es;
+    const Integers rising = (n.i > n.v) & (n.i > 0) & (dt > 0);
+    c.now = rising & (n.v >= n.threshold);
     Doubles hi;
-    const Integers later = crossing(n, dt, rising & ~now, end_v, end_i, hi);
-    if (none_of(now | later)) {
-        n.time = end, n.v = end_v, n.i = end_i;
-        return now;
-    }
-    const Doubles wait = later ? solve(n, later, hi) : all_of(0);
-    const Integers fires = now | later;
+    c.later = crossing(n, dt, rising & ~c.now, c.end_v, c.end_i, hi);
+    c.search = search(n, c.later, hi);
+    return c;
+}
+
+// To the next spike of those that fire, which it returns, and the others to the end.
+SPIKELOOP_INLINE Integers go(Group& n, const Course& c, const Doubles& end) {
+    const Integers fires = c.now | c.later;
+    const Doubles wait = c.later ? c.search.t : all_of(0);
     n.time = fires ? n.time + wait : end;
-    n.v = end_v;
-    n.i = fires ? n.i * exponential(-n.b * wait) : end_i;
+    n.v = c.end_v;
+    n.i = fires ? n.i * exponential(-n.rate.b * wait) : c.end_i;
     return fires;
+}
+
+// The groups from place `first` on, side by side, for a search waits for its own results. Those that spike are put back, from
+// place `kept` on; returns where these end.
+template <int G>
+SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept, std::vector<Spike>& out) {
+    Group n[G];
+    Course c[G];
+    Integers open{};
+    SPIKELOOP_UNROLL
+    for (int g = 0; g < G; ++g) {
+        const int at = first + g * kDoubles;
+        n[g] = {load(p.time + at), load(p.v + at), load(p.i + at), {load(p.a + at), load(p.b + at), p.ratio}, load(p.peak + at), load(p.threshold + at)};
+        c[g] = course(n[g], load(p.free + at), load(p.until + at));
+        open |= c[g].search.open;
+    }
+    for (int step = 0; step < 100 && any(open); ++step) {
+        open = Integers{};
+        SPIKELOOP_UNROLL
+        for (int g = 0; g < G; ++g) narrow(n[g], c[g].search), open |= c[g].search.open;
+    }
+    alignas(64) double time[G * kDoubles], v[G * kDoubles], i[G * kDoubles];
+    alignas(64) int64_t fired[G * kDoubles];
+    SPIKELOOP_UNROLL
+    for (int g = 0; g < G; ++g) {
+        const int at = g * kDoubles;
+        store(fired + at, go(n[g], c[g], load(p.until + first + at)));
+        store(time + at, n[g].time), store(v + at, n[g].v), store(i + at, n[g].i);
+    }
+    for (int l = 0; l < G * kDoubles && first + l < p.count; ++l) {
+        const int from = first + l, place = p.place[from];
+        if (!fired[l]) {
+            p.end[place] = {v[l], i[l], p.free[from]};
+            continue;
+        }
+        ++p.spikes[place];
+        out.push_back({time[l], place});
+        const int to = kept++;
+        p.time[to] = time[l], p.until[to] = p.until[from], p.v[to] = p.reset[from], p.i[to] = i[l], p.free[to] = time[l] + p.refractory[from];
+        p.place[to] = place;
+        if (!p.alike) p.copy(from, to);
+    }
+    return kept;
 }
 
 // Bring all of the pack to where they are bound for and empty it; spikes are appended to `out` with their place as unit.
 // It is given up, with where they are unknown, once one of them has emitted more than `limit`.
 inline void advance(Pack& p, int64_t limit, std::vector<Spike>& out) {
-    while (p.count > 0) {
-        int kept = 0;
-        for (int k = p.count; k % kDoubles; ++k)  // what fills the last group stays where it is
-            p.time[k] = p.until[k] = p.v[k] = p.i[k] = p.free[k] = p.peak[k] = 0, p.a[k] = p.a[0], p.b[k] = p.b[0], p.threshold[k] = p.threshold[0];
-        for (int first = 0; first < p.count; first += kDoubles) {
-            Group n{load(p.time + first), load(p.v + first), load(p.i + first), load(p.a + first), load(p.b + first), load(p.peak + first), load(p.threshold + first)};
-            const Integers fires = step(n, load(p.free + first), load(p.until + first));
-            alignas(64) double time[kDoubles], v[kDoubles], i[kDoubles];
-            alignas(64) int64_t fired[kDoubles];
-            store(time, n.time), store(v, n.v), store(i, n.i), store(fired, fires);
-            for (int l = 0; l < kDoubles && first + l < p.count; ++l) {
-                const int from = first + l, place = p.place[from];
-                if (!fired[l]) {
-                    p.end[place] = {v[l], i[l], p.free[from]};
-                    continue;
-                }
-                if (++p.spikes[place] > limit) {
-                    p.count = 0;
-                    return;
-                }
-                out.push_back({time[l], place});
-                const int to = kept++;
-                p.time[to] = time[l], p.until[to] = p.until[from], p.v[to] = p.reset[from], p.i[to] = i[l], p.free[to] = time[l] + p.refractory[from];
-                p.a[to] = p.a[from], p.b[to] = p.b[from], p.peak[to] = p.peak[from], p.threshold[to] = p.threshold[from], p.reset[to] = p.reset[from];
-                p.refractory[to] = p.refractory[from], p.place[to] = place;
-            }
+    constexpr int kPair = 2 * kDoubles;
+    for (int64_t rounds = 0; p.count > 0; ++rounds) {  // a neuron spikes once a round at most
+        if (rounds > limit) {
+            p.count = 0;
+            return;
         }
+        for (int k = p.count; k % kPair; ++k) {  // what fills the last groups stays where it is
+            p.time[k] = p.until[k] = p.v[k] = p.i[k] = p.free[k] = 0;
+            if (!p.alike) p.copy(0, k);
+        }
+        int kept = 0;
+        for (int first = 0; first < p.count; first += kPair)
+            kept = p.count - first > kDoubles ? go_on<2>(p, first, kept, out) : go_on<1>(p, first, kept, out);
         p.count = kept;
     }
 }

@@ -25,7 +25,7 @@ struct Interval {
 // Of the active neurons that share a vector: how many arrivals they can feel, and where the adjoints of these are.
 struct Reach {
     size_t arrivals = 0, offset = 0;
-    bool side_by_side = false;  // they fill the vector and follow each other
+    bool side_by_side = false;  // they follow each other
 };
 
 // What one sample leaves of one stage for the reduction.
@@ -33,6 +33,7 @@ template <class T>
 struct SampleAdjoint {
     int64_t sample = 0;
     std::vector<Arrival> arrivals;
+    std::vector<std::vector<int32_t>> shares;  // the arrivals, by who adds up the weight rows of their units
     std::vector<int32_t> active;   // neurons: all in order, or the last to spike first
     std::vector<Reach> blocks;
     std::vector<T> charge;         // (blocks, arrivals, lanes): tau_syn lambda_I = -dL/dw of each arrival
@@ -47,6 +48,8 @@ struct Job {
     std::vector<Neuron> neuron;
     bool one_tau, want_weight = false, want_arrival_time = false;
     std::vector<SampleAdjoint<T>>& samples;
+    int ratio = 0;    // of the one pair of time constants, see `whole_ratio`
+    int shares = 1;   // of the presynaptic units, in which weight rows are added up
     const Backward& request() const { return stage->request; }
     int64_t size() const { return stage->neurons.size; }
 };
@@ -94,6 +97,7 @@ template <class T>
 Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
     Job<T> job{&stage, {}, stage.neurons.one_tau(), false, false, samples};
     for (int64_t m = 0; m < stage.neurons.size; ++m) job.neuron.push_back(stage.neurons[m]);
+    if (job.one_tau && stage.neurons.size > 0) job.ratio = whole_ratio(job.neuron[0].a, job.neuron[0].b);
     for (size_t s = 0; s < stage.sources.size(); ++s) {
         job.want_arrival_time |= stage.time[s] || stage.source_time[s];
         job.want_weight |= stage.weight[s] != nullptr;
@@ -130,7 +134,8 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
     if (batch == 0) return;
     const int threads = worthwhile(stages[0].request.threads, work);
     const int64_t slab = std::clamp<int64_t>(int64_t(double(kSlabBytes) * double(batch) / bytes), 1, batch);
-    for (Job<T>& job : jobs) job.samples.resize(std::max<size_t>(job.samples.size(), slab));
+    const int shares = worthwhile(threads, rows * double(slab) / double(batch));
+    for (Job<T>& job : jobs) job.samples.resize(std::max<size_t>(job.samples.size(), slab)), job.shares = shares;
     for (int64_t first = 0; first < batch; first += slab) {
         const int64_t count = std::min(slab, batch - first);
         parallel_for(count, threads, 2, [&](int64_t s, Watch& watch) {
@@ -141,11 +146,9 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
                 if (jobs[k].size() > 0) SPIKELOOP_BEST(sample_back(jobs[k], out, scratch, watch));
             }
         });
-        // every one of them reads all arrivals, so there must be enough of them
-        const int64_t shares = worthwhile(threads, rows * double(count) / double(batch));
-        parallel_for(shares, int(shares), 1, [&](int64_t share) {
+        parallel_for(shares, shares, 1, [&](int64_t share) {
             for (const Job<T>& job : jobs)
-                if (job.want_weight) SPIKELOOP_BEST(add_weight_rows(job, count, share, shares));
+                if (job.want_weight) SPIKELOOP_BEST(add_weight_rows(job, count, share));
         });
         for (Job<T>& job : jobs)
             for (int64_t s = 0; s < count; ++s) {

@@ -71,7 +71,7 @@ void make_stretches(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& 
     const double a = job.neuron[0].a, b = job.neuron[0].b;
     for (size_t first = 0; first < count; first += kDoubles) {
         const Doubles dt = load(time.data() + first + 1) - load(time.data() + first);
-        const Flows f = flows(dt, all_of(a), all_of(b));
+        const Flows f = flows(dt, Rates{all_of(a), all_of(b), job.ratio});
         for (size_t k = 0; k < std::min<size_t>(kDoubles, count - first); ++k) {
             Interval<T>& s = scratch.stretches[first + k];
             s.em = T(f.em[k]), s.es = T(f.es[k]), s.g = T(f.g[k]), s.back = T(f.g[k] * b / a), s.leak = T((1 - f.em[k]) / a);
@@ -132,9 +132,9 @@ void make_flows(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     scratch.wait.resize(room, 0.0), scratch.em.resize(room), scratch.es.resize(room), scratch.g.resize(room);
     if (!job.one_tau) scratch.a.resize(room, 1.0), scratch.b.resize(room, 1.0);
     for (size_t k = 0; k < room; k += kDoubles) {
-        const Doubles a = job.one_tau ? all_of(job.neuron[0].a) : load(scratch.a.data() + k);
-        const Doubles b = job.one_tau ? all_of(job.neuron[0].b) : load(scratch.b.data() + k);
-        const Flows f = flows(load(scratch.wait.data() + k), a, b);
+        const Rates own = job.one_tau ? Rates{all_of(job.neuron[0].a), all_of(job.neuron[0].b), job.ratio}
+                                      : Rates{load(scratch.a.data() + k), load(scratch.b.data() + k)};
+        const Flows f = flows(load(scratch.wait.data() + k), own);
         store(scratch.em.data() + k, f.em), store(scratch.es.data() + k, f.es), store(scratch.g.data() + k, f.g);
     }
 }
@@ -316,6 +316,15 @@ void sweep_back(const Job<T>& job, Scratch<T>& scratch, size_t reach, const uint
         x.gradient[l].leak += x.leak[l], x.gradient[l].tau_mem += x.tau_mem[l], x.gradient[l].tau_syn += x.tau_syn[l];
 }
 
+// Of arrivals whose weights have gradients that are wanted.
+template <class T>
+void share_arrivals(const Job<T>& job, SampleAdjoint<T>& out) {
+    out.shares.resize(job.shares);
+    for (auto& share : out.shares) share.clear();
+    for (size_t k = 0; k < out.arrivals.size(); ++k)
+        if (job.stage->weight[out.arrivals[k].source]) out.shares[out.arrivals[k].unit % job.shares].push_back(int32_t(k));
+}
+
 template <class T>
 void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, Watch& watch) {
     constexpr int N = Lanes<T>::N;
@@ -323,6 +332,7 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     out.blocks.clear();
     if (out.active.empty()) return;
     gather_arrivals(job.stage->sources, {}, out.sample, job.request().duration, out.arrivals);
+    share_arrivals(job, out);
     make_stretches(job, out, scratch);
     make_marks(job, out, scratch);
     make_flows(job, out, scratch);
@@ -332,7 +342,7 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
         watch.glance();
         open_lanes(job, out, scratch, block * N, x);
         Reach& reach = out.blocks[block];
-        reach.side_by_side = x.side_by_side && x.count == N;
+        reach.side_by_side = x.side_by_side;
         const uint32_t* close = scratch.close.data() + block * scratch.stretches.size();
         T* charge = out.charge.data() + reach.offset;
         replay(job, scratch, reach.arrivals, close, x);
@@ -354,23 +364,25 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
 
 // Weight gradients of the presynaptic units that `share` owns, samples in order.
 template <class T>
-void add_weight_rows(const Job<T>& job, int64_t count, int64_t share, int64_t shares) {
+void add_weight_rows(const Job<T>& job, int64_t count, int64_t share) {
     constexpr int N = Lanes<T>::N;
     for (int64_t s = 0; s < count; ++s) {
         const SampleAdjoint<T>& out = job.samples[s];
         for (size_t block = 0; block < out.blocks.size(); ++block) {
+            const Reach& reach = out.blocks[block];
             const int32_t* column = out.active.data() + block * N;
             const int lanes = int(std::min<size_t>(N, out.active.size() - block * N));
-            const T* charge = out.charge.data() + out.blocks[block].offset;
-            for (size_t k = 0; k < out.blocks[block].arrivals; ++k) {
+            const T* charge = out.charge.data() + reach.offset;
+            for (const int32_t k : out.shares[share]) {
+                if (size_t(k) >= reach.arrivals) break;
                 const Arrival& arrival = out.arrivals[k];
-                T* weight = job.stage->weight[arrival.source];
-                if (!weight || arrival.unit % shares != share) continue;
-                T* row = weight + arrival.unit * job.size();
-                if (out.blocks[block].side_by_side)
+                T* row = job.stage->weight[arrival.source] + arrival.unit * job.size();
+                if (!reach.side_by_side)
+                    for (int l = 0; l < lanes; ++l) row[column[l]] -= charge[k * N + l];
+                else if (lanes == N)
                     store(row + column[0], load(row + column[0]) - load(charge + k * N));
                 else
-                    for (int l = 0; l < lanes; ++l) row[column[l]] -= charge[k * N + l];
+                    store_some(row + column[0], load_some(row + column[0], lanes) - load(charge + k * N), lanes);
             }
         }
     }

@@ -29,7 +29,9 @@ struct Layer {
     std::vector<Neuron> neuron;
     std::vector<double> peak;       // response_peak of each
     std::vector<T> level, initial;  // what its bound must reach to be looked at, and V it starts with; of each
-    bool one_tau = true, tonic = false;  // tonic: some fire without input
+    bool one_tau = true, alike = true;  // neurons have one pair of time constants, are all the same
+    bool tonic = false;                  // some fire without input
+    int ratio = 0;                       // of the one pair of time constants, see `whole_ratio`
     std::vector<Block> blocks;
     std::vector<const T*> weight;   // per source, `stride` numbers a row
     std::vector<std::vector<T>> padded;
@@ -180,6 +182,7 @@ template <class T>
 Layer<T> make_layer(const DenseStage<T>& stage, int64_t number) {
     Layer<T> layer;
     layer.stage = &stage, layer.number = number, layer.one_tau = stage.neurons.one_tau();
+    if (layer.one_tau && stage.neurons.size > 0) layer.ratio = whole_ratio(stage.neurons[0].a, stage.neurons[0].b);
     const int64_t size = stage.neurons.size;
     for (int64_t m = 0; m < size; ++m) {
         const Neuron n = stage.neurons[m];
@@ -188,6 +191,7 @@ Layer<T> make_layer(const DenseStage<T>& stage, int64_t number) {
         layer.level.push_back(T(stage.neurons.spiking ? n.threshold - kMargin * std::max(std::abs(n.threshold), std::abs(n.reset)) : kInfinity));
         layer.initial.push_back(T(n.initial()));
         layer.tonic |= n.rises_to_threshold();
+        layer.alike &= n == layer.neuron[0];
     }
     make_blocks(layer, layer.one_tau && stage.neurons.spiking ? kWidest : 1);
     return layer;
@@ -207,7 +211,7 @@ void prepare(Passage<T>& way, const Layer<T>& layer, int64_t sample, std::vector
         way.row[n] = layer.weight[arrival.source] + arrival.unit * layer.stride, way.time[n + 1] = arrival.time;
     }
     way.pieces_of.assign(count + 1, -1), way.pieces.clear();
-    if (layer.one_tau) SPIKELOOP_BEST(set_flows(way, layer.neuron[0].a, layer.neuron[0].b));
+    if (layer.one_tau) SPIKELOOP_BEST(set_flows(way, layer.neuron[0].a, layer.neuron[0].b, layer.ratio));
 }
 
 // Scratch of one thread.
@@ -236,7 +240,7 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
             shop.going.push_back(&walk);
         }
     }
-    shop.waiting.pack.count = 0;
+    shop.waiting.pack.begin(layer.neuron[0], layer.peak[0], layer.ratio, layer.alike);
     while (!shop.going.empty()) {
         size_t kept = 0;
         for (Walk<T>* walk : shop.going) {

@@ -109,7 +109,8 @@ __attribute__((noinline)) bool look_again(const Layer<T>& layer, Walk<T>& x, int
     if (way.pieces_of[x.n] < 0) {
         const double whole = x.end() - x.begin(), a = layer.neuron[0].a, b = layer.neuron[0].b, peak_time = response_peak_time(a, b);
         const Doubles end = Doubles{1, 2, 3, 4, 5, 6, 7, 8} * (whole / kPieces), begin = end - whole / kPieces;
-        const Flows f = flows(end, all_of(a), all_of(b)), before = flows(begin, all_of(a), all_of(b));
+        const Rates rates{all_of(a), all_of(b), layer.ratio};
+        const Flows f = flows(end, rates), before = flows(begin, rates);
         const Doubles top = end < peak_time ? f.g : (begin > peak_time ? before.g : all_of(layer.peak[0]));
         way.pieces_of[x.n] = int32_t(way.pieces.size());
         Pieces<T>& made = way.pieces.emplace_back();
@@ -148,7 +149,7 @@ void prepare(OwnFlows<T>& own, const Layer<T>& layer, const Block& block) {
 template <class T>
 SPIKELOOP_INLINE void set_flows(OwnFlows<T>& own, double dt) {
     for (int l = 0; l < kLanes<T>; l += kDoubles) {
-        const Flows f = flows(all_of(dt), load(own.a + l), load(own.b + l));
+        const Flows f = flows(all_of(dt), Rates{load(own.a + l), load(own.b + l)});
         const Doubles top = dt < load(own.peak_time + l) ? f.g : load(own.peak + l);
         store_as(own.em + l, f.em), store_as(own.es + l, f.es), store_as(own.g + l, f.g), store_as(own.top + l, top * (1 + kMargin));
     }
@@ -156,14 +157,15 @@ SPIKELOOP_INLINE void set_flows(OwnFlows<T>& own, double dt) {
 
 // The flows over all intervals for neurons of one pair of time constants.
 template <class T>
-void set_flows(Passage<T>& way, double a, double b) {
+void set_flows(Passage<T>& way, double a, double b, int ratio) {
     const double peak_time = response_peak_time(a, b), peak = response_peak(a, b);
+    const Rates rates{all_of(a), all_of(b), ratio};
     const size_t count = way.arrivals.size() + 1, room = (count + kDoubles - 1) / kDoubles * kDoubles;
     way.time.resize(room + 1, way.time[count]);
     way.em.resize(room), way.es.resize(room), way.g.resize(room), way.top.resize(room);
     for (size_t n = 0; n < count; n += kDoubles) {
         const Doubles dt = load(way.time.data() + n + 1) - load(way.time.data() + n);
-        const Flows f = flows(dt, all_of(a), all_of(b));
+        const Flows f = flows(dt, rates);
         const Doubles top = (dt < peak_time ? f.g : all_of(peak)) * (1 + kMargin);
         store_as(way.em.data() + n, f.em), store_as(way.es.data() + n, f.es), store_as(way.g.data() + n, f.g), store_as(way.top.data() + n, top);
     }

@@ -1,6 +1,11 @@
-// The sweep of dense_forward.cpp for neurons that all differ: flows come from tables over multiples of the tick, which are
-// composed, so that no exponential is computed per interval.
+// The sweep of dense_forward.cpp for neurons that all differ: flows come from a table over multiples of the tick, so that no
+// exponential is computed per interval. Block after block of neurons goes through some samples, whose crossings are solved
+// side by side; neurons with noise are looked at one by one.
 #include "disturbed.hpp"
+
+#include <array>
+
+#include "crossings.hpp"
 #include "disturbed_lane.hpp"
 #include "flow_table.hpp"
 #include "simd.hpp"
@@ -9,57 +14,100 @@
 namespace spikeloop {
 namespace {
 
-constexpr float kSlack = 1e-5f;  // relative: the bound must not fail for single precision
+constexpr int64_t kTogether = 16;  // samples that pass a block together
+constexpr float kSlack = 1e-5f;    // relative: the bound must not fail for single precision
 
-struct Shared {
+// One population, the same for all samples; all per neuron but for the weights.
+struct Layer {
     const std::vector<DenseSource<float>>& sources;
     const Neurons& neurons;
     const Disturbance& disturbance;
     const Request& request;
-    int64_t stride = 0;  // neurons, padded
-    std::vector<std::vector<float>> weight;
+    int64_t blocks;
+    std::vector<float> weight;            // (blocks, units of all sources, kBlock)
+    std::vector<int32_t> first_unit = {0};  // of each source, among those of all
     FlowTable table;
-    std::vector<float> floor, most, peak;
-    std::vector<int64_t> column;  // of the samples, per neuron; -1: not sampled
-    double quickest = 0;          // earliest peak of a response
+    std::vector<Neuron> neuron;
+    std::vector<Stride> stride;
+    std::vector<float> initial, level, floor, most, top;  // padded; top: `peak` with room for rounding
+    std::vector<uint8_t> alone;   // it is not solved together with others
+    std::vector<std::vector<std::pair<int, int64_t>>> sampled;  // by block: (lane, column of the samples)
+    double quickest = kInfinity;  // earliest peak of a response
     bool jumps = false;           // a floor or a saturation exists
+    bool tonic = false;           // some fire without input
+    Layer(const std::vector<DenseSource<float>>& sources, const Neurons& neurons, const Disturbance& disturbance, const Request& request)
+        : sources(sources), neurons(neurons), disturbance(disturbance), request(request), blocks((neurons.size + kBlock - 1) / kBlock) {}
+    const float* rows(int64_t block) const { return weight.data() + block * first_unit.back() * kBlock; }
 };
 
-struct Sweep {
-    const Shared* shared;
-    int64_t sample;
+// One sample on its way. Interval n ends with arrival n, or with the run.
+struct Passage {
+    int64_t sample = 0;
     std::vector<Arrival> arrivals;
-    std::vector<Spike>* spikes;
+    std::vector<int32_t> row;  // weights of each arrival
+    std::vector<Ticks> ticks;  // length of each interval
+    std::vector<double> time;  // where the intervals begin, and the end
+    std::vector<Spike>* spikes = nullptr;
 };
 
-std::vector<std::vector<float>> padded(const std::vector<DenseSource<float>>& sources, int64_t size, int64_t stride) {
-    std::vector<std::vector<float>> out;
-    for (const auto& source : sources) {
-        std::vector<float> rows(source.size * stride, 0.0f);
-        for (int64_t u = 0; u < source.size; ++u) std::copy_n(source.weight + u * size, size, rows.data() + u * stride);
-        out.push_back(std::move(rows));
-    }
-    return out;
+// A block of one passage: where it is.
+struct Walk {
+    alignas(64) float v[kBlock], i[kBlock], next_v[kBlock], next_i[kBlock], level[kBlock];
+    BlockFlows flows;                // of the interval, where the table does not have it
+    uint32_t close[kBlockVectors];    // one bit a lane: the bound reached the level
+    uint32_t known[kBlockVectors];    // likewise: `lane` holds something
+    const Passage* passage;
+    int64_t block;
+    size_t n;  // the interval
+    int64_t next_sample;
+    Lane lane[kBlock];
+    int64_t first() const { return block * kBlock; }
+    double begin() const { return passage->time[n]; }
+    double end() const { return passage->time[n + 1]; }
+    bool is_close(int l) const { return close[l / kLanes<float>] >> l % kLanes<float> & 1; }
+};
+
+// Lanes of walks whose crossings are solved together.
+struct Waiting {
+    Pack pack;
+    std::pair<Walk*, int> lane[Pack::kRoom];
+    std::vector<Spike> spikes;  // by place
+    bool full() const { return pack.count + kBlock > Pack::kRoom; }
+};
+
+void lay_out_weights(Layer& layer) {
+    const int64_t size = layer.neurons.size;
+    for (const auto& source : layer.sources) layer.first_unit.push_back(layer.first_unit.back() + int32_t(source.size));
+    const int64_t units = layer.first_unit.back();
+    layer.weight.assign(layer.blocks * units * kBlock, 0.0f);
+    for (size_t s = 0; s < layer.sources.size(); ++s)
+        for (int64_t block = 0; block < layer.blocks; ++block)
+            for (int64_t u = 0; u < layer.sources[s].size; ++u)
+                std::copy_n(layer.sources[s].weight + u * size + block * kBlock, std::min<int64_t>(kBlock, size - block * kBlock),
+                            layer.weight.data() + (block * units + layer.first_unit[s] + u) * kBlock);
 }
 
-void prepare(Shared& s) {
-    const int64_t size = s.neurons.size;
-    s.stride = (size + 15) / 16 * 16;
-    s.weight = padded(s.sources, size, s.stride);
-    s.floor.assign(s.stride, -std::numeric_limits<float>::infinity());
-    s.most.assign(s.stride, std::numeric_limits<float>::infinity());
-    s.peak.assign(s.stride, 0.0f);
-    s.column.assign(size, -1);
-    s.quickest = kInfinity;
+void describe(Layer& layer) {
+    const Disturbance& d = layer.disturbance;
+    const Sampling& sampling = layer.request.sampling;
+    const int64_t size = layer.neurons.size, padded = layer.blocks * kBlock;
+    layer.initial.assign(padded, 0.0f), layer.level.assign(padded, std::numeric_limits<float>::infinity());
+    layer.floor.assign(padded, -std::numeric_limits<float>::infinity()), layer.most.assign(padded, std::numeric_limits<float>::infinity());
+    layer.top.assign(padded, 0.0f), layer.sampled.resize(layer.blocks);
+    layer.table.a.assign(padded, 0.0), layer.table.b.assign(padded, 0.0);
     for (int64_t m = 0; m < size; ++m) {
-        const Neuron n = s.neurons[m];
-        s.floor[m] = float(s.disturbance.floor[m] - s.neurons.leak[m]), s.most[m] = float(s.disturbance.most[m]);
-        s.jumps |= std::isfinite(s.floor[m]) || std::isfinite(s.most[m]);
-        s.peak[m] = float(response_peak(n.a, n.b)) * (1 + kSlack);
-        s.quickest = std::min(s.quickest, response_peak_time(n.a, n.b));
+        const Neuron& n = layer.neuron.emplace_back(layer.neurons[m]);
+        layer.stride.emplace_back(n);
+        layer.initial[m] = float(n.initial()), layer.level[m] = look_from(n, d.noise[m]);
+        layer.floor[m] = float(d.floor[m] - layer.neurons.leak[m]), layer.most[m] = float(d.most[m]);
+        layer.top[m] = float(layer.stride[m].peak) * (1 + kSlack);
+        layer.table.a[m] = n.a, layer.table.b[m] = n.b;
+        layer.alone.push_back(d.noise[m] > 0 || d.threshold_noise[m] > 0 || n.rises_to_threshold());
+        layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b));
+        layer.jumps |= std::isfinite(layer.floor[m]) || std::isfinite(layer.most[m]);
+        layer.tonic |= n.rises_to_threshold();
     }
-    for (int64_t c = 0; c < s.request.sampling.units; ++c) s.column[s.request.sampling.unit[c]] = c;
-    s.table.build(s.neurons, s.stride, s.disturbance.tick);
+    for (int64_t c = 0; c < sampling.units; ++c) layer.sampled[sampling.unit[c] / kBlock].emplace_back(sampling.unit[c] % kBlock, c);
 }
 
 // The samples of an interval: those at its end are in it.
@@ -67,18 +115,36 @@ struct Range {
     int64_t first, last;
 };
 
-Range samples_until(const Sampling& sampling, const double* times, int64_t first, double end) {
-    int64_t last = first;
-    while (times && last < sampling.count && times[last] <= end) ++last;
-    return {first, last};
+Samples samples_of(const Layer& layer, const Walk& x, int l, Range range) {
+    if (range.first == range.last) return {};
+    const Sampling& sampling = layer.request.sampling;
+    const int64_t sample = x.passage->sample;
+    for (const auto& [lane, column] : layer.sampled[x.block])
+        if (lane == l) {
+            double* value = sampling.value + (sample * sampling.count + range.first) * sampling.units + column;
+            return {sampling.times(sample) + range.first, range.last - range.first, value, sampling.units, layer.neurons.leak[x.first() + l]};
+        }
+    return {};
 }
 
-Samples samples_of(const Sweep& sweep, int64_t m, Range range) {
-    const Shared& s = *sweep.shared;
-    const Sampling& x = s.request.sampling;
-    if (s.column[m] < 0 || range.first == range.last) return {};
-    double* value = x.value + (sweep.sample * x.count + range.first) * x.units + s.column[m];
-    return {x.times(sweep.sample) + range.first, range.last - range.first, value, x.units, s.neurons.leak[m]};
+// The lane as the neuron that it is; most are never asked for.
+Lane& lane_of(const Layer& layer, Walk& x, int l) {
+    uint32_t& known = x.known[l / kLanes<float>];
+    const uint32_t bit = 1u << l % kLanes<float>;
+    if (!(known & bit)) {
+        const int64_t m = x.first() + l;
+        x.lane[l].start(layer.neuron[m], layer.stride[m], layer.disturbance, layer.request, x.passage->sample, m, layer.neurons.size);
+        known |= bit;
+    }
+    return x.lane[l];
+}
+
+void start(const Layer& layer, const Passage& way, int64_t block, Walk& x) {
+    x.passage = &way, x.block = block, x.n = 0, x.next_sample = 0;
+    std::fill_n(x.known, kBlockVectors, 0), std::fill_n(x.i, kBlock, 0.0f);
+    std::copy_n(layer.initial.data() + x.first(), kBlock, x.v), std::copy_n(layer.level.data() + x.first(), kBlock, x.level);
+    for (int64_t m = x.first(); m < std::min(x.first() + kBlock, layer.neurons.size); ++m)
+        if (layer.disturbance.threshold_noise[m] > 0) x.level[m - x.first()] = lane_of(layer, x, int(m - x.first())).level(0.0);
 }
 
 }  // namespace
@@ -88,24 +154,76 @@ Samples samples_of(const Sweep& sweep, int64_t m, Range range) {
 #include "each_target.hpp"
 
 namespace spikeloop {
+namespace {
+
+void prepare(const Layer& layer, int64_t sample, SpikesPerSample& spikes, Passage& way) {
+    way.sample = sample, way.spikes = &spikes[sample];
+    way.spikes->clear();  // an explosion may have left some
+    gather_arrivals(layer.sources, {}, sample, layer.request.duration, way.arrivals);
+    const size_t count = way.arrivals.size();
+    way.row.resize(count), way.ticks.resize(count + 1), way.time.resize(count + 2);
+    way.time[0] = 0, way.time[count + 1] = layer.request.duration;
+    for (size_t n = 0; n < count; ++n) {
+        const Arrival& arrival = way.arrivals[n];
+        way.row[n] = layer.first_unit[arrival.source] + arrival.unit, way.time[n + 1] = arrival.time;
+    }
+    for (size_t n = 0; n <= count; ++n) way.ticks[n] = layer.table.ticks(way.time[n + 1] - way.time[n]);
+}
+
+// Scratch of one thread.
+struct Workshop {
+    std::vector<Passage> passages;
+    std::vector<Walk> walks;
+    std::vector<Walk*> going;
+    Waiting waiting;
+};
+
+// Samples first .. first + count.
+void pass(const Layer& layer, int64_t first, int64_t count, SpikesPerSample& spikes, Watch& watch) {
+    Workshop& shop = own<Workshop>();
+    if (shop.passages.size() < size_t(count)) shop.passages.resize(count), shop.walks.resize(count);
+    for (int64_t s = 0; s < count; ++s) prepare(layer, first + s, spikes, shop.passages[s]);
+    for (int64_t block = 0; block < layer.blocks; ++block) {
+        shop.waiting.pack.count = 0;
+        shop.going.clear();
+        for (int64_t s = 0; s < count; ++s) {
+            start(layer, shop.passages[s], block, shop.walks[s]);
+            shop.going.push_back(&shop.walks[s]);
+        }
+        while (!shop.going.empty()) {
+            size_t kept = 0;
+            for (Walk* walk : shop.going) {
+                layer.tonic ? watch.look() : watch.glance();  // a walk of those may take long
+                if (shop.waiting.full()) SPIKELOOP_BEST(settle(layer, shop.waiting));
+                if (!SPIKELOOP_BEST(go_on(layer, *walk, shop.waiting))) shop.going[kept++] = walk;
+            }
+            shop.going.resize(kept);
+            SPIKELOOP_BEST(settle(layer, shop.waiting));
+        }
+    }
+    for (int64_t s = first; s < first + count; ++s) std::sort(spikes[s].begin(), spikes[s].end(), Earlier());
+}
+
+}  // namespace
 
 SpikesPerSample disturbed_forward(const std::vector<DenseSource<float>>& sources, const Neurons& neurons,
                                   const Disturbance& disturbance, const Request& request) {
     SpikesPerSample spikes(request.batch);
     if (neurons.size == 0) return spikes;
-    Shared shared{sources, neurons, disturbance, request, 0, {}, {}, {}, {}, {}, {}, 0, false};
-    prepare(shared);
+    Layer layer(sources, neurons, disturbance, request);
+    describe(layer), lay_out_weights(layer);
+    SPIKELOOP_BEST(fill(layer.table, disturbance.tick));
     double work = 50.0 * double(request.batch * neurons.size);
     for (const auto& source : sources)
-        work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(shared.stride);
-    parallel_for(request.batch, worthwhile(request.threads, work), 2, [&](int64_t sample) {
-        thread_local Sweep sweep;
-        sweep.shared = &shared, sweep.sample = sample, sweep.spikes = &spikes[sample];
-        gather_arrivals(sources, {}, sample, request.duration, sweep.arrivals);
-        int64_t first = 0;
-        for (; shared.stride - first >= 64; first += 64) SPIKELOOP_BEST(sweep_wide(sweep, first));
-        for (; first < shared.stride; first += 16) SPIKELOOP_BEST(sweep_narrow(sweep, first));
-        std::sort(spikes[sample].begin(), spikes[sample].end(), Earlier());
+        work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(layer.blocks * kBlock) * 0.3;
+    parallel_for((request.batch + kTogether - 1) / kTogether, worthwhile(request.threads, work), 1, [&](int64_t group, Watch& watch) {
+        const int64_t first = group * kTogether, count = std::min(kTogether, request.batch - first);
+        try {
+            pass(layer, first, count, spikes, watch);
+        } catch (const Explosion&) {  // the first sample of them is to be named
+            for (int64_t s = first; s < first + count; ++s) pass(layer, s, 1, spikes, watch);
+            throw;
+        }
     });
     return spikes;
 }

@@ -1,109 +1,237 @@
-// The sweep itself, see disturbed.cpp; its loops over lanes are for the compiler to turn into vector instructions.
+// The sweep itself, see disturbed.cpp.
+#include "crossings.inl"
 
-template <int N>
-struct Lanes {
-    alignas(64) float v[N], i[N], next_v[N], next_i[N], level[N], bound[N];
-    Lane lane[N];
-};
+// ---- the table of flows -------------------------------------------------------------------------------------------
 
-template <int N>
-void start(const Sweep& sweep, int64_t first, Lanes<N>& x) {
-    const Shared& s = *sweep.shared;
-    const uint64_t key = keyed(s.disturbance.key, uint64_t(sweep.sample));
-    for (int l = 0; l < N; ++l) {
-        x.v[l] = x.i[l] = 0, x.level[l] = std::numeric_limits<float>::infinity();
-        if (first + l >= s.neurons.size) continue;
-        x.lane[l].start(s.neurons, s.disturbance, s.request, sweep.sample, key, first + l);
-        x.v[l] = float(x.lane[l].neuron.initial());
-        x.level[l] = x.lane[l].level(0.0);
+// Flows over multiples 0 .. count - 1 of `unit`, and in `unit` that over `count` of them.
+inline void fill(std::vector<BlockFlows>& flows, int64_t first, int count, Flows& unit, int lane) {
+    Flows now{all_of(1), all_of(1), all_of(0)};
+    for (int k = 0; k < count; ++k) {
+        BlockFlows& row = flows[first + k];
+        store_as(row.em + lane, now.em), store_as(row.es + lane, now.es), store_as(row.g + lane, now.g);
+        now.g = unit.em * now.g + unit.g * now.es;
+        now.em *= unit.em, now.es *= unit.es;
+    }
+    unit = now;
+}
+
+inline void fill(FlowTable& table, double tick) {
+    constexpr int rows = FlowTable::kFine + FlowTable::kCoarse;
+    table.tick = tick, table.per_tick = 1 / tick;
+    table.flows.resize(table.a.size() / kBlock * rows);
+    table.single_a.assign(table.a.begin(), table.a.end()), table.single_b.assign(table.b.begin(), table.b.end());
+    for (size_t m = 0; m < table.a.size(); m += kDoubles) {
+        const int64_t first = int64_t(m / kBlock) * rows;
+        Flows unit = flows(all_of(tick), load(table.a.data() + m), load(table.b.data() + m));
+        fill(table.flows, first, FlowTable::kFine, unit, int(m % kBlock));
+        fill(table.flows, first + FlowTable::kFine, FlowTable::kCoarse, unit, int(m % kBlock));
     }
 }
 
-template <int N>
-void look_closely(const Sweep& sweep, int64_t first, Lanes<N>& x, const LaneFlows<N>& flows, double begin, double end, Range range) {
-    for (int l = 0; l < N; ++l) {
-        if (!(x.bound[l] >= x.level[l])) continue;
+// Those over the sum of two times. W: vectors of the block that are looked at.
+template <int W, class Later>
+SPIKELOOP_INLINE void compose(BlockFlows& out, const BlockFlows& first, Later&& later) {
+    SPIKELOOP_UNROLL
+    for (int l = 0; l < W * kLanes<float>; l += kLanes<float>) {
+        const auto es = load(first.es + l);
+        const auto [em2, es2, g2] = later(l);
+        store(out.g + l, em2 * load(first.g + l) + g2 * es);
+        store(out.em + l, em2 * load(first.em + l)), store(out.es + l, es * es2);
+    }
+}
+
+// Over less than a tick, by their series.
+SPIKELOOP_INLINE std::array<Vector<float>, 3> short_flows(const Vector<float>& x, const Vector<float>& y) {
+    const auto em = 1 - x * (1 - x * (0.5f - x * (1.0f / 6))), es = 1 - y * (1 - y * (0.5f - y * (1.0f / 6)));
+    return {em, es, x * (1 - 0.5f * (x + y) + (x * x + x * y + y * y) * (1.0f / 6))};
+}
+
+// Over any time.
+template <int W>
+__attribute__((noinline)) void set_flows(BlockFlows& out, const FlowTable& table, int64_t block, double dt) {
+    for (int l = 0; l < W * kLanes<float>; l += kDoubles) {
+        const double *a = table.a.data() + block * kBlock + l, *b = table.b.data() + block * kBlock + l;
+        const Flows f = flows(all_of(dt), load(a), load(b));
+        store_as(out.em + l, f.em), store_as(out.es + l, f.es), store_as(out.g + l, f.g);
+    }
+}
+
+// Over an interval of so many ticks, or over `dt`; `made`: where they are if the table has not got them.
+template <int W>
+SPIKELOOP_INLINE const BlockFlows& flows_over(const FlowTable& table, int64_t block, Ticks ticks, double dt, BlockFlows& made) {
+    constexpr int kFine = FlowTable::kFine;
+    if (ticks.whole < 0) {
+        set_flows<W>(made, table, block, dt);
+        return made;
+    }
+    const BlockFlows& fine = table.fine(block, ticks.whole % kFine);
+    const BlockFlows* found = &fine;
+    if (ticks.whole >= kFine) {
+        const BlockFlows& coarse = table.coarse(block, ticks.whole / kFine);
+        compose<W>(made, fine, [&](int l) { return std::array{load(coarse.em + l), load(coarse.es + l), load(coarse.g + l)}; });
+        found = &made;
+    }
+    if (ticks.rest != 0) {
+        const float *a = table.single_a.data() + block * kBlock, *b = table.single_b.data() + block * kBlock;
+        compose<W>(made, *found, [&](int l) { return short_flows(load(a + l) * ticks.rest, load(b + l) * ticks.rest); });
+        found = &made;
+    }
+    return *found;
+}
+
+// ---- close looks --------------------------------------------------------------------------------------------------
+
+// Samples, but of the lanes that are looked at one by one.
+template <int W>
+__attribute__((noinline)) void take_samples(const Layer& layer, Walk& x, Range range) {
+    const Sampling& sampling = layer.request.sampling;
+    const double* times = sampling.times(x.passage->sample);
+    BlockFlows made;
+    for (int64_t k = range.first; k < range.last; ++k) {
+        const double dt = times[k] - x.begin();
+        const BlockFlows& f = flows_over<W>(layer.table, x.block, layer.table.ticks(dt), dt, made);
+        double* row = sampling.value + (x.passage->sample * sampling.count + k) * sampling.units;
+        for (const auto& [l, column] : layer.sampled[x.block])
+            if (!x.is_close(l))
+                row[column] = double(x.v[l] * f.em[l] + x.i[l] * f.g[l]) + lane_of(layer, x, l).seen(times[k]) + layer.neurons.leak[x.first() + l];
+            else if (!layer.alone[x.first() + l])
+                row[column] = layer.neurons.leak[x.first() + l] + membrane_at(layer.neuron[x.first() + l], {double(x.v[l]), double(x.i[l]), lane_of(layer, x, l).free},
+                                                                              x.begin(), times[k], layer.request.spike_limit);
+    }
+}
+
+// Only lanes stay close whose highest membrane reaches their level: where it does not turn that is at one of the ends.
+template <int W>
+uint32_t look_again(Walk& x) {
+    uint32_t some = 0;
+    for (int k = 0; k < W; ++k) {
+        const int l = k * kLanes<float>;
+        const auto turns = (load(x.i + l) > load(x.v + l)) & (load(x.next_i + l) < load(x.next_v + l));
+        const auto level = load(x.level + l), highest = larger(load(x.v + l), load(x.next_v + l));
+        some |= x.close[k] &= reaches<float>(turns ? level : highest, level);
+    }
+    return some;
+}
+
+// Lanes whose bound reached their level: those without noise wait, the others are looked at one by one. True: some wait.
+template <int W>
+bool look(const Layer& layer, Walk& x, Waiting& waiting, const BlockFlows& f, Range range) {
+    const int known = waiting.pack.count;
+    for (int k = 0; k < W; ++k)
+        for (uint32_t close = x.close[k]; close; close &= close - 1) {
+            const int l = k * kLanes<float> + __builtin_ctz(close);
+            const int64_t m = x.first() + l;
+            Lane& lane = lane_of(layer, x, l);
+            State s{double(x.v[l]), double(x.i[l]), lane.free};
+            if (!layer.alone[m]) {
+                waiting.lane[waiting.pack.count] = {&x, l};
+                waiting.pack.add(layer.neuron[m], layer.stride[m].peak, s, x.begin(), x.end());
+                continue;
+            }
+            Samples samples = samples_of(layer, x, l, range);
+            const Flow whole{f.em[l], f.es[l], f.g[l]};
+            if (lane.follow(s, x.begin(), x.end(), whole, *x.passage->spikes, samples)) x.next_v[l] = float(s.v), x.next_i[l] = float(s.i);
+            x.level[l] = lane.level(x.end());
+        }
+    return waiting.pack.count > known;
+}
+
+// The neurons that wait, at the ends of their intervals.
+inline void settle(const Layer& layer, Waiting& waiting) {
+    const int count = waiting.pack.count;
+    waiting.spikes.clear();
+    advance(waiting.pack, layer.request.spike_limit, waiting.spikes);
+    for (int k = 0; k < count; ++k) {
+        const auto [walk, l] = waiting.lane[k];
+        Walk& x = *walk;
         Lane& lane = x.lane[l];
-        State s{double(x.v[l]), double(x.i[l]), lane.free};
-        Samples samples = samples_of(sweep, first + l, range);
-        if (lane.follow(s, begin, end, {flows.em[l], flows.es[l], flows.g[l]}, *sweep.spikes, samples)) x.next_v[l] = float(s.v), x.next_i[l] = float(s.i);
+        const double begin = x.passage->time[x.n - 1], end = x.passage->time[x.n];  // it stands at the next interval already
+        const bool was_held = lane.free > begin;
+        lane.count_spikes(waiting.pack.spikes[k]);
+        if (waiting.pack.spikes[k] > 0 || was_held) {
+            const State& s = waiting.pack.end[k];
+            x.v[l] = float(s.v), x.i[l] = float(s.i), lane.free = s.free;
+        }
         x.level[l] = lane.level(end);
     }
+    for (const Spike& spike : waiting.spikes) {
+        const auto [walk, l] = waiting.lane[spike.unit];
+        if (walk->lane[l].sends) walk->passage->spikes->push_back({spike.time, int32_t(walk->first() + l)});
+    }
 }
 
-// Samples of the lanes that are far from their thresholds; `close` ones are looked at closely.
-template <int N>
-void take_samples(const Sweep& sweep, int64_t first, Lanes<N>& x, double begin, Range range) {
-    const Shared& s = *sweep.shared;
-    const double* times = s.request.sampling.times(sweep.sample);
-    LaneFlows<N> flows;
-    for (int64_t k = range.first; k < range.last; ++k) {
-        s.table.set(flows, first, times[k] - begin);
-        for (int64_t m = first; m < std::min(first + N, s.neurons.size); ++m) {
-            const int64_t l = m - first;
-            if (s.column[m] < 0 || x.bound[l] >= x.level[l]) continue;
-            *samples_of(sweep, m, {k, k + 1}).value =
-                double(x.v[l] * flows.em[l] + x.i[l] * flows.g[l]) + x.lane[l].seen(times[k]) + s.neurons.leak[m];
+// ---- the sweep ----------------------------------------------------------------------------------------------------
+
+// Goes on with a walk until some of its neurons wait (false) or it has arrived (true).
+template <int W, bool Jumps>
+bool sweep(const Layer& layer, Walk& x, Waiting& waiting) {
+    constexpr int L = kLanes<float>;
+    using V = Vector<float>;
+    const Passage& way = *x.passage;
+    const Sampling& sampling = layer.request.sampling;
+    const size_t count = way.arrivals.size() + 1;
+    const double* samples = layer.sampled[x.block].empty() ? nullptr : sampling.times(way.sample);
+    const float *rows = layer.rows(x.block), *peak = layer.top.data() + x.first();
+    V v[W], i[W], floor[W], most[W];
+    SPIKELOOP_UNROLL
+    for (int k = 0; k < W; ++k) {
+        v[k] = load(x.v + k * L), i[k] = load(x.i + k * L);
+        floor[k] = load(layer.floor.data() + x.first() + k * L), most[k] = load(layer.most.data() + x.first() + k * L);
+    }
+    for (size_t n = x.n; n < count; ++n) {
+        if (n > 0) {
+            const float* row = rows + int64_t(way.row[n - 1]) * kBlock;
+            SPIKELOOP_UNROLL
+            for (int k = 0; k < W; ++k) {
+                i[k] += load(row + k * L);
+                if constexpr (Jumps) {
+                    const V high = i[k] < most[k] ? i[k] : most[k];
+                    i[k] = larger(high, -most[k]), v[k] = larger(v[k], floor[k]);
+                }
+            }
         }
-    }
-}
-
-template <int N>
-SPIKELOOP_INLINE void arrive(const Shared& s, int64_t first, Lanes<N>& x, const float* row) {
-    const float *add = row + first, *floor = s.floor.data() + first, *most = s.most.data() + first;
-    if (!s.jumps) {
-        for (int l = 0; l < N; ++l) x.i[l] += add[l];
-        return;
-    }
-    for (int l = 0; l < N; ++l) {
-        const float i = x.i[l] + add[l], high = i < most[l] ? i : most[l];
-        x.i[l] = high > -most[l] ? high : -most[l];
-        x.v[l] = x.v[l] > floor[l] ? x.v[l] : floor[l];
-    }
-}
-
-// v and i after the interval, and the bound of v within it; whether any lane's bound reaches its level.
-template <int N>
-SPIKELOOP_INLINE bool flow_on(const LaneFlows<N>& f, const float* top, Lanes<N>& x) {
-    int some = 0;
-    for (int l = 0; l < N; ++l) {
-        const float decayed = x.v[l] * f.em[l], high = x.v[l] > decayed ? x.v[l] : decayed;
-        const float bound = high + (x.i[l] > 0 ? x.i[l] : 0.0f) * top[l];
-        x.bound[l] = bound;
-        some |= bound >= x.level[l];
-        x.next_v[l] = decayed + x.i[l] * f.g[l];
-        x.next_i[l] = x.i[l] * f.es[l];
-    }
-    return some != 0;
-}
-
-template <int N>
-SPIKELOOP_INLINE void sweep_block(const Sweep& sweep, int64_t first) {
-    const Shared& s = *sweep.shared;
-    Lanes<N> x;
-    start(sweep, first, x);
-    LaneFlows<N> flows;
-    double now = 0;
-    const Sampling& sampling = s.request.sampling;
-    const double* times = sampling.units ? sampling.times(sweep.sample) : nullptr;
-    Range range{0, 0};
-    const size_t count = sweep.arrivals.size();
-    for (size_t n = 0; n <= count; ++n) {
-        const double end = n < count ? sweep.arrivals[n].time : s.request.duration, dt = end - now;
-        if (dt > 0 || n == count) {
-            s.table.set(flows, first, dt);
-            const float* top = dt < s.quickest ? flows.g : s.peak.data() + first;
-            const bool some = flow_on(flows, top, x);
-            range = samples_until(sampling, times, range.last, end);
-            if (range.first != range.last) take_samples(sweep, first, x, now, range);
-            if (some) look_closely(sweep, first, x, flows, now, end, range);
-            for (int l = 0; l < N; ++l) x.v[l] = x.next_v[l], x.i[l] = x.next_i[l];
-            now = end;
+        const double dt = way.time[n + 1] - way.time[n];
+        const BlockFlows& f = flows_over<W>(layer.table, x.block, way.ticks[n], dt, x.flows);
+        const float* top = dt < layer.quickest ? f.g : peak;
+        V em[W], next_v[W];
+        uint32_t close[W], some = 0;
+        SPIKELOOP_UNROLL
+        for (int k = 0; k < W; ++k) {
+            em[k] = v[k] * load(f.em + k * L), next_v[k] = em[k] + i[k] * load(f.g + k * L);
+            const V bound = larger(v[k], em[k]) + larger(i[k], V{}) * load(top + k * L);
+            some |= close[k] = reaches<float>(bound, load(x.level + k * L));
         }
-        if (n < count) arrive(s, first, x, s.weight[sweep.arrivals[n].source].data() + sweep.arrivals[n].unit * s.stride);
+        const bool sees = samples && x.next_sample < sampling.count && (samples[x.next_sample] <= way.time[n + 1]);
+        if (__builtin_expect(some || sees, 0)) {
+            x.n = n;
+            SPIKELOOP_UNROLL
+            for (int k = 0; k < W; ++k) {
+                x.close[k] = close[k], store(x.v + k * L, v[k]), store(x.i + k * L, i[k]);
+                store(x.next_v + k * L, next_v[k]), store(x.next_i + k * L, i[k] * load(f.es + k * L));
+            }
+            if (some) some = look_again<W>(x);
+            if (some || sees) {
+                Range range{x.next_sample, x.next_sample};
+                while (sees && range.last < sampling.count && samples[range.last] <= way.time[n + 1]) ++range.last;
+                x.next_sample = range.last;
+                if (sees) take_samples<W>(layer, x, range);
+                if (some && look<W>(layer, x, waiting, f, range)) {
+                    std::memcpy(x.v, x.next_v, sizeof v), std::memcpy(x.i, x.next_i, sizeof i);
+                    x.n = n + 1;
+                    return false;
+                }
+            }
+            SPIKELOOP_UNROLL
+            for (int k = 0; k < W; ++k) v[k] = load(x.next_v + k * L), i[k] = load(x.next_i + k * L);
+            continue;
+        }
+        SPIKELOOP_UNROLL
+        for (int k = 0; k < W; ++k) v[k] = next_v[k], i[k] *= load(f.es + k * L);
     }
+    return true;
 }
 
-// Neurons first .. first + 64, or + 16.
-inline void sweep_wide(const Sweep& sweep, int64_t first) { sweep_block<64>(sweep, first); }
-inline void sweep_narrow(const Sweep& sweep, int64_t first) { sweep_block<16>(sweep, first); }
+inline bool go_on(const Layer& layer, Walk& x, Waiting& waiting) {
+    if (layer.neurons.size - x.first() <= kLanes<float>) return layer.jumps ? sweep<1, true>(layer, x, waiting) : sweep<1, false>(layer, x, waiting);
+    return layer.jumps ? sweep<kBlockVectors, true>(layer, x, waiting) : sweep<kBlockVectors, false>(layer, x, waiting);
+}

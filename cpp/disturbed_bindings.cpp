@@ -5,6 +5,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "bus.hpp"
 #include "disturbed.hpp"
 
 namespace nb = nanobind;
@@ -68,6 +69,28 @@ nb::tuple disturbed_door(const std::vector<SourceIn>& sources, const std::option
     return to_python(spikes);
 }
 
+// (cycles,) when each event is passed on, negative for those that are lost
+nb::object served(const TrainsIn& events, int64_t buses, double depth) {
+    const auto& [time, bus, start] = events;
+    std::vector<double> out(time.shape(0));
+    Buses all(buses, depth);
+    for (size_t s = 0; s + 1 < start.shape(0); ++s) {
+        all.clear();
+        for (int64_t e = start.data()[s]; e < start.data()[s + 1]; ++e) out[e] = all.pass(bus.data()[e], time.data()[e]);
+    }
+    return owned(std::move(out));
+}
+
+// late (or none), sends, bus of each unit (or none), number of buses, depth, cycle, duration
+using ExitIn = std::tuple<std::optional<Array<const double, 1>>, Array<const uint8_t, 1>, std::optional<Array<const int32_t, 1>>, int64_t, double, double, double>;
+
+nb::tuple leave_door(const TrainsIn& spikes, const ExitIn& exit, const Array<int64_t, 1>& lost) {
+    const auto& [late, sends, bus, buses, depth, cycle, duration] = exit;
+    const auto& [time, unit, start] = spikes;
+    const Exit out{late ? late->data() : nullptr, sends.data(), bus ? bus->data() : nullptr, buses, depth, cycle, duration};
+    return to_python(leave({time.data(), unit.data(), start.data()}, int64_t(start.shape(0)) - 1, out, lost.data()));
+}
+
 nb::object normals(uint64_t key, int64_t count) {
     std::vector<double> out(count);
     Stream stream{key};
@@ -79,6 +102,8 @@ nb::object normals(uint64_t key, int64_t count) {
 
 void define_disturbed(nb::module_& m) {
     m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a, "disturbance"_a, "run"_a, "silent"_a.none(), "sampling"_a.none());
+    m.def("served", &served, "events"_a, "buses"_a, "depth"_a);
+    m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a);
     m.def("normals", &normals, "key"_a, "count"_a);
 }
 

@@ -20,6 +20,12 @@ struct Samples {
 
 inline constexpr uint64_t kSamplingKey = 0x5851f42d4c957f2dull;
 
+// The value of a free neuron's bound at which it has to be looked at; `rms` of its noise.
+inline float look_from(const Neuron& n, double rms) {
+    if (!(n.threshold < kInfinity)) return std::numeric_limits<float>::infinity();
+    return float(n.threshold - 1e-5 * std::max(std::abs(n.threshold), std::abs(n.reset)) - kNoiseReach * rms);
+}
+
 struct Lane {
     Neuron neuron;
     double free = 0, base = 0;  // base: the threshold without its noise
@@ -29,13 +35,15 @@ struct Lane {
     int64_t unit = 0, fired = 0, sample = 0, limit = 0;
     bool sends = true;
 
-    void start(const Neurons& neurons, const Disturbance& d, const Request& request, int64_t which, uint64_t sample_key, int64_t m) {
-        neuron = neurons[m], base = neuron.threshold, unit = m, sample = which, limit = request.spike_limit;
+    // `stride` is kept by the caller.
+    void start(const Neuron& n, const Stride& stride, const Disturbance& d, const Request& request, int64_t which, int64_t m, int64_t size) {
+        neuron = n, base = neuron.threshold, unit = m, sample = which, limit = request.spike_limit;
         free = 0, fired = 0;
-        sends = !(request.silent && request.silent[sample * neurons.size + m]);
+        sends = !(request.silent && request.silent[sample * size + m]);
         noise = Noise{}, sampled = NoisePath{};
+        noise.stride = &stride;
         noise.rms = d.noise[m], noise.threshold_rms = d.threshold_noise[m];
-        const uint64_t own = keyed(sample_key, uint64_t(d.name[m]));
+        const uint64_t own = keyed(keyed(d.key, uint64_t(sample)), uint64_t(d.name[m]));
         noise.random.key = own, sampling = Stream{own ^ kSamplingKey};
         if (neuron.rises_to_threshold()) noise.path.time = 0;  // starts at reset
         draw_threshold();
@@ -46,11 +54,10 @@ struct Lane {
     }
 
     // The value of the bound at which the neuron has to be looked at.
-    float level(double now) const {
-        if (free > now) return -std::numeric_limits<float>::infinity();
-        if (!(neuron.threshold < kInfinity)) return std::numeric_limits<float>::infinity();
-        const double scale = std::max(std::abs(neuron.threshold), std::abs(neuron.reset));
-        return float(neuron.threshold - 1e-5 * scale - kNoiseReach * noise.rms);
+    float level(double now) const { return free > now ? -std::numeric_limits<float>::infinity() : look_from(neuron, noise.rms); }
+
+    void count_spikes(int number) {
+        if ((fired += number) > limit) throw Explosion(sample, unit);
     }
 
     // From `begin` to `end` without arrivals; whether the sweep's own values do not hold. `whole` is its
@@ -108,7 +115,7 @@ struct Lane {
 
   private:
     void count_spike() {
-        if (++fired > limit) throw Explosion(sample, unit);
+        count_spikes(1);
         draw_threshold();
     }
 

@@ -12,6 +12,7 @@ struct Shared {
     const Neurons& neurons;
     const Disturbance& disturbance;
     const Request& request;
+    std::vector<Stride> stride;
 };
 
 class LoopRun {
@@ -21,7 +22,7 @@ class LoopRun {
 
     void operator()() {
         for (int64_t m = 0; m < size_; ++m) {
-            lane_[m].start(s_.neurons, s_.disturbance, s_.request, sample_, keyed(s_.disturbance.key, uint64_t(sample_)), m);
+            lane_[m].start(s_.neurons[m], s_.stride[m], s_.disturbance, s_.request, sample_, m, size_);
             state_[m] = {lane_[m].neuron.initial(), 0.0, 0.0};
         }
         std::vector<Arrival> arrivals;
@@ -98,7 +99,8 @@ class LoopRun {
 SpikesPerSample disturbed_loop(const std::vector<DenseSource<float>>& sources, const float* weight, const Neurons& neurons,
                                const Disturbance& disturbance, const Request& request) {
     SpikesPerSample spikes(request.batch);
-    const Shared shared{sources, weight, neurons, disturbance, request};
+    Shared shared{sources, weight, neurons, disturbance, request, {}};
+    for (int64_t m = 0; m < neurons.size; ++m) shared.stride.emplace_back(neurons[m]);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {
         LoopRun(shared, sample, spikes[sample])();
         std::sort(spikes[sample].begin(), spikes[sample].end(), Earlier());

@@ -21,6 +21,7 @@ struct Neuron {
     double refractory;
     bool rises_to_threshold() const { return threshold <= 0; }  // leak at or above threshold: fires without input
     double initial() const { return rises_to_threshold() ? reset : 0.0; }
+    bool operator==(const Neuron&) const = default;
 };
 
 // ---- flow: v <- v em + I g, I <- I es ---------------------------------------------------------------------------
@@ -48,6 +49,12 @@ inline Flow flow(double dt, double a, double b) {
     }
     const double es = std::exp(-b * dt);
     return {em, es, a * (em - es) / (b - a)};
+}
+
+// b / a where it is, but for rounding, a whole number up to 4; else 0.
+inline int whole_ratio(double a, double b) {
+    const double ratio = std::round(b / a);
+    return ratio >= 1 && ratio <= 4 && std::abs(b - ratio * a) <= 4e-16 * b ? int(ratio) : 0;
 }
 
 // Time at which the response to one arrival peaks, and its height for a weight of 1.

@@ -74,22 +74,30 @@ struct NoisePath {
 
     void bring(double to, double a, double rms, Stream& random) {
         if (!(to > time)) return;
-        const double e = std::exp(-a * (to - time));
+        const double passed = a * (to - time), e = passed < 40 ? std::exp(-passed) : 0.0;
         x = x * e + rms * std::sqrt(1 - e * e) * random.normal();
         time = to;
     }
 };
 
+inline constexpr double kNoiseReach = 5;     // standard deviations below the threshold at which the path is drawn
+inline constexpr double kNoiseSteps = 32;    // steps of the path per tau_mem
+
+// How the path of a neuron is drawn: its longest step, the flow over that, and the response's peak.
+struct Stride {
+    double length, peak;
+    Flow flow;
+    explicit Stride(const Neuron& n) : length(1 / (n.a * kNoiseSteps)), peak(response_peak(n.a, n.b)), flow(spikeloop::flow(length, n.a, n.b)) {}
+};
+
 // What disturbs one neuron beside its parameters.
 struct Noise {
+    const Stride* stride = nullptr;
     double rms = 0;            // of the membrane
     double threshold_rms = 0;  // of the threshold, redrawn at every spike
     Stream random;
     NoisePath path;
 };
-
-inline constexpr double kNoiseReach = 5;     // standard deviations below the threshold at which the path is drawn
-inline constexpr double kNoiseSteps = 32;    // steps of the path per tau_mem
 
 // When a Brownian bridge of variance `spread` = sigma^2 step, `a` below the threshold now and `b` below it (or -b above)
 // after `step`, first reaches the threshold; negative if it does not. With T the time, T / (step - T) is inverse Gaussian.
@@ -107,12 +115,32 @@ struct NoisyStretch {
     bool drawn;  // else the membrane is far from its threshold, and its noise unknown
 };
 
+// The highest that v can be within the next `dt`, over which its flow is `f`.
+inline double highest(const Neuron& n, const Stride& stride, const State& s, double dt, const Flow& f) {
+    const double end_v = s.v * f.em + s.i * f.g;
+    if (!(s.i > s.v && s.i * f.es < end_v)) return std::max(s.v, end_v);  // it does not turn: at one of the ends
+    if (dt > stride.length) return maximum(s.v, s.i, dt, n.a, n.b).value;
+    return std::max(s.v, s.v * f.em) + std::max(s.i, 0.0) * n.a * dt;
+}
+
+// The same without the flow, not as tight.
+inline double roughly_highest(const Neuron& n, const Stride& stride, const State& s, double dt) {
+    return std::max(s.v, 0.0) + (s.i > s.v ? std::max(s.i, 0.0) * std::min(stride.peak, n.a * dt) : 0.0);
+}
+
+// How high the noise comes between t0 and t1, but for once in millions: from where it was last seen it needs time.
+inline double noise_until(const Neuron& n, const Noise& noise, double t0, double t1) {
+    const double x = noise.path.x, since = n.a * (t1 - noise.path.time);
+    const double left = x > 0 ? x / (1 + n.a * (t0 - noise.path.time)) : x * std::max(1 - since, 0.0);
+    return left + kNoiseReach * noise.rms * std::sqrt(std::min(2 * since, 1.0));
+}
+
 // As `advance` (lif.hpp), with noise on the membrane: V = v + X, X starts again from 0 when V is released from reset.
-// `whole` is the flow from t0 to t1.
+// `whole` is the flow from t0 to t1. X is drawn only where V may reach the threshold.
 template <class OnSpike, class OnStretch>
 inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t1, const Flow& whole, OnSpike&& spike, OnStretch&& stretch) {
     double t = t0;
-    const double longest = 1 / (n.a * kNoiseSteps), reach = kNoiseReach * noise.rms;
+    const Stride& stride = *noise.stride;
     while (t < t1) {
         if (s.free > t) {
             const double until = std::min(s.free, t1);
@@ -121,16 +149,25 @@ inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t
             t = until;
             continue;
         }
-        const double rest = t1 - t;
-        if (n.threshold > 0 && std::max(s.v, 0.0) + std::max(s.i, 0.0) * std::min(1.0, n.a * rest) < n.threshold - reach) {
-            stretch(NoisyStretch{t, rest, rest, s.v, s.i, 0, 0, false, false});
-            const Flow f = t == t0 ? whole : flow(rest, n.a, n.b);
-            s.v = s.v * f.em + s.i * f.g, s.i *= f.es;
+        const auto stays_below = [&](double most, double dt) { return n.threshold > 0 && most + noise_until(n, noise, t, t + dt) < n.threshold; };
+        const auto pass = [&](double dt, const Flow& f) {
+            stretch(NoisyStretch{t, dt, dt, s.v, s.i, 0, 0, false, false});
+            s.v = s.v * f.em + s.i * f.g, s.i *= f.es, t += dt;
+        };
+        const double rest = t1 - t, step = std::min(rest, stride.length);
+        if (t == t0 ? stays_below(highest(n, stride, s, rest, whole), rest) : stays_below(roughly_highest(n, stride, s, rest), rest)) {
+            pass(rest, t == t0 ? whole : flow(rest, n.a, n.b));
             return;
         }
-        noise.path.bring(t, n.a, noise.rms, noise.random);
-        const double step = std::min(rest, longest), x = noise.path.x;
-        const Flow f = t == t0 && step == t1 - t0 ? whole : flow(step, n.a, n.b);
+        const Flow f = step == stride.length ? stride.flow : t == t0 ? whole : flow(step, n.a, n.b);
+        const double most = highest(n, stride, s, step, f);
+        bool below = stays_below(most, step);
+        if (!below && noise.path.time < t) noise.path.bring(t, n.a, noise.rms, noise.random), below = stays_below(most, step);
+        if (below) {
+            pass(step, f);
+            continue;
+        }
+        const double x = noise.path.x;
         const double next_v = s.v * f.em + s.i * f.g;
         const double next_x = x * f.em + noise.rms * std::sqrt(1 - f.em * f.em) * noise.random.normal();
         const double spread = 2 * noise.rms * noise.rms * n.a * step;

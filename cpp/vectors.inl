@@ -85,6 +85,10 @@ SPIKELOOP_INLINE Vector<T> gather(const T* row, const int32_t* column) {
     for (int l = 0; l < kLanes<T>; ++l) x[l] = row[column[l]];
     return x;
 }
+template <class T>
+SPIKELOOP_INLINE void store_some(T* row, const Vector<T>& x, int count) {
+    std::memcpy(row, &x, count * sizeof(T));
+}
 // The first `count` numbers of a row, and zeros.
 template <class T>
 SPIKELOOP_INLINE Vector<T> load_some(const T* row, int count) {
@@ -102,6 +106,10 @@ SPIKELOOP_INLINE Vector<float> load_some(const float* row, int count) {
     return Vector<float>(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), row));
 }
 template <>
+SPIKELOOP_INLINE void store_some(float* row, const Vector<float>& x, int count) {
+    _mm512_mask_storeu_ps(row, __mmask16((1u << count) - 1), __m512(x));
+}
+template <>
 SPIKELOOP_INLINE Vector<double> gather(const double* row, const int32_t* column) {
     const __m256i at = _mm256_load_si256(reinterpret_cast<const __m256i*>(column));
     return Vector<double>(_mm512_mask_i32gather_pd(_mm512_setzero_pd(), 0xff, at, row, 8));
@@ -109,6 +117,10 @@ SPIKELOOP_INLINE Vector<double> gather(const double* row, const int32_t* column)
 template <>
 SPIKELOOP_INLINE Vector<double> load_some(const double* row, int count) {
     return Vector<double>(_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), row));
+}
+template <>
+SPIKELOOP_INLINE void store_some(double* row, const Vector<double>& x, int count) {
+    _mm512_mask_storeu_pd(row, __mmask8((1u << count) - 1), __m512d(x));
 }
 #endif
 
@@ -135,23 +147,31 @@ SPIKELOOP_INLINE Doubles root(const Doubles& x) {
     return load(values);
 }
 
-// 2^n r with r = exp(x - n ln 2) by its series; below -708 the smallest normal number.
-SPIKELOOP_INLINE Doubles exponential(Doubles x) {
+// exp(x) as 2^n (1 + rest), rest = exp(x - n ln 2) - 1 by its series; below -708 the smallest normal number.
+struct Exponential {
+    Doubles power, rest;
+    SPIKELOOP_INLINE Doubles value() const { return power + power * rest; }
+    SPIKELOOP_INLINE Doubles below_one() const { return (1.0 - power) - power * rest; }  // 1 - exp(x), of small ones, too
+};
+
+SPIKELOOP_INLINE Exponential exponential_of(Doubles x) {
     constexpr double kShift = 0x1.8p52;  // adding it rounds to a whole number, found in the lowest bits
     x = larger(smaller(x, all_of(709.0)), all_of(-708.0));
     const Doubles shifted = x * 0x1.71547652b82fep0 + kShift, n = shifted - kShift;
     const Doubles r = (x - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
     const Doubles r2 = r * r, r4 = r2 * r2;
-    const Doubles p0 = (1.0 + r) + r2 * (0.5 + r * (1.0 / 6)), p1 = (1.0 / 24 + r * (1.0 / 120)) + r2 * (1.0 / 720 + r * (1.0 / 5040));
+    const Doubles p0 = r + r2 * (0.5 + r * (1.0 / 6)), p1 = (1.0 / 24 + r * (1.0 / 120)) + r2 * (1.0 / 720 + r * (1.0 / 5040));
     const Doubles p2 = (1.0 / 40320 + r * (1.0 / 362880)) + r2 * (1.0 / 3628800 + r * (1.0 / 39916800));
-    const Doubles p = p0 + r4 * (p1 + r4 * (p2 + r4 * (1.0 / 479001600)));
     Integers bits;
     std::memcpy(&bits, &shifted, sizeof bits);
     bits = (bits + 1023) << 52;
-    Doubles power;
-    std::memcpy(&power, &bits, sizeof power);
-    return p * power;
+    Exponential found;
+    std::memcpy(&found.power, &bits, sizeof bits);
+    found.rest = p0 + r4 * (p1 + r4 * (p2 + r4 * (1.0 / 479001600)));
+    return found;
 }
+
+SPIKELOOP_INLINE Doubles exponential(const Doubles& x) { return exponential_of(x).value(); }
 
 // log(1 + y) for y > -1.
 SPIKELOOP_INLINE Doubles log_one_plus(const Doubles& y) {
@@ -172,10 +192,25 @@ struct Flows {
     Doubles em, es, g;
 };
 
-// `flow` of lif.hpp, lane by lane; `share` is a / (b - a), of which nothing is asked where it is infinite.
-SPIKELOOP_INLINE Flows flows(const Doubles& dt, const Doubles& a, const Doubles& b, const Doubles& share) {
-    const Doubles x = (b - a) * dt, y = magnitude(x), em = exponential(-a * dt), es = exponential(-b * dt);
-    const Doubles near = (x >= 0 ? em : es) * a * dt * phi_series(y), far = share * (em - es);
-    return {em, es, y < 0.125 ? near : far};
+// 1 / tau_mem and 1 / tau_syn of eight neurons.
+struct Rates {
+    Doubles a, b;
+    int ratio = 0;                // b / a where it is the same whole number, up to 4, for all of them
+    Doubles share = a / (b - a);  // not asked for where that is infinite
+};
+
+// `flow` of lif.hpp, lane by lane. With a whole ratio exp(-b dt) is a power of exp(-a dt), and one exponential is enough.
+SPIKELOOP_INLINE Flows flows(const Doubles& dt, const Rates& n) {
+    const Exponential decay = exponential_of(-n.a * dt);
+    const Doubles em = decay.value();
+    if (n.ratio == 0) {
+        const Doubles x = (n.b - n.a) * dt, y = magnitude(x), es = exponential(-n.b * dt);
+        const Doubles near = (x >= 0 ? em : es) * n.a * dt * phi_series(y), far = n.share * (em - es);
+        return {em, es, y < 0.125 ? near : far};
+    }
+    if (n.ratio == 1) return {em, em, em * n.a * dt};
+    const Doubles lost = em * decay.below_one(), square = em * em;  // em - es = em (1 - em) (1 + ... + em^(ratio - 2))
+    if (n.ratio == 2) return {em, square, lost};
+    if (n.ratio == 3) return {em, square * em, n.share * (lost * (1.0 + em))};
+    return {em, square * square, n.share * (lost * (1.0 + em + square))};
 }
-SPIKELOOP_INLINE Flows flows(const Doubles& dt, const Doubles& a, const Doubles& b) { return flows(dt, a, b, a / (b - a)); }

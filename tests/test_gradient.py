@@ -17,6 +17,9 @@ from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 from problems import MS, Problem
 
+from spikeloop import LI, LIF, EventProp, Events, Observe, recurrent, run
+from spikeloop.initial import Normal
+
 TOLERANCE = 1e-7
 MOST_REDRAWN = 0.1
 """Of all draws: what is more would be a test that looks away."""
@@ -220,3 +223,24 @@ def test_the_torch_oracle(family: str, ratio: str) -> None:
         difference = float((subject.gradients[key] - expected).norm())
         assert difference <= 1e-9 * float(expected.norm()), (key, difference, float(expected.norm()))
         assert not math.isnan(difference)
+
+
+@pytest.mark.parametrize("alone", ["input_to_hidden", "hidden_to_output", "hidden_to_hidden"])
+def test_a_projection_alone_gets_what_it_gets_beside_the_others(alone: str) -> None:
+    def gradients(wanted: set[str]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        times = {"tau_mem": 20 * MS, "tau_syn": 5 * MS}
+        network = recurrent([4, 6, 3], LIF(**times), readout=LI(**times), weight=Normal(1.0, 0.3))
+        for name, projection in network.projections.items():
+            projection.requires_grad_(name in wanted)
+        drive = Events.from_trains([[[1 * MS, 9 * MS], [2 * MS], [3 * MS], [5 * MS, 6 * MS]]] * 2)
+        record = run(network, drive, 40 * MS, rule=EventProp(), observe=Observe(peak={"output"}))
+        assert len(record.spikes["hidden"].time) > 0
+        record.peak["output"].value.square().sum().backward()
+        found = {name: projection.weight.grad for name, projection in network.projections.items()}
+        return {name: gradient for name, gradient in found.items() if gradient is not None}
+
+    every = {"input_to_hidden", "hidden_to_output", "hidden_to_hidden"}
+    assert set(gradients({alone})) == {alone}
+    assert torch.equal(gradients({alone})[alone], gradients(every)[alone])
+    assert bool(gradients(every)[alone].any())

@@ -29,6 +29,7 @@ from spikeloop.training import (
     fit,
     readout_of,
 )
+from spikeloop.training.fused import FusedAdam
 
 TIMING = ("seconds", "samples_per_second")
 
@@ -260,3 +261,25 @@ def test_lift_silent_wakes_a_silent_layer() -> None:
 def test_the_penalty_of_spikes() -> None:
     record = Record({}, 0.02, count={"hidden": torch.tensor([[1.0, 2.0], [0.0, 3.0]])})
     assert SpikePenalty(strength=0.5)(record).item() == 0.5 * (1 + 4 + 9) / 2
+
+
+def test_the_lean_adam_is_torchs() -> None:
+    def trained(kind: type[torch.optim.Adam], switch_after: int) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(size, generator=generator)) for size in ((5, 7), (7, 3), (2,))]
+        optimizer: torch.optim.Adam = kind(weights, lr=1e-2, betas=(0.9, 0.95), fused=True)
+        for step in range(20):
+            for k, weight in enumerate(weights):  # the last one has no gradient now and then
+                weight.grad = None if k == 2 and step % 3 == 0 else torch.randn(weight.shape, generator=generator)
+            optimizer.param_groups[0]["lr"] = 1e-2 / (1 + step)
+            optimizer.step()
+            if step == switch_after:
+                state = optimizer.state_dict()
+                optimizer = FusedAdam(weights, lr=1.0, fused=True)
+                optimizer.load_state_dict(state)
+        return weights
+
+    expected = trained(torch.optim.Adam, -1)
+    for kind, switch_after in ((FusedAdam, -1), (torch.optim.Adam, 7)):
+        for found, weight in zip(trained(kind, switch_after), expected, strict=True):
+            assert torch.equal(found, weight)

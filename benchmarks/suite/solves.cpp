@@ -14,6 +14,7 @@ extern "C" double solve_seconds(int neurons) {
     const Neuron neuron{1 / 20e-3, 1 / 5e-3, 1.0, 0.0, 0.0};
     const double most = response_peak(neuron.a, neuron.b);
     Pack pack;
+    pack.begin(neuron, most, whole_ratio(neuron.a, neuron.b), true);
     std::vector<Spike> spikes;
     long count = 0;
     const auto begin = std::chrono::steady_clock::now();

@@ -43,10 +43,9 @@ def first_spike_class(events: Events) -> Tensor:
     """
     _check(events, Events, 'events such as record.spikes["output"]')
     _, unit, start = events._arrays
-    first = np.full(len(start) - 1, -1)
-    spikes = start[1:] > start[:-1]
-    first[spikes] = unit[start[:-1][spikes]]
-    return torch.from_numpy(first).to(events.unit.device)
+    begin = start[:-1]
+    first = unit.take(begin, mode="clip") if len(unit) else np.zeros_like(begin)  # clip: the last samples may be silent
+    return torch.from_numpy(np.where(start[1:] > begin, first, -1).astype(np.int64)).to(events.unit.device)
 
 
 def first_spike_cross_entropy(
@@ -75,28 +74,33 @@ def first_spike_cross_entropy(
     )
     if math.isnan(value):
         _labels(label, samples, events.size)  # says which
-    mean = _Known.apply(value, by_time, events.time)
-    if silent.any():
-        missing = (1.0 - events.count.gather(1, wanted[:, None])).relu()
-        mean = mean + silent_push / samples * missing[torch.from_numpy(silent != 0)].sum()
-    return mean
+    if not silent.any():
+        return _Known.apply(value, (by_time,), events.time)
+    count = events.count.detach().cpu().numpy()
+    where = np.flatnonzero(silent)
+    asked = wanted.numpy()[where]
+    missing = 1.0 - count[where, asked]
+    by_count = np.zeros_like(count)
+    by_count[where, asked] = -silent_push / samples * (missing > 0)
+    value += silent_push / samples * float(np.maximum(missing, 0.0).sum())
+    return _Known.apply(value, (by_time, by_count), events.time, events.count)
 
 
 class _Known(torch.autograd.Function):
-    """A number whose derivative is known."""
+    """A number whose derivatives by some tensors are known."""
 
     @staticmethod
-    def forward(ctx: Any, value: float, slope: NDArray[np.float64], by: Tensor) -> Tensor:
-        ctx.slope = torch.from_numpy(slope).to(by.device)
-        return by.new_tensor(value)
+    def forward(ctx: Any, value: float, slopes: tuple[NDArray[np.floating[Any]], ...], *by: Tensor) -> Tensor:
+        ctx.slopes = [torch.from_numpy(slope).to(tensor.device) for slope, tensor in zip(slopes, by, strict=True)]
+        return by[0].new_tensor(value)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, None, Tensor]:
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise Unsupported(
                 "this loss cannot be differentiated twice", where="backward", todo="Leave out create_graph=True"
             )
-        return None, None, ctx.slope * cotangents[0]
+        return None, None, *(slope * cotangents[0] for slope in ctx.slopes)
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import ItemsView, Iterable, Mapping, ValuesView
 from itertools import chain
-from typing import Generic, NoReturn, TypeVar, cast
+from typing import Generic, NamedTuple, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,16 @@ class Named(nn.ModuleDict, Generic[M]):
     def items(self) -> ItemsView[str, M]:
         """(name, module) pairs."""
         return self._modules.items()  # pyright: ignore[reportReturnType]
+
+
+class Standing(NamedTuple):
+    """The tensors of a network and, in ``marks``, which and where they are: with the same marks, what was made of them
+    holds, but for the values of weights, whose steps are seen in views of them. Tensors that are kept alive keep their
+    marks to themselves.
+    """
+
+    tensors: list[Tensor]
+    marks: list[int]
 
 
 class Network(nn.Module):
@@ -89,7 +99,7 @@ class Network(nn.Module):
                 raise InvalidNetwork(
                     f"{projection.source!r} never spikes", where=f"projection {name}", expected="a source of spikes"
                 )
-        self._checked: dict[str, list[tuple[int, int]]] = {}  # the tensors' identities and versions
+        self._checked = Standing([], [])
         self.check()
 
     @property
@@ -139,18 +149,36 @@ class Network(nn.Module):
         ``InvalidNetwork`` for weights, delays or neuron fields that are not finite and for impossible neurons,
         ``Unsupported`` for tensors that are not on the CPU. Cheap: `run` calls it every time.
         """
-        for name, projection in self.projections.items():
-            for field, value in projection._parameters.items():
-                if value is not None:
-                    _check_finite(value, name, field)
-        for name, population in self.populations.items():
-            stored = [t for t in chain(population._parameters.values(), population._buffers.values()) if t is not None]
-            versions = [(id(tensor), tensor._version) for tensor in stored]
-            if self._checked.get(name) != versions:
-                for tensor in stored:
-                    _check_place(tensor, f"population {name}")
+        standing = self.standing()
+        if standing.marks != self._checked.marks:
+            for name, projection in self.projections.items():
+                for field, value in projection._parameters.items():
+                    if value is not None:
+                        _check_place(value, f"projection {name}")
+                        _check_finite(value, name, field)
+            for name, population in self.populations.items():
+                for tensor in chain(population._parameters.values(), population._buffers.values()):
+                    if tensor is not None:
+                        _check_place(tensor, f"population {name}")
                 population.check(name)
-                self._checked[name] = versions
+            self._checked = standing
+            return
+        for name, projection in self.projections.items():
+            weight = projection._parameters["weight"]
+            assert weight is not None
+            _check_finite(weight, name, "weight")
+
+    def standing(self) -> Standing:
+        """How its tensors stand now, apart from what is in the weights."""
+        tensors: list[Tensor] = []
+        marks: list[int] = []
+        for modules in (self.projections, self.populations):
+            for module in modules.values():
+                for name, tensor in chain(module._parameters.items(), module._buffers.items()):
+                    if tensor is not None:
+                        tensors.append(tensor)
+                        marks += (id(tensor), tensor.data_ptr() if name == "weight" else tensor._version)
+        return Standing(tensors, marks)
 
     def forward(self, *_: object, **__: object) -> NoReturn:
         """A network is not a function: raises ``Unsupported``, which says what to call."""
@@ -202,8 +230,7 @@ def _check_place(tensor: Tensor, where: str) -> None:
 
 
 def _check_finite(parameter: Tensor, name: str, field: str) -> None:
-    tensor = parameter.detach()
-    _check_place(tensor, f"projection {name}")
-    if not math.isfinite(tensor.sum().item()) and not bool(tensor.isfinite().all()):  # a finite sum has no NaN in it
-        kind = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
+    values = parameter.detach()
+    if not math.isfinite(values.sum().item()) and not bool(values.isfinite().all()):  # a finite sum has no NaN in it
+        kind = "NaN" if bool(torch.isnan(values).any()) else "infinite"
         raise InvalidNetwork(f"{field} has {kind} values", where=f"projection {name}", expected="finite numbers")

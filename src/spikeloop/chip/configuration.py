@@ -94,12 +94,13 @@ def _check_joined(head: Integers) -> None:
     if wrong.size:
         raise OutOfRange(f"head[{wrong[0]}] is {head[wrong[0]]}, which follows another", where="chip configuration",
                          expected="a circuit that is its own head")  # fmt: skip
-    heads, size = np.unique(head, return_counts=True)
-    for first in heads[size > 1]:
-        columns = np.unique(np.flatnonzero(head == first) % COLUMNS)
-        if columns[-1] - columns[0] != len(columns) - 1:
-            raise OutOfRange(f"the circuits of head {first} lie in columns {columns.tolist()}",
-                             where="chip configuration", expected="columns side by side")  # fmt: skip
+    place = np.unique(head.astype(np.int64) * COLUMNS + np.arange(CIRCUITS) % COLUMNS)  # by head, then column
+    gap = np.flatnonzero((np.diff(place // COLUMNS) == 0) & (np.diff(place) > 1))
+    if gap.size:
+        first = place[gap[0]] // COLUMNS
+        columns = place[place // COLUMNS == first] % COLUMNS
+        raise OutOfRange(f"the circuits of head {first} lie in columns {columns.tolist()}",
+                         where="chip configuration", expected="columns side by side")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

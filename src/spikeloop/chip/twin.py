@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from spikeloop.chip import transfer
-from spikeloop.chip.bus import served
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import Neurons, Pattern, contents, neurons_of
 from spikeloop.chip.configuration import (
     CIRCUITS,
     COLUMNS,
     CYCLE,
+    LINKS,
     OUTPUTS,
     AddressedEvents,
     Analog,
@@ -31,6 +31,7 @@ from spikeloop.chip.instruments import watch
 from spikeloop.chip.mismatch import Float, Mismatch, Noise, Quantity, Spread, keyed, normals, uniforms
 from spikeloop.chip.plan import Step, plan_of
 from spikeloop.engine.arrays import Trains
+from spikeloop.engine.bus import Exit, leave, served
 from spikeloop.engine.disturbed import Passage, Population, forward
 from spikeloop.engine.disturbed import normals as stream
 from spikeloop.errors import OutOfRange, Unsupported
@@ -63,6 +64,9 @@ class Imperfection(Enum):
 
 EVERYTHING = frozenset(Imperfection)
 """All imperfections: ``Twin(7, ideal=EVERYTHING)`` has none."""
+
+DEPTH = 16
+"""Events that may wait where a link or an output is busy (hardware.md 5.1, event capacity)."""
 
 _OFF = Spread(0.0, 0.0)
 _MISMATCH_OFF: dict[Imperfection, dict[str, object]] = {
@@ -213,15 +217,16 @@ class _Emulation:
 
     def _from_outside(self) -> Trains:
         drive, source = self.drive, self.plan.source[self.drive.address]
-        time, start = drive.cycle.astype(np.float64), drive.start
-        if Imperfection.CAPACITY not in self.twin.ideal and len(time):
-            sample = np.repeat(np.arange(self.batch), np.diff(start))
-            time, kept = served(time, sample * 4 + (drive.address >> 14), 4 * self.batch)
+        time, start = drive.cycle.astype(np.float64), np.ascontiguousarray(drive.start, np.int64)
+        if Imperfection.CAPACITY not in self.twin.ideal:
+            link = (drive.address >> 14).astype(np.int32)
+            time = served(time, link, start, LINKS, DEPTH)
+            kept = time >= 0
             if not kept.all():
-                self.lost += np.bincount(sample[~kept], minlength=self.batch)
-                time, source, sample = time[kept], source[kept], sample[kept]
-                start = np.searchsorted(sample, np.arange(self.batch + 1))
-        return time * CYCLE, source, np.ascontiguousarray(start, np.int64)
+                before = np.append(0, np.cumsum(kept))[start]
+                self.lost += np.diff(start) - np.diff(before)
+                time, source, start = time[kept], source[kept], before
+        return time * CYCLE, source, start
 
     def _run(self, number: int, step: Step, arrived: Trains, sent: list[Trains]) -> Trains:
         outside = self.plan.outside[number]
@@ -255,28 +260,14 @@ class _Emulation:
 
     def _on_the_bus(self, number: int, spikes: Trains, step: Step) -> Trains:
         """Spikes as they leave: with jitter, one after the other; units stay those of the stage."""
-        time, unit, start = spikes
-        sample = np.repeat(np.arange(self.batch), np.diff(start))
-        if self.noise.jitter and len(time):
-            draws = stream(int(keyed(self.key(Quantity.JITTER), number)), len(time))
-            time = np.clip(time + self.noise.jitter * draws, 0.0, self.duration)
-            order = self._in_time(time, sample)
-            time, unit = time[order], unit[order]
-        keep = step.sending[unit]
-        if Imperfection.CAPACITY not in self.twin.ideal and len(time):
-            output = self.neurons.head[step.neuron] % COLUMNS // (COLUMNS // OUTPUTS)
-            cycle, kept = served(time / CYCLE, sample * OUTPUTS + output[unit], OUTPUTS * self.batch)
-            self.lost += np.bincount(sample[keep & ~kept], minlength=self.batch)
-            keep = keep & kept
-            time = cycle * CYCLE
-        time, unit, sample = time[keep], unit[keep], sample[keep]
-        order = self._in_time(time, sample)
-        start = np.searchsorted(sample, np.arange(self.batch + 1)).astype(np.int64)
-        return time[order], unit[order], start
-
-    def _in_time(self, time: Float, sample: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The order of sample and time; quick where it is nearly there."""
-        return np.argsort(time + sample * (2 * self.duration), kind="stable")
+        late = None
+        if self.noise.jitter:
+            late = self.noise.jitter * stream(int(keyed(self.key(Quantity.JITTER), number)), len(spikes[0]))
+        output = None
+        if Imperfection.CAPACITY not in self.twin.ideal:
+            output = (self.neurons.head[step.neuron] % COLUMNS // (COLUMNS // OUTPUTS)).astype(np.int32)
+        exits = Exit(step.sending.view(np.uint8), output, OUTPUTS, DEPTH, CYCLE, self.duration)
+        return leave(spikes, late, exits, self.lost)
 
     def _time_stamps(self, sent: list[Trains]) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]]:
         steps = [step for step in self.plan.steps if step.sends]
@@ -286,6 +277,6 @@ class _Emulation:
         time = np.concatenate([np.zeros(0), *(time for time, _, _ in sent)])
         address = np.concatenate([*none, *(s.label[unit] for s, (_, unit, _) in zip(steps, sent, strict=True))])
         cycle = np.minimum(np.floor(time / CYCLE + 1e-9), self.cycles - 1).astype(np.int64)
-        order = np.argsort(cycle + sample * self.cycles, kind="stable")
+        order = np.argsort(cycle + sample * self.cycles, kind="stable") if len(sent) > 1 else slice(None)
         start = np.searchsorted(sample[order], np.arange(self.batch + 1)).astype(np.int64)
         return cycle[order], address[order].astype(np.uint16), start

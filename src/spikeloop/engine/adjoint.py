@@ -22,7 +22,8 @@ class Backward:
     """A backward pass over all stages: what is wanted, and what has been gathered so far.
 
     trains: observed spikes of all populations.  pulls: what the loss says of each.  wants: keys of the gradients.
-    time: dL/dt of the spikes of each population, filled from the last stage to the drive.
+    time: dL/dt of the spikes of each population, filled from the last stage to the drive.  moving: populations of whose
+    spike times a wanted gradient makes use; mattering: the stages that have one, or hear of one.
     """
 
     stages: Sequence[Stage]
@@ -34,28 +35,30 @@ class Backward:
     time: dict[str, Float] = field(default_factory=dict[str, Float])
     gradients: dict[Key, Float | Weights] = field(default_factory=dict[Key, Float | Weights])
     slopes: Slopes = field(default_factory=Slopes)
+    moving: set[str] = field(init=False)
+    mattering: list[Stage] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.moving = {owner for owner, what in self.wants if what == "time"}
+        self.mattering = []
+        owners = {owner for owner, _ in self.wants}
+        for stage in self.stages:
+            populations = {neurons.name for neurons in stage.populations}
+            own = populations.union(link.name for link in stage.links)
+            if not own.isdisjoint(owners) or any(link.source in self.moving for link in stage.links):
+                self.mattering.append(stage)
+                self.moving |= populations
 
     def __call__(self) -> None:
         """Sweep the stages from the last to the first."""
-        for name, trains in self.trains.items():
+        for name in self.moving:
             given = self.pulls.get(name, NO_PULL).time
-            self.time[name] = np.zeros(len(trains[0])) if given is None else np.array(given, dtype=np.float64)
-        for together in reversed(calls([stage for stage in self.stages if self._matters(stage)], self.run)):
+            self.time[name] = np.zeros(len(self.trains[name][0])) if given is None else given.copy()
+        for together in reversed(calls(self.mattering, self.run)):
             _dense(self, together) if together[0].dense else _queue(self, together[0])
         for name, what in self.wants:
             if what == "time":
                 self.gradients[name, what] = self.time[name]
-
-    def _matters(self, stage: Stage) -> bool:
-        """Whether the stage, or anything it listens to, has a gradient that is wanted."""
-        owners = [neurons.name for neurons in stage.populations] + [link.name for link in stage.links]
-        return any(owner in owners for owner, _ in self.wants) or any(self.wants_time(link) for link in stage.links)
-
-    def wants_time(self, link: Link) -> bool:
-        """Whether anybody asks how the link's arrival times matter."""
-        if (link.name, "delay") in self.wants or (link.source, "time") in self.wants:
-            return True
-        return any(link.source == n.name and self._matters(stage) for stage in self.stages for n in stage.populations)
 
     def wants_neuron(self, stage: Stage) -> bool:
         """Whether the gradient of any neuron parameter is wanted."""
@@ -105,13 +108,11 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
         sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
         times = [
             np.zeros(len(e[0]))
-            if (link.name, "delay") in back.wants or (run.recent and back.wants_time(link))
+            if (link.name, "delay") in back.wants or (run.recent and link.source in back.moving)
             else None
             for e, link in zip(arrivals, stage.links, strict=True)
         ]
-        of_sources = [
-            back.time[link.source] if not run.recent and back.wants_time(link) else None for link in stage.links
-        ]
+        of_sources = [None if run.recent else back.time.get(link.source) for link in stage.links]
         own_times += times
         given.append((
             sources, neurons.values, neurons.spiking, back.cotangent(neurons.name),
@@ -127,7 +128,7 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
         if (link.name, "delay") in back.wants:
             common, unit = link.delays is Delays.COMMON, arriving(link, back.trains, run)[1]
             back.gradients[link.name, "delay"] = time.sum(keepdims=True) if common else _summed(unit, time, link)
-        if run.recent:
+        if run.recent and link.source in back.moving:
             back.add_times(link, time)
 
 
@@ -141,7 +142,7 @@ def _queue(back: Backward, stage: Stage) -> None:
         for link in stage.links
     ]
     times = [
-        np.zeros(len(source[0][0])) if link.source not in names and back.wants_time(link) else None
+        np.zeros(len(source[0][0])) if link.source not in names and link.source in back.moving else None
         for source, link in zip(sources, stage.links, strict=True)
     ]
     neuron, spikes, floored = _core.queue_adjoint(

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Module
 
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Rows, Stage, Weights
-from spikeloop.network import Network
+from spikeloop.network import Network, Standing
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 
 _INERT = {"threshold": np.inf}  # what a neuron without the field gets; 0 otherwise
 _orders: weakref.WeakKeyDictionary[Network, list[list[str]]] = weakref.WeakKeyDictionary()
 _rows: weakref.WeakKeyDictionary[Synapses, Rows] = weakref.WeakKeyDictionary()
-_plans: weakref.WeakKeyDictionary[Network, tuple[tuple[int, ...], list[Stage]]] = weakref.WeakKeyDictionary()
+_plans: weakref.WeakKeyDictionary[Network, tuple[Standing, list[Stage]]] = weakref.WeakKeyDictionary()
 
 
 def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage]:
@@ -30,23 +28,13 @@ def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list
     """
     if executed:
         return [_stage(network, names, executed) for names in _order(network)]
-    now = tuple(chain.from_iterable(map(_marks, (*network.projections.values(), *network.populations.values()))))
-    before = _plans.get(network)
-    if before is not None and before[0] == now:
+    now, before = network.standing(), _plans.get(network)
+    if before is not None and before[0].marks == now.marks:
         return before[1]
     stages = [_stage(network, names, {}) for names in _order(network)]
     if all(_is_view(link.weight, network.projections[link.name].weight) for stage in stages for link in stage.links):
         _plans[network] = (now, stages)
     return stages
-
-
-def _marks(module: Module) -> list[int]:
-    """What changes when arrays of the module's tensors have to be made anew."""
-    marks: list[int] = []
-    for name, tensor in chain(module._parameters.items(), module._buffers.items()):
-        if tensor is not None:
-            marks += (id(tensor), tensor.data_ptr() if name == "weight" else tensor._version)
-    return marks
 
 
 def _is_view(array: Weights, tensor: Tensor) -> bool:

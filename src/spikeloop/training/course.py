@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -184,7 +185,7 @@ class Course:
         sums, size = self.sums, label.shape[0]
         sums.samples += size
         sums.loss += loss * size
-        sums.correct += int((self.place.readout.decide(record) == label).sum())
+        sums.correct += _right(self.place.readout.decide(record), label)
         sums.spikes += sum(record.spikes[name].time.shape[0] for name in self.spiking)
         sums.seconds += time.perf_counter() - began
 
@@ -285,5 +286,10 @@ def accuracy(network: Network, data: Batches, place: Place) -> float:
     """The share of `data` that the network answers rightly; a silent answer is wrong."""
     correct = 0
     for number, (drive, label) in enumerate(loader(data, EVALUATION_BATCH), EVALUATION_NUMBER):
-        correct += int((place.readout.decide(place.run(network, drive, number=number)) == label).sum())
+        correct += _right(place.readout.decide(place.run(network, drive, number=number)), label)
     return correct / max(len(data), 1)
+
+
+def _right(decided: Tensor, label: Tensor) -> int:
+    """How many are."""
+    return int(np.count_nonzero(decided.numpy() == label.numpy()))

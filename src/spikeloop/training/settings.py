@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spikeloop.loss import silent_neurons
 from spikeloop.record import Record
+from spikeloop.training.fused import FusedAdam
 from spikeloop.training.readout import Readout
 
 Schedule = Callable[[float, int], float]
@@ -52,7 +53,7 @@ class Adam:
     beta2: float = 0.999
 
     def __call__(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.9, self.beta2), fused=True)
+        return FusedAdam(parameters, lr=learning_rate, betas=(0.9, self.beta2), fused=True)
 
 
 @dataclass(frozen=True)

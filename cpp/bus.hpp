@@ -1,0 +1,73 @@
+// Events in single file: a bus passes one event per cycle, keeps some waiting, and drops what comes then.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "stage.hpp"
+
+namespace spikeloop {
+
+// Buses side by side, each empty at first; times in cycles, not necessarily whole.
+class Buses {
+  public:
+    Buses(int64_t count, double depth) : free_(count), depth_(depth) { clear(); }
+    void clear() { std::fill(free_.begin(), free_.end(), -kInfinity); }
+
+    // When an event that comes at `time`, no earlier than those before it, is passed on; negative if it is lost.
+    double pass(int32_t bus, double time) {
+        double& free = free_[bus];
+        if (free - time > depth_) return -1;
+        const double left = std::max(time, free);
+        free = left + 1;
+        return left;
+    }
+
+  private:
+    std::vector<double> free_;  // when the next event may pass
+    double depth_;
+};
+
+// How a population's spikes leave.
+struct Exit {
+    const double* late = nullptr;     // (spikes,) s, added to their times; or null
+    const uint8_t* sends = nullptr;   // of each unit, whether its spikes become events
+    const int32_t* bus = nullptr;     // of each unit
+    int64_t buses = 0;
+    double depth = 0, cycle = 0;      // events that may wait, s
+    double duration = 0;
+};
+
+// Spikes of a batch as they leave, in order of time; `lost` (batch,) counts those that do not.
+inline SpikesPerSample leave(const Trains& spikes, int64_t batch, const Exit& exit, int64_t* lost) {
+    SpikesPerSample out(batch);
+    Buses buses(exit.buses, exit.depth);
+    const auto earlier = [](const Spike& x, const Spike& y) { return x.time < y.time; };
+    const auto in_order = [&](std::vector<Spike>& run) {
+        if (!std::is_sorted(run.begin(), run.end(), earlier)) std::stable_sort(run.begin(), run.end(), earlier);
+    };
+    for (int64_t s = 0; s < batch; ++s) {
+        std::vector<Spike>& run = out[s];
+        for (int64_t e = spikes.start[s]; e < spikes.start[s + 1]; ++e) run.push_back({spikes.time[e], spikes.unit[e]});
+        if (exit.late) {
+            for (size_t k = 0; k < run.size(); ++k) run[k].time = std::clamp(run[k].time + exit.late[spikes.start[s] + k], 0.0, exit.duration);
+            in_order(run);
+        }
+        buses.clear();
+        size_t kept = 0;
+        for (Spike spike : run) {
+            const double left = exit.bus ? buses.pass(exit.bus[spike.unit], spike.time / exit.cycle) : 0;
+            if (!exit.sends[spike.unit]) continue;
+            if (left < 0) {
+                ++lost[s];
+                continue;
+            }
+            if (exit.bus) spike.time = left * exit.cycle;
+            run[kept++] = spike;
+        }
+        run.resize(kept);
+        in_order(run);
+    }
+    return out;
+}
+
+}  // namespace spikeloop
