@@ -22,7 +22,7 @@ inline void fill(FlowTable& table, double tick) {
     table.single_a.assign(table.a.begin(), table.a.end()), table.single_b.assign(table.b.begin(), table.b.end());
     for (size_t m = 0; m < table.a.size(); m += kDoubles) {
         const int64_t first = int64_t(m / kBlock) * rows;
-        Flows unit = flows(all_of(tick), load(table.a.data() + m), load(table.b.data() + m));
+        Flows unit = flows(all_of(tick), Rates{load(table.a.data() + m), load(table.b.data() + m)});
         fill(table.flows, first, FlowTable::kFine, unit, int(m % kBlock));
         fill(table.flows, first + FlowTable::kFine, FlowTable::kCoarse, unit, int(m % kBlock));
     }
@@ -51,7 +51,7 @@ template <int W>
 __attribute__((noinline)) void set_flows(BlockFlows& out, const FlowTable& table, int64_t block, double dt) {
     for (int l = 0; l < W * kLanes<float>; l += kDoubles) {
         const double *a = table.a.data() + block * kBlock + l, *b = table.b.data() + block * kBlock + l;
-        const Flows f = flows(all_of(dt), load(a), load(b));
+        const Flows f = flows(all_of(dt), Rates{load(a), load(b)});
         store_as(out.em + l, f.em), store_as(out.es + l, f.es), store_as(out.g + l, f.g);
     }
 }
