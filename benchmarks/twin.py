@@ -46,7 +46,11 @@ TASKS: dict[str, Task] = {
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
     "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate"),
 }
-SPARSE: dict[str, Task] = {"sparsity": YIN_YANG, "mnist-sparsity": MNIST16}
+SPARSE: dict[str, tuple[Task, Sequence[int]]] = {
+    "sparsity": (YIN_YANG, (5, 10, 20, 40)),
+    "mnist-sparsity": (dataclasses.replace(MNIST16, dropout=0.05, epochs=16), (7, 14, 28)),
+}
+"""What is trained, with which budgets of hidden spikes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +103,9 @@ def _ways(name: str) -> Iterator[tuple[str, Callable[..., Line]]]:
         yield "before training", partial(probes.estimated, YIN_YANG, 0)
         yield "after 20 epochs", partial(probes.estimated, YIN_YANG, 20)
     else:
-        for budget in probes.BUDGETS:
-            yield f"budget {budget}", partial(probes.sparse, SPARSE[name], budget)
+        task, budgets = SPARSE[name]
+        for budget in budgets:
+            yield f"budget {budget}", partial(probes.sparse, task, budget)
 
 
 def finished() -> list[Line]:

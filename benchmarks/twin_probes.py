@@ -34,7 +34,6 @@ STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5)
 PARAMETERS = ("tau_mem", "tau_syn", "threshold")
 DECALIBRATIONS = [("none", 0.0), *((what, s) for what in (*PARAMETERS, "jointly") for s in STRENGTHS)]
 LEAST, MOST = 0.2, 2.5  # of what was wanted: no parameter is put outside
-BUDGETS = (5, 10, 20, 40)
 BEGIN, FALL = 8.0, 0.3  # of a budget: how many times as much is allowed at first, for which share of the training
 DEATH, DEATHS = 0.15, 20
 SAMPLES = 500  # that a gradient is measured with
