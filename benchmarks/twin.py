@@ -42,13 +42,13 @@ TASKS: dict[str, Task] = {
     "yin-yang": YIN_YANG,
     "mnist": MNIST16,
     "mnist-rotated": dataclasses.replace(MNIST16, rotation=15.0),
-    "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate"),
+    "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate", neurons="fast"),
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
-    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate"),
+    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast"),
 }
 SPARSE: dict[str, tuple[Task, Sequence[int]]] = {
     "sparsity": (YIN_YANG, (5, 10, 20, 40)),
-    "mnist-sparsity": (dataclasses.replace(MNIST16, dropout=0.05, epochs=16), (7, 14, 28)),
+    "mnist-sparsity": (dataclasses.replace(MNIST16, rotation=15.0, dropout=0.05, epochs=24), (7, 14, 28)),
 }
 """What is trained, with which budgets of hidden spikes."""
 

@@ -29,14 +29,18 @@ from spikeloop.training import Adam, Cosine, FirstSpike, LiftSilent, MaxOverTime
 
 Split = Literal["train", "validation", "test"]
 RuleName = Literal["eventprop", "surrogate"]
-NeuronsName = Literal["published", "slow"]
+NeuronsName = Literal["published", "slow", "fast"]
 SubstrateName = Literal["ideal", "twin"]
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
-PUBLISHED = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
-SLOW = {"tau_mem": 40e-3, "tau_syn": 20e-3}
+TIMES: dict[NeuronsName, dict[str, float]] = {
+    "published": {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN},
+    "slow": {"tau_mem": 40e-3, "tau_syn": 20e-3},
+    "fast": {"tau_mem": 10e-3, "tau_syn": 5e-3},
+}
 SLOW_REFRACTORY = 30e-3  # no input comes later: one spike a neuron
 SPEEDUP = 1000.0
 SAMPLING_PERIOD = CADC_PERIOD_MIN * CYCLE * SPEEDUP
+LOOPED_BETA = 20.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ class Where:
     """Row pairs of the chip that each input line takes. None: yin-yang 5, others 1."""
     slope_floor: float | None = None
     """What eventprop takes slopes at spikes to be at least. None: 0, on a twin 0.3."""
+    rule: RuleName = "eventprop"
+    """Exact gradients, or surrogate gradients on a time grid."""
     neurons: NeuronsName | None = None
-    """Time constants as published, or slow ones that bear noise, a spike a neuron. None: published, on a twin slow."""
+    """Time constants. None: as published; on a twin slow ones with a spike a neuron, for surrogate gradients fast."""
 
     @property
     def looped(self) -> bool:
@@ -67,14 +73,25 @@ class Where:
         return self.slope_floor if self.slope_floor is not None else 0.3 if self.looped else 0.0
 
     @property
+    def kind(self) -> NeuronsName:
+        """Where membranes climb through the threshold, and do not graze it, a noisy threshold only shifts spikes.
+
+        That serves a rule which sees spikes move, but not come and go. Surrogate gradients see that, and learn from
+        membranes that are not held at reset.
+        """
+        if self.neurons is not None:
+            return self.neurons
+        return "published" if not self.looped else "slow" if self.rule == "eventprop" else "fast"
+
+    @property
     def slow(self) -> bool:
-        """Where membranes climb through the threshold, and do not graze it, a noisy threshold only shifts spikes."""
-        return self.neurons == "slow" or (self.neurons is None and self.looped)
+        """Whether neurons are slow, and spike once."""
+        return self.kind == "slow"
 
     @property
     def times(self) -> dict[str, float]:
         """Time constants of all neurons, in seconds."""
-        return SLOW if self.slow else PUBLISHED
+        return TIMES[self.kind]
 
     @property
     def refractory(self) -> float:
@@ -104,7 +121,7 @@ class YinYangTask(Where):
     epochs: int = 100
     batch_size: int = 100
     learning_rate: float | None = None
-    """None: 1e-2, with surrogate gradients 5e-3."""
+    """None: 1e-2, with surrogate gradients in software 5e-3."""
 
     def data(self, split: Split) -> YinYang:
         """5000 points to learn from, 1000 each to validate and to test."""
@@ -132,7 +149,7 @@ class YinYangTask(Where):
             readout=FirstSpike() if exact else MaxOverTime(),
             regulariser=None if exact else SpikePenalty(_layers(self.hidden)),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate or (1e-2 if exact else 5e-3),
+            learning_rate=self.learning_rate or (1e-2 if exact or self.looped else 5e-3),
             optimizer=Adam(beta2=0.95) if exact and not self.slow else Adam(),  # a short memory is for heavy tails
             schedule=Cosine(),
             seed=seed,
@@ -155,8 +172,6 @@ class MNISTTask(Where):
     """Pixels along each side."""
     rotation: float = 0.0
     """Training images are turned by up to so many degrees."""
-    rule: RuleName = "eventprop"
-    """Exact gradients, or surrogate gradients on a time grid."""
     dropout: float = 0.15
     """Share of the input units that are silenced, anew for each sample of the training."""
     epochs: int = 12
@@ -222,7 +237,7 @@ def rule_of(task: Task) -> Rule:
     """What the task's network is differentiated with; surrogates see the membranes that the substrate lets them see."""
     if task.rule == "eventprop":
         return EventProp(slope_floor=task.floor)
-    return SuperSpike(SAMPLING_PERIOD) if task.looped else SuperSpike(task.grid, replay=True)
+    return SuperSpike(SAMPLING_PERIOD, beta=LOOPED_BETA) if task.looped else SuperSpike(task.grid, replay=True)
 
 
 def substrate_of(task: Task) -> Substrate:
