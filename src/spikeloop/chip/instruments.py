@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +54,9 @@ class Watch:
             potential = np.full((*self.of_cadc.shape, len(circuit)), transfer.volts(np.array(reference)))
         else:
             potential = self._potential(of[circuit], self.of_cadc)
-        strengths = pattern.strengths
-        offset = pattern.varied(Quantity.CADC_OFFSET, strengths.cadc_offset, written)[circuit]
-        gain = 1 + strengths.cadc_gain * pattern.normal(Quantity.CADC_GAIN, (CIRCUITS,))[circuit]
-        offset = offset + self.instruments.cadc_offset[circuit]
-        return adc.cadc(potential, gain, offset, _white(noise.cadc, key, potential.shape))
+        gain, offset = _channels(pattern, written)
+        offset = offset[circuit] + self.instruments.cadc_offset[circuit]
+        return adc.cadc(potential, gain[circuit], offset, _white(noise.cadc, key, potential.shape))
 
     def madc(self, of: Indices, noise: Noise, key: int) -> NDArray[np.uint16]:
         """(B, Tm, M) readings."""
@@ -69,6 +68,14 @@ class Watch:
         for k, n in enumerate(neuron):
             out[:, :, k] = np.take_along_axis(self.seen[int(n)], at, 1) if at.shape[1] else 0.0
         return out
+
+
+@lru_cache(maxsize=16)
+def _channels(pattern: Pattern, written: int) -> tuple[Float, Float]:
+    """(512,) each: gain and offset of the column ADC's channels."""
+    strengths = pattern.strengths
+    gain = 1 + strengths.cadc_gain * pattern.normal(Quantity.CADC_GAIN, (CIRCUITS,))
+    return gain, pattern.varied(Quantity.CADC_OFFSET, strengths.cadc_offset, written)
 
 
 def watch(instruments: Instruments, cycles: int, delay: Float) -> Watch:

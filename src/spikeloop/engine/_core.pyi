@@ -138,5 +138,8 @@ def leave(
 ) -> Trains:
     """Spikes as they leave; exit: delays, who sends, bus of each unit, buses, depth, cycle, duration; `lost` is counted on."""
 
+def keyed(key: int, coordinate: int) -> int:
+    """The stream `coordinate` of the stream `key`."""
+
 def normals(key: int, count: int) -> Float:
     """Standard normal numbers of the stream `key`."""
