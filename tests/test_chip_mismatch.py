@@ -55,7 +55,7 @@ def test_more_coordinates_leave_the_others_as_they_are():
     np.testing.assert_array_equal(normals(7, Quantity.SYNAPSE, (2, 3)).ravel(), normals(7, Quantity.SYNAPSE, (50,))[:6])
 
 
-@pytest.mark.parametrize("key, coordinate", [(3, 4), (0, 0), (2**64 - 1, 2**63), (-1, 7)])
+@pytest.mark.parametrize(("key", "coordinate"), [(3, 4), (0, 0), (2**64 - 1, 2**63), (-1, 7)])
 def test_native_streams_are_the_same(key, coordinate):
     assert native_keyed(key, coordinate) == int(keyed(key, coordinate))
 

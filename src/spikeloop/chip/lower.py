@@ -220,7 +220,10 @@ def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[I
 def lift_events(
     cycle: Integers, circuit: Integers, start: Integers, placed: Mapping[str, Integers], speedup: float
 ) -> dict[str, Events]:
-    """The spikes of populations on circuits ``placed``, (N, circuits of each), from events with time stamps (cycles) and the circuits that sent them."""
+    """The spikes of populations from events with time stamps (cycles) and the circuits that sent them.
+
+    placed: by population, (N, circuits of a neuron), the first of each being the one that spikes.
+    """
     sample = np.repeat(np.arange(len(start) - 1), np.diff(start))
     time = (cycle + 0.5) * (CYCLE * speedup)
     found: dict[str, Events] = {}

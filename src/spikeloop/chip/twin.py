@@ -28,7 +28,7 @@ from spikeloop.chip.configuration import (
     Routing,
 )
 from spikeloop.chip.instruments import watch
-from spikeloop.chip.mismatch import Float, Mismatch, Noise, Quantity, Spread, normals, uniforms
+from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, normals, uniforms
 from spikeloop.chip.plan import Step, plan_of
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.bus import Exit, leave, served
@@ -194,9 +194,8 @@ class _Emulation:
         self.twin, self.configuration, self.drive, self.cycles = twin, configuration, drive, cycles
         self.batch, self.duration = len(drive), cycles * CYCLE
         self.noise = twin.strengths()
-        routing, analog, instruments = (
-            ByValue(part) for part in (configuration.routing, configuration.analog, configuration.instruments)
-        )
+        routing, analog = ByValue(configuration.routing), ByValue(configuration.analog)
+        instruments = ByValue(configuration.instruments)
         _check_again(routing, analog, instruments)
         self.neurons = _neurons(analog, routing, twin)
         self.plan = plan_of(routing, instruments, self.neurons, drive)

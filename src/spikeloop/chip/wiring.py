@@ -57,7 +57,9 @@ def link_buses(routing: Routing, address: int) -> list[tuple[int, int]]:
 def internal(routing: Routing, heads: Indices, of: Indices) -> Wires:
     """From the spikes of each neuron to the neurons."""
     labels = own_labels(routing, heads).tolist()
-    found = [_reached(routing, label, _output_buses(routing, int(c), label)) for c, label in zip(heads, labels, strict=True)]
+    found = [
+        _reached(routing, label, _output_buses(routing, int(c), label)) for c, label in zip(heads, labels, strict=True)
+    ]
     return _wires(found, of, len(heads))
 
 
