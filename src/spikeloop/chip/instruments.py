@@ -65,8 +65,9 @@ class Watch:
 
     def _potential(self, neuron: Indices, at: Indices) -> Float:
         out = np.empty((*at.shape, len(neuron)))
-        for k, n in enumerate(neuron):
-            out[:, :, k] = np.take_along_axis(self.seen[int(n)], at, 1) if at.shape[1] else 0.0
+        for k, n in enumerate(neuron if at.shape[1] else neuron[:0]):
+            seen = self.seen[int(n)]  # where one converter runs alone, its samples are all there are
+            out[:, :, k] = seen if seen.shape == at.shape else np.take_along_axis(seen, at, 1)
         return out
 
 
