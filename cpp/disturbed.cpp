@@ -43,6 +43,7 @@ struct Layer {
 // One sample on its way. Interval n ends with arrival n, or with the run.
 struct Passage {
     int64_t sample = 0;
+    uint64_t key = 0;  // of its noise
     std::vector<Arrival> arrivals;
     std::vector<int32_t> row;  // weights of each arrival
     std::vector<Ticks> ticks;  // length of each interval
@@ -133,7 +134,7 @@ Lane& lane_of(const Layer& layer, Walk& x, int l) {
     const uint32_t bit = 1u << l % kLanes<float>;
     if (!(known & bit)) {
         const int64_t m = x.first() + l;
-        x.lane[l].start(layer.neuron[m], layer.stride[m], layer.disturbance, layer.request, x.passage->sample, m, layer.neurons.size);
+        x.lane[l].start(layer.neuron[m], layer.stride[m], layer.disturbance, layer.request, x.passage->sample, x.passage->key, m, layer.neurons.size);
         known |= bit;
     }
     return x.lane[l];
@@ -157,7 +158,7 @@ namespace spikeloop {
 namespace {
 
 void prepare(const Layer& layer, int64_t sample, SpikesPerSample& spikes, Passage& way) {
-    way.sample = sample, way.spikes = &spikes[sample];
+    way.sample = sample, way.key = keyed(layer.disturbance.key, uint64_t(sample)), way.spikes = &spikes[sample];
     way.spikes->clear();  // an explosion may have left some
     gather_arrivals(layer.sources, {}, sample, layer.request.duration, way.arrivals);
     const size_t count = way.arrivals.size();

@@ -231,7 +231,14 @@ bool sweep(const Layer& layer, Walk& x, Waiting& waiting) {
     return true;
 }
 
+template <bool Jumps>
+bool go_on(const Layer& layer, Walk& x, Waiting& waiting) {
+    const int64_t left = layer.neurons.size - x.first();
+    if (left <= kLanes<float>) return sweep<1, Jumps>(layer, x, waiting);
+    if (left <= 2 * kLanes<float>) return sweep<2, Jumps>(layer, x, waiting);
+    return sweep<kBlockVectors, Jumps>(layer, x, waiting);
+}
+
 inline bool go_on(const Layer& layer, Walk& x, Waiting& waiting) {
-    if (layer.neurons.size - x.first() <= kLanes<float>) return layer.jumps ? sweep<1, true>(layer, x, waiting) : sweep<1, false>(layer, x, waiting);
-    return layer.jumps ? sweep<kBlockVectors, true>(layer, x, waiting) : sweep<kBlockVectors, false>(layer, x, waiting);
+    return layer.jumps ? go_on<true>(layer, x, waiting) : go_on<false>(layer, x, waiting);
 }

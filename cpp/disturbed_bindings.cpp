@@ -104,6 +104,7 @@ void define_disturbed(nb::module_& m) {
     m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a, "disturbance"_a, "run"_a, "silent"_a.none(), "sampling"_a.none());
     m.def("served", &served, "events"_a, "buses"_a, "depth"_a);
     m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a);
+    m.def("keyed", &keyed, "key"_a, "coordinate"_a);
     m.def("normals", &normals, "key"_a, "count"_a);
 }
 

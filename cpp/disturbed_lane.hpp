@@ -36,14 +36,14 @@ struct Lane {
     bool sends = true;
 
     // `stride` is kept by the caller.
-    void start(const Neuron& n, const Stride& stride, const Disturbance& d, const Request& request, int64_t which, int64_t m, int64_t size) {
+    void start(const Neuron& n, const Stride& stride, const Disturbance& d, const Request& request, int64_t which, uint64_t sample_key, int64_t m, int64_t size) {
         neuron = n, base = neuron.threshold, unit = m, sample = which, limit = request.spike_limit;
         free = 0, fired = 0;
         sends = !(request.silent && request.silent[sample * size + m]);
         noise = Noise{}, sampled = NoisePath{};
         noise.stride = &stride;
         noise.rms = d.noise[m], noise.threshold_rms = d.threshold_noise[m];
-        const uint64_t own = keyed(keyed(d.key, uint64_t(sample)), uint64_t(d.name[m]));
+        const uint64_t own = keyed(sample_key, uint64_t(d.name[m]));
         noise.random.key = own, sampling = Stream{own ^ kSamplingKey};
         if (neuron.rises_to_threshold()) noise.path.time = 0;  // starts at reset
         draw_threshold();
@@ -101,7 +101,7 @@ struct Lane {
     // From `begin` to a spike of its own at `time`.
     void fire(State& s, double begin, double time) {
         s = {neuron.reset, s.i * std::exp(-neuron.b * (time - begin)), time + neuron.refractory};
-        free = s.free, noise.path = {0.0, free};
+        free = s.free, noise.path.x = 0, noise.path.time = free;
         count_spike();
     }
 

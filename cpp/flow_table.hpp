@@ -10,7 +10,7 @@
 namespace spikeloop {
 
 // Neurons of a block, which stay in registers.
-inline constexpr int kBlockVectors = 2, kBlock = kBlockVectors * kLanes<float>;
+inline constexpr int kBlockVectors = 4, kBlock = kBlockVectors * kLanes<float>;
 
 // Of the neurons of a block, over one and the same time.
 struct BlockFlows {

@@ -71,11 +71,16 @@ inline constexpr double kLongAgo = -1e6;  // seconds: noise of then says nothing
 // Noise X of one membrane, tau_mem dX = -X dt + rms sqrt(2 tau_mem) dW, known at one time.
 struct NoisePath {
     double x = 0, time = kLongAgo;
+    double step = 0, decay = 1, kick = 0;  // of the last time it was brought on: samples follow each other in equal steps
 
     void bring(double to, double a, double rms, Stream& random) {
         if (!(to > time)) return;
-        const double passed = a * (to - time), e = passed < 40 ? std::exp(-passed) : 0.0;
-        x = x * e + rms * std::sqrt(1 - e * e) * random.normal();
+        const double passed = to - time;
+        if (std::abs(passed - step) > 1e-9 * passed) {
+            step = passed, decay = a * passed < 40 ? std::exp(-a * passed) : 0.0;
+            kick = rms * std::sqrt(1 - decay * decay);
+        }
+        x = x * decay + kick * random.normal();
         time = to;
     }
 };
@@ -175,12 +180,12 @@ inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t
         stretch(NoisyStretch{t, wait < 0 ? step : wait, step, s.v, s.i, x, next_x, false, true});
         if (wait < 0) {
             t += step;
-            s.v = next_v, s.i *= f.es, noise.path = {next_x, t};
+            s.v = next_v, s.i *= f.es, noise.path.x = next_x, noise.path.time = t;
             continue;
         }
         t += wait;
         s = {n.reset, s.i * std::exp(-n.b * wait), t + n.refractory};
-        noise.path = {0.0, s.free};
+        noise.path.x = 0, noise.path.time = s.free;
         if (!spike(t)) return;
     }
 }

@@ -8,7 +8,7 @@ from spikeloop import LI, LIF, Network, Population, Projection, feedforward, rec
 from spikeloop.chip.allocation import Allocation, Source, Target
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS
 from spikeloop.chip.mapping import place
-from spikeloop.chip.wiring import circuits_of, external, internal, own_label
+from spikeloop.chip.wiring import circuits_of, external, internal, own_labels
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 
 NEURON = LIF(10e-3, 5e-3)
@@ -117,7 +117,7 @@ def test_a_recurrent_network_larger_than_a_chip_is_refused():
 def test_every_sender_has_a_label_of_its_own():
     routing = place(recurrent([70, 186, 20], NEURON)).routing
     senders = np.flatnonzero(routing.sends)
-    labels = [own_label(routing, int(c)) for c in senders]
+    labels = own_labels(routing, senders)
     assert len(set(labels)) == len(labels)
     np.testing.assert_array_equal(circuits_of(routing, np.array(labels)), senders)
 

@@ -13,6 +13,7 @@ from spikeloop.chip.circuits import Pattern, contents, neurons_of
 from spikeloop.chip.configuration import Analog, Routing
 from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, keyed, normals, uniforms
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
+from spikeloop.engine.disturbed import keyed as native_keyed
 from spikeloop.engine.disturbed import normals as native
 
 ROUTING = Routing(row_sign=np.tile(np.array([1, -1], np.int8), (2, 128)))
@@ -52,6 +53,11 @@ def test_streams_are_normal_and_do_not_depend_on_each_other():
 
 def test_more_coordinates_leave_the_others_as_they_are():
     np.testing.assert_array_equal(normals(7, Quantity.SYNAPSE, (2, 3)).ravel(), normals(7, Quantity.SYNAPSE, (50,))[:6])
+
+
+@pytest.mark.parametrize(("key", "coordinate"), [(3, 4), (0, 0), (2**64 - 1, 2**63), (-1, 7)])
+def test_native_streams_are_the_same(key, coordinate):
+    assert native_keyed(key, coordinate) == int(keyed(key, coordinate))
 
 
 def test_native_streams_are_normal():

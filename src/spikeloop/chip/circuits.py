@@ -27,6 +27,7 @@ class Neurons:
     head: (N,), the circuit that spikes.  of: (512,), which neuron a circuit is part of.  population: as the engine
     takes it, volts and seconds.  distance: (N,) threshold - leak, volts.  synapse: (2, 256, 256) float32, what weight 1
     of a synapse adds to its neuron's current, volts, without the row's sign, but with the neuron's gain for it.
+    written: a hash of what the analog memory holds.
     """
 
     head: NDArray[np.int64]
@@ -34,6 +35,7 @@ class Neurons:
     population: Population
     distance: Float
     synapse: NDArray[np.float32]
+    written: int
 
 
 class Pattern:
@@ -97,7 +99,8 @@ def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, patte
     low = leak - transfer.STEP * (FLOOR + s.floor * pattern.normal(Quantity.FLOOR)[heads])
     disturbance = np.stack([low, np.maximum(most, 0), np.zeros_like(low), np.zeros_like(low), heads.astype(np.float64)])
     synapse = _synapses(analog, row_sign, pattern, written) * jump[of].reshape(HALVES, 1, COLUMNS)
-    return Neurons(heads.astype(np.int64), of, Population(values, disturbance), distance, synapse.astype(np.float32))
+    population = Population(values, disturbance)
+    return Neurons(heads.astype(np.int64), of, population, distance, synapse.astype(np.float32), written)
 
 
 def _potential(code: Integers, quantity: Quantity, spread: Spread, pattern: Pattern, written: int) -> Float:

@@ -239,15 +239,6 @@ class Readout:
     madc: Integers
 
 
-def look_again(value: Configuration | AddressedEvents) -> None:
-    """Check ``value`` once more: arrays can be changed in place after they were checked. Raises ``OutOfRange``."""
-    parts: list[Any] = [value]
-    if isinstance(value, Configuration):
-        parts += [value.routing, value.analog, value.instruments]
-    for part in parts:
-        part.__post_init__()
-
-
 class Chip(Protocol):
     """An instrument: integers in, integers out."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +54,9 @@ class Watch:
             potential = np.full((*self.of_cadc.shape, len(circuit)), transfer.volts(np.array(reference)))
         else:
             potential = self._potential(of[circuit], self.of_cadc)
-        strengths = pattern.strengths
-        offset = pattern.varied(Quantity.CADC_OFFSET, strengths.cadc_offset, written)[circuit]
-        gain = 1 + strengths.cadc_gain * pattern.normal(Quantity.CADC_GAIN, (CIRCUITS,))[circuit]
-        offset = offset + self.instruments.cadc_offset[circuit]
-        return adc.cadc(potential, gain, offset, _white(noise.cadc, key, potential.shape))
+        gain, offset = _channels(pattern, written)
+        offset = offset[circuit] + self.instruments.cadc_offset[circuit]
+        return adc.cadc(potential, gain[circuit], offset, _white(noise.cadc, key, potential.shape))
 
     def madc(self, of: Indices, noise: Noise, key: int) -> NDArray[np.uint16]:
         """(B, Tm, M) readings."""
@@ -66,9 +65,18 @@ class Watch:
 
     def _potential(self, neuron: Indices, at: Indices) -> Float:
         out = np.empty((*at.shape, len(neuron)))
-        for k, n in enumerate(neuron):
-            out[:, :, k] = np.take_along_axis(self.seen[int(n)], at, 1) if at.shape[1] else 0.0
+        for k, n in enumerate(neuron if at.shape[1] else neuron[:0]):
+            seen = self.seen[int(n)]  # where one converter runs alone, its samples are all there are
+            out[:, :, k] = seen if seen.shape == at.shape else np.take_along_axis(seen, at, 1)
         return out
+
+
+@lru_cache(maxsize=16)
+def _channels(pattern: Pattern, written: int) -> tuple[Float, Float]:
+    """(512,) each: gain and offset of the column ADC's channels."""
+    strengths = pattern.strengths
+    gain = 1 + strengths.cadc_gain * pattern.normal(Quantity.CADC_GAIN, (CIRCUITS,))
+    return gain, pattern.varied(Quantity.CADC_OFFSET, strengths.cadc_offset, written)
 
 
 def watch(instruments: Instruments, cycles: int, delay: Float) -> Watch:

@@ -136,18 +136,22 @@ def lower_weights(network: Network, placement: Placement, scales: Mapping[str, S
         synapse, unit = placement.synapse[name], scales[projection.target].weight
         wanted = _dense(projection) / unit
         most = WEIGHT_MAX * len(synapse)
-        beyond = np.abs(wanted) > most + 0.5
-        if strict and beyond.any():
+        total = np.rint(wanted).clip(-most, most)
+        off = wanted - total
+        away = np.abs(off)
+        beyond = away > 0.5
+        outside = int(np.count_nonzero(beyond))
+        if strict and outside:
             raise _beyond(name, beyond, unit, len(synapse))
-        total = np.clip(np.rint(wanted), -most, most).astype(np.int32)
-        off = np.where(beyond, 0.0, wanted - total)
-        clipped, rounded = clipped + int(beyond.sum()), rounded + int((np.abs(off) > _EXACT).sum())
-        squares, synapses = squares + float((off * off).sum()), synapses + synapses_of(projection)
-        codes[name], executed[name] = total, _as_given(projection, total * unit)
+        if outside:
+            off[beyond] = 0.0
+        clipped, rounded = clipped + outside, rounded + int(np.count_nonzero(away > _EXACT)) - outside
+        squares, synapses = squares + float(np.vdot(off, off)), synapses + synapses_of(projection)
+        codes[name], executed[name] = total.astype(np.int32), _as_given(projection, total * unit)
         for row, place in enumerate(synapse):
-            part = (np.abs(total) + row) // len(synapse)
-            flat[place] = np.where(total > 0, part, 0)
-            flat[place + COLUMNS] = np.where(total < 0, part, 0)
+            part = codes[name] if len(synapse) == 1 else np.sign(total) * ((np.abs(total) + row) // len(synapse))
+            flat[place] = np.maximum(part, 0)
+            flat[place + COLUMNS] = np.maximum(-part, 0)
     return Lowered(
         flat.reshape(HALVES, ROWS, COLUMNS), codes, executed, clipped, rounded, math.sqrt(squares / max(synapses, 1))
     )
@@ -214,13 +218,16 @@ def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[I
 
 
 def lift_events(
-    cycle: Integers, circuit: Integers, start: Integers, placement: Placement, speedup: float
+    cycle: Integers, circuit: Integers, start: Integers, placed: Mapping[str, Integers], speedup: float
 ) -> dict[str, Events]:
-    """The spikes of every placed population from events with time stamps (cycles) and the circuits that sent them."""
+    """The spikes of populations from events with time stamps (cycles) and the circuits that sent them.
+
+    placed: by population, (N, circuits of a neuron), the first of each being the one that spikes.
+    """
     sample = np.repeat(np.arange(len(start) - 1), np.diff(start))
     time = (cycle + 0.5) * (CYCLE * speedup)
     found: dict[str, Events] = {}
-    for name, of in placement.circuit.items():
+    for name, of in placed.items():
         unit = np.full(CIRCUITS, -1, np.int32)
         unit[of[:, 0]] = np.arange(len(of))
         mine = unit[circuit]

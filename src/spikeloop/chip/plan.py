@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import NOT_SPIKING, Neurons
 from spikeloop.chip.configuration import AddressedEvents, Instruments, Routing
-from spikeloop.chip.wiring import Indices, Wires, external, internal, own_label, stages
+from spikeloop.chip.wiring import Indices, Wires, external, internal, own_labels, stages
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def _steps(routing: Routing, neurons: Neurons, watched: Indices) -> list[Step]:
     fires[watched] = True
     active = np.flatnonzero(fires)
     sending = np.asarray(routing.sends, bool)[neurons.head]
-    label = np.array([own_label(routing, int(c)) for c in neurons.head], np.int64)
+    label = own_labels(routing, neurons.head)
     wires = internal(routing, neurons.head, neurons.of).part(active, active)
     steps: list[Step] = []
     senders: list[tuple[int, Indices]] = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spikeloop.chip import transfer
 from spikeloop.chip.by_value import ByValue
-from spikeloop.chip.circuits import Neurons, Pattern, contents, neurons_of
+from spikeloop.chip.circuits import Neurons, Pattern, neurons_of
 from spikeloop.chip.configuration import (
     CIRCUITS,
     COLUMNS,
@@ -23,16 +23,16 @@ from spikeloop.chip.configuration import (
     AddressedEvents,
     Analog,
     Configuration,
+    Instruments,
     Readout,
     Routing,
-    look_again,
 )
 from spikeloop.chip.instruments import watch
-from spikeloop.chip.mismatch import Float, Mismatch, Noise, Quantity, Spread, keyed, normals, uniforms
+from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, normals, uniforms
 from spikeloop.chip.plan import Step, plan_of
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.bus import Exit, leave, served
-from spikeloop.engine.disturbed import Passage, Population, forward
+from spikeloop.engine.disturbed import Passage, Population, forward, keyed
 from spikeloop.engine.disturbed import normals as stream
 from spikeloop.errors import OutOfRange, Unsupported
 
@@ -138,8 +138,8 @@ class Twin:
         """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch."""
         if cycles < 1:
             raise OutOfRange(f"cycles is {cycles}", where="Twin.emulate", expected="at least 1")
-        look_again(configuration)
-        look_again(drive)
+        drive.__post_init__()  # arrays can be changed in place after they were checked
+        configuration.__post_init__()
         return _Emulation(self, configuration, drive, int(cycles)).readout()
 
     def multiply(self, weights: NDArray[np.int8], activations: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -167,6 +167,13 @@ def _pattern(twin: Twin) -> Pattern:
 
 
 @lru_cache(maxsize=16)
+def _check_again(*parts: ByValue[Routing] | ByValue[Analog] | ByValue[Instruments]) -> None:
+    """Raises ``OutOfRange`` where an array was changed in place after it was checked; looks once at the same values."""
+    for part in parts:
+        part.value.__post_init__()
+
+
+@lru_cache(maxsize=16)
 def _neurons(analog: ByValue[Analog], routing: ByValue[Routing], twin: Twin) -> Neurons:
     made = neurons_of(analog.value, routing.value.head, routing.value.row_sign, twin.pattern())
     floor, most, noise, threshold, name = made.population.disturbance
@@ -187,9 +194,11 @@ class _Emulation:
         self.twin, self.configuration, self.drive, self.cycles = twin, configuration, drive, cycles
         self.batch, self.duration = len(drive), cycles * CYCLE
         self.noise = twin.strengths()
-        routing = ByValue(configuration.routing)
-        self.neurons = _neurons(ByValue(configuration.analog), routing, twin)
-        self.plan = plan_of(routing, ByValue(configuration.instruments), self.neurons, drive)
+        routing, analog = ByValue(configuration.routing), ByValue(configuration.analog)
+        instruments = ByValue(configuration.instruments)
+        _check_again(routing, analog, instruments)
+        self.neurons = _neurons(analog, routing, twin)
+        self.plan = plan_of(routing, instruments, self.neurons, drive)
         signed = self.plan.sign * configuration.weight.astype(np.float32)
         self.synapse = signed * self.neurons.synapse
         self.lost = np.zeros(self.batch, np.int64)
@@ -198,7 +207,7 @@ class _Emulation:
 
     def key(self, quantity: Quantity) -> int:
         """The stream of a quantity in this trial."""
-        return int(keyed(keyed(self.twin.seed, quantity), self.drive.trial))
+        return keyed(keyed(self.twin.seed, quantity), self.drive.trial)
 
     def readout(self) -> Readout:
         """Run stage after stage and read the instruments."""
@@ -208,8 +217,8 @@ class _Emulation:
             spikes = self._run(number, step, arrived, sent)
             if step.sends:
                 sent.append(self._on_the_bus(len(sent), spikes, step))
-        of, pattern, written = self.neurons.of, self.twin.pattern(), contents(self.configuration.analog)
-        cadc = self.watch.cadc(of, pattern, self.noise, self.key(Quantity.CADC_NOISE), written)
+        of, pattern = self.neurons.of, self.twin.pattern()
+        cadc = self.watch.cadc(of, pattern, self.noise, self.key(Quantity.CADC_NOISE), self.neurons.written)
         madc = self.watch.madc(of, self.noise, self.key(Quantity.MADC_NOISE))
         return Readout(*self._time_stamps(sent), self.lost, cadc, self.watch.cycle, madc)
 
@@ -262,7 +271,7 @@ class _Emulation:
         """Spikes as they leave: with jitter, one after the other; units stay those of the stage."""
         late = None
         if self.noise.jitter:
-            late = self.noise.jitter * stream(int(keyed(self.key(Quantity.JITTER), number)), len(spikes[0]))
+            late = self.noise.jitter * stream(keyed(self.key(Quantity.JITTER), number), len(spikes[0]))
         output = None
         if Imperfection.CAPACITY not in self.twin.ideal:
             output = (self.neurons.head[step.neuron] % COLUMNS // (COLUMNS // OUTPUTS)).astype(np.int32)

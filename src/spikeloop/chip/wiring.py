@@ -56,19 +56,22 @@ def link_buses(routing: Routing, address: int) -> list[tuple[int, int]]:
 
 def internal(routing: Routing, heads: Indices, of: Indices) -> Wires:
     """From the spikes of each neuron to the neurons."""
-    found = [_reached(routing, own_label(routing, int(c)), _output_buses(routing, int(c))) for c in heads]
+    labels = own_labels(routing, heads).tolist()
+    found = [
+        _reached(routing, label, _output_buses(routing, int(c), label)) for c, label in zip(heads, labels, strict=True)
+    ]
     return _wires(found, of, len(heads))
 
 
-def own_label(routing: Routing, circuit: int) -> int:
-    """Bits 0-10 of the events that ``circuit`` sends."""
-    return int(routing.neuron_label[circuit]) | (circuit % COLUMNS // PER_BUS) << 8
+def own_labels(routing: Routing, circuit: Integers) -> Indices:
+    """Bits 0-10 of the events that each ``circuit`` sends."""
+    return routing.neuron_label[circuit].astype(np.int64) | (circuit % COLUMNS // PER_BUS).astype(np.int64) << 8
 
 
-def _output_buses(routing: Routing, circuit: int) -> list[tuple[int, int]]:
+def _output_buses(routing: Routing, circuit: int, label: int) -> list[tuple[int, int]]:
     if not routing.sends[circuit]:
         return []
-    output, label = circuit % COLUMNS // PER_BUS, own_label(routing, circuit)
+    output = circuit % COLUMNS // PER_BUS
     passes = (label & routing.output_mask[output]) == routing.output_target[output]
     return [(int(half), output % BUSES) for half in np.flatnonzero(passes)]
 
@@ -130,6 +133,6 @@ def _depth(before: NDArray[np.bool_]) -> Indices:
 def circuits_of(routing: Routing, address: Integers) -> Indices:
     """The circuit that sent each event: label and output, bits 0-10, tell it."""
     table = np.full(2048, -1, np.int64)
-    for circuit in np.flatnonzero(routing.sends):
-        table[own_label(routing, int(circuit))] = circuit
+    senders = np.flatnonzero(routing.sends)
+    table[own_labels(routing, senders)] = senders
     return table[np.asarray(address, np.int64)]

@@ -136,7 +136,10 @@ def leave(
     exit: tuple[Float | None, NDArray[np.uint8], NDArray[np.int32] | None, int, float, float, float],
     lost: NDArray[np.int64],
 ) -> Trains:
-    """Spikes as they leave; exit: delays, who sends, bus of each unit, buses, depth, cycle, duration; `lost` is counted on."""
+    """Spikes as they leave; exit: delays, who sends, whose bus, buses, depth, cycle, duration; `lost` is counted on."""
+
+def keyed(key: int, coordinate: int) -> int:
+    """The stream `coordinate` of the stream `key`."""
 
 def normals(key: int, count: int) -> Float:
     """Standard normal numbers of the stream `key`."""

@@ -1,4 +1,4 @@
-"""Events in single file: a bus passes one event per cycle, keeps some waiting, and drops what comes then. No torch here."""
+"""Events in single file: a bus passes one per cycle, keeps some waiting, and drops what comes then. No torch here."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ class Exit:
 
 
 def leave(spikes: Trains, late: Float | None, exits: Exit, lost: NDArray[np.int64]) -> Trains:
-    """The spikes that leave, when they do, in order; late: (S,) seconds added to their times; lost: (B,), counted on."""
+    """The spikes that leave, when they do; late: (S,) seconds added to their times; lost: (B,), counted on."""
     exiting = (late, exits.sends, exits.bus, exits.buses, exits.depth, exits.cycle, exits.duration)
     return _core.leave(spikes, exiting, lost)

@@ -13,6 +13,7 @@ from spikeloop.engine.arrays import Float, Sampling, Trains
 from spikeloop.engine.exact import Explosion
 
 Rows = NDArray[np.float32]
+_WORD = 2**64 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,11 @@ def forward(
     except _core.Explosion as where:
         sample, unit, _ = map(int, where.args)
         raise Explosion("", sample, unit) from None
+
+
+def keyed(key: int, coordinate: int) -> int:
+    """The stream ``coordinate`` of the stream ``key``."""
+    return _core.keyed(key & _WORD, coordinate & _WORD)
 
 
 def normals(key: int, count: int) -> Float:

@@ -82,8 +82,9 @@ def _instruments(setup: Setup, observe: Observe) -> Instruments:
 def _spikes(setup: Setup, trial: Trial, out: Readout) -> dict[str, Events]:
     """Events of every spiking population."""
     circuit = circuits_of(setup.placement.routing, out.address)
-    found = lower.lift_events(out.cycle, circuit, out.start, setup.placement, setup.wish.speedup)
-    return {name: events for name, events in found.items() if trial.network.populations[name].spiking}
+    populations = trial.network.populations
+    spiking = {name: of for name, of in setup.placement.circuit.items() if populations[name].spiking}
+    return lower.lift_events(out.cycle, circuit, out.start, spiking, setup.wish.speedup)
 
 
 def _membranes(setup: Setup, trial: Trial, out: Readout) -> tuple[dict[str, Samples], dict[str, Peak]]:
