@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spikeloop import LI, LIF, EventProp, Events, Experiment, Ideal, Observe, OnChip, Twin, feedforward, recurrent, run
-from spikeloop.chip.calibrate import calibrate, nominal
+from spikeloop.chip.calibrate import VERSION, calibrate, nominal
 from spikeloop.chip.lower import scale_of, target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import EVERYTHING
@@ -116,8 +116,22 @@ def test_dropped_neurons_send_nothing(network):
     record = run(network, drive(12), 50e-3, substrate=ready(network), training=True)
     plain = run(network, drive(12), 50e-3, substrate=ready(network))
     assert 0 < len(record.spikes["hidden"].time) < len(plain.spikes["hidden"].time)
-    quiet = (record.count["hidden"] == 0) & (plain.count["hidden"] > 0)
-    assert 0.3 < quiet.sum() / (plain.count["hidden"] > 0).sum() < 0.7
+    silent = record.silent["hidden"]
+    assert silent.shape == (len(record), 20)
+    assert 0.3 < silent.double().mean() < 0.7
+    assert not record.count["hidden"][silent].any()
+    assert torch.equal(record.count["hidden"] == 0, silent | (plain.count["hidden"] == 0))
+    assert not plain.silent
+
+
+def test_chips_of_a_list_take_turns(network):
+    onchip = OnChip([Twin(1), Twin(2)], cache=False)
+    runs = [run(network, drive(12), 50e-3, substrate=onchip, number=k) for k in range(3)]
+    assert [record.lowering.calibration for record in runs if record.lowering] == [
+        f"Twin({chip}), version {VERSION}" for chip in (1, 2, 1)
+    ]
+    alone = run(network, drive(12), 50e-3, substrate=OnChip(Twin(2), cache=False), number=1)
+    assert torch.equal(runs[1].spikes["hidden"].time, alone.spikes["hidden"].time)
 
 
 def test_every_run_without_a_number_is_another(network):

@@ -27,13 +27,15 @@ from spikeloop.substrate.one_chip import emulated
 class OnChip:
     """Runs networks on ``chip``, at ``speedup`` model seconds per chip second.
 
-    A network that is too large for one chip is split by populations, and those by neurons: its parts run one after the
-    other, on the same chip or, where ``chip`` is a list, on its chips in turn, and the spikes that were recorded of one
-    are sent into the next. ``runs`` limits how many there may be; ``record.lowering.run`` says who was in which.
+    The chips of a list take turns: run number k (``trial.number``, or how many there were) is on chip k modulo their
+    number. A network that is too large for one chip is split by populations, and those by neurons: its parts run one
+    after the other, on the same chip or on the list's in turn, and the spikes that were recorded of one are sent into
+    the next. ``runs`` limits how many there may be; ``record.lowering.run`` says who was in which.
 
     rows_per_input: how many row pairs each input line takes; one event can then add that many times the largest weight.
-    calibration: the codes to use; without one the chip is calibrated on first use for the time constants asked for,
-    and that is kept, with ``cache`` on disk, too (`spikeloop.chip.store`).  strict: weights beyond the range and failed
+    calibration: the codes to use, made for neurons like the network's (its target scales potentials and weights);
+    without one the chip is calibrated on first use, and that is kept, with ``cache`` on disk, too
+    (`spikeloop.chip.store`).  strict: weights beyond the range and failed
     circuits in use are errors, where they are clipped and warned of otherwise; ``record.lowering`` counts them.
 
     Neurons are placed on circuits that could be calibrated, as far as there are enough. Membranes are sampled by the
@@ -97,7 +99,7 @@ class OnChip:
         number = next(self._numbers) if trial.number is None else trial.number
         parts = self._parts(trial.network)
         if not parts:
-            return emulated(trial, setup_of(trial.network, self._wish(0, self.rows_per_input)), number)
+            return emulated(trial, setup_of(trial.network, self._wish(number, self.rows_per_input)), number)
         return in_parts(trial, [(part, self._wish(k, part.rows)) for k, part in enumerate(parts)], number)
 
     def weight_codes(self, network: Network) -> dict[str, Tensor]:
