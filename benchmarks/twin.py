@@ -37,14 +37,20 @@ LINES, TABLE = RESULTS / "twin.jsonl", RESULTS / "twin.md"
 Line = dict[str, Any]
 
 YIN_YANG = YinYangTask(hidden=(120,), neurons="slow", epochs=60)
-MNIST16 = MNISTTask(size=16, hidden=(246,))
+MNIST16 = MNISTTask(size=16, hidden=(246,), neurons="slow")
 TASKS: dict[str, Task] = {
     "yin-yang": YIN_YANG,
     "mnist": MNIST16,
-    "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate"),
-    "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,)),
-    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate"),
+    "mnist-rotated": dataclasses.replace(MNIST16, rotation=15.0),
+    "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate", neurons="fast"),
+    "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
+    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast"),
 }
+SPARSE: dict[str, tuple[Task, Sequence[int]]] = {
+    "sparsity": (YIN_YANG, (5, 10, 20, 40)),
+    "mnist-sparsity": (dataclasses.replace(MNIST16, rotation=15.0, dropout=0.05, epochs=24), (7, 14, 28)),
+}
+"""What is trained, with which budgets of hidden spikes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Piece:
 
 def main(arguments: Sequence[str]) -> None:
     """Do what is asked for, then write the table."""
-    names = [*TASKS, "decalibration", "death", "gradient", "sparsity"]
+    names = [*TASKS, "decalibration", "death", "gradient", *SPARSE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", choices=[*names, []], help="all, if none is named")
     parser.add_argument("--ways", nargs="*", help="only these, such as looped")
@@ -97,8 +103,9 @@ def _ways(name: str) -> Iterator[tuple[str, Callable[..., Line]]]:
         yield "before training", partial(probes.estimated, YIN_YANG, 0)
         yield "after 20 epochs", partial(probes.estimated, YIN_YANG, 20)
     else:
-        for budget in probes.BUDGETS:
-            yield f"budget {budget}", partial(probes.sparse, YIN_YANG, budget)
+        task, budgets = SPARSE[name]
+        for budget in budgets:
+            yield f"budget {budget}", partial(probes.sparse, task, budget)
 
 
 def finished() -> list[Line]:

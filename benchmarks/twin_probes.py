@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from spikeloop.chip.calibration import RANGES, Target, nominal_gain
 from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
+from spikeloop.data import loader
 from spikeloop.gradient.eventprop import EventProp
 from spikeloop.loss import spike_budget
 from spikeloop.protocols import Substrate
@@ -24,6 +26,7 @@ from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
 from spikeloop.tasks import SPEEDUP, Task, rule_of, substrate_of
 from spikeloop.training import evaluate, fit
+from spikeloop.training.course import EVALUATION_BATCH, EVALUATION_NUMBER
 
 Line = dict[str, Any]
 
@@ -31,7 +34,7 @@ STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5)
 PARAMETERS = ("tau_mem", "tau_syn", "threshold")
 DECALIBRATIONS = [("none", 0.0), *((what, s) for what in (*PARAMETERS, "jointly") for s in STRENGTHS)]
 LEAST, MOST = 0.2, 2.5  # of what was wanted: no parameter is put outside
-BUDGETS = (5, 10, 20, 40)
+BEGIN, FALL = 8.0, 0.3  # of a budget: how many times as much is allowed at first, for which share of the training
 DEATH, DEATHS = 0.15, 20
 SAMPLES = 500  # that a gradient is measured with
 TRIALS, STEP = 32, 0.3  # of central differences: trials, and how far the weights of a layer go together, as a norm
@@ -90,7 +93,7 @@ def decalibrated(task: Task, what: str, strength: float, chip: int, folder: Path
     substrate = scattered(there, network, what, strength)
     line = trained(there, network, substrate, chip, folder)
     plain = task.network(chip)
-    trained(task, plain, Ideal(), chip, folder.with_name(folder.name + "-software"))
+    trained(task, plain, Ideal(), chip, folder.with_name(f"yin-yang-software-chip-{chip}"))
     return line | {"transferred": tested(task, plain, substrate)}
 
 
@@ -222,16 +225,38 @@ def _cosine(one: Tensor, other: Tensor) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """A regulariser: hidden spikes per sample beyond ``budget`` cost ``strength`` each."""
+    """A regulariser: hidden spikes per sample beyond a budget cost ``strength`` each.
+
+    The budget comes down to ``budget`` within ``steps`` steps, from ``BEGIN`` times that: neurons whose spikes are all
+    taken at once never learn to spike anew. Nor is the price put on neurons that are silent in a sample: they can give
+    no spike, and would only be moved further away from the threshold for the samples that need them.
+    """
 
     budget: float
-    strength: float = 0.05
+    steps: int
+    strength: float = 0.01
 
     def __call__(self, record: Record) -> Tensor:
-        return self.strength * spike_budget(record.count["hidden"], self.budget)
+        assert record.number is not None  # a training's step
+        allowed = self.budget * max(1.0, BEGIN ** (1 - record.number / self.steps))
+        count = record.count["hidden"]
+        return self.strength * spike_budget(count * (count.detach() > 0), allowed)
 
 
 def sparse(task: Task, budget: float, chip: int, folder: Path) -> Line:
-    """In the loop, with a price on hidden spikes beyond a budget."""
+    """In the loop, with a price on hidden spikes beyond a budget; and how many there are in a test sample."""
     network, there = task.network(chip), on(task, chip)
-    return trained(there, network, substrate_of(there), chip, folder, regulariser=Budget(budget))
+    substrate = substrate_of(there)
+    steps = math.ceil(len(task.data("train")) / task.batch_size) * task.epochs
+    price = Budget(budget, round(FALL * steps))
+    line = trained(there, network, substrate, chip, folder, regulariser=price)
+    return line | {"hidden_spikes": hidden_spikes(there, network, substrate)}
+
+
+@torch.no_grad()
+def hidden_spikes(task: Task, network: Network, substrate: Substrate) -> float:
+    """Per sample of the test set, where no input is dropped as in the training."""
+    data = task.data("test")
+    batches = enumerate(loader(data, EVALUATION_BATCH), EVALUATION_NUMBER)
+    records = (run(network, drive, task.duration, substrate=substrate, number=number) for number, (drive, _) in batches)
+    return sum(record.spikes["hidden"].time.shape[0] for record in records) / len(data)

@@ -242,6 +242,14 @@ def test_task_networks_have_their_weights_and_depend_on_the_seed() -> None:
     published = YinYangTask(substrate="twin", neurons="published").network(0)
     assert published.projection("input", "hidden").weight.equal(first)
 
+    fast = YinYangTask(substrate="twin", rule="surrogate").network(0).populations
+    assert [float(fast[name].tau_mem) for name in ("hidden", "output")] == pytest.approx([10e-3, 10e-3])
+    assert float(fast["hidden"].refractory) == 0.0
+    seen = MNISTTask(substrate="twin", size=16, hidden=(246,)).network(0).populations
+    assert [float(seen[name].tau_mem) for name in ("hidden", "output")] == pytest.approx([40e-3, 40e-3])
+    assert float(seen["hidden"].refractory) == pytest.approx(MNISTTask.duration)
+    assert float(MNISTTask().network(0).populations["hidden"].refractory) == 0.0
+
     deep = MNISTTask(hidden=(350, 350)).network(0)
     weights = [projection.weight.detach() for projection in deep.projections.values()]
     assert [tuple(weight.shape) for weight in weights] == [(784, 350), (350, 350), (350, 10)]

@@ -29,18 +29,23 @@ from spikeloop.training import Adam, Cosine, FirstSpike, LiftSilent, MaxOverTime
 
 Split = Literal["train", "validation", "test"]
 RuleName = Literal["eventprop", "surrogate"]
-NeuronsName = Literal["published", "slow"]
+NeuronsName = Literal["published", "slow", "fast"]
 SubstrateName = Literal["ideal", "twin"]
 TAU_MEM, TAU_SYN = 20e-3, 5e-3
-SLOW = {"tau_mem": 40e-3, "tau_syn": 20e-3}
+TIMES: dict[NeuronsName, dict[str, float]] = {
+    "published": {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN},
+    "slow": {"tau_mem": 40e-3, "tau_syn": 20e-3},
+    "fast": {"tau_mem": 10e-3, "tau_syn": 5e-3},
+}
 SLOW_REFRACTORY = 30e-3  # no input comes later: one spike a neuron
 SPEEDUP = 1000.0
 SAMPLING_PERIOD = CADC_PERIOD_MIN * CYCLE * SPEEDUP
+LOOPED_BETA = 20.0
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where a task's network runs, and what that asks of the rule."""
+    """Where a task's network runs, and what that asks of the rule and of the neurons."""
 
     inputs_take: ClassVar[int] = 1
 
@@ -52,6 +57,10 @@ class Where:
     """Row pairs of the chip that each input line takes. None: yin-yang 5, others 1."""
     slope_floor: float | None = None
     """What eventprop takes slopes at spikes to be at least. None: 0, on a twin 0.3."""
+    rule: RuleName = "eventprop"
+    """Exact gradients, or surrogate gradients on a time grid."""
+    neurons: NeuronsName | None = None
+    """Time constants. None: as published; on a twin slow ones with a spike a neuron, for surrogate gradients fast."""
 
     @property
     def looped(self) -> bool:
@@ -62,6 +71,32 @@ class Where:
     def floor(self) -> float:
         """A chip's spikes disagree with the model's slopes, by which gradients are divided."""
         return self.slope_floor if self.slope_floor is not None else 0.3 if self.looped else 0.0
+
+    @property
+    def kind(self) -> NeuronsName:
+        """Where membranes climb through the threshold, and do not graze it, a noisy threshold only shifts spikes.
+
+        That serves a rule which sees spikes move, but not come and go. Surrogate gradients see that, and learn from
+        membranes that are not held at reset.
+        """
+        if self.neurons is not None:
+            return self.neurons
+        return "published" if not self.looped else "slow" if self.rule == "eventprop" else "fast"
+
+    @property
+    def slow(self) -> bool:
+        """Whether neurons are slow, and spike once."""
+        return self.kind == "slow"
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Time constants of all neurons, in seconds."""
+        return TIMES[self.kind]
+
+    @property
+    def refractory(self) -> float:
+        """Of the neurons that spike, in seconds."""
+        return SLOW_REFRACTORY if self.slow else 0.0
 
 
 @dataclass(frozen=True)
@@ -81,19 +116,12 @@ class YinYangTask(Where):
 
     hidden: tuple[int, ...] = (200,)
     """Neurons of each hidden layer."""
-    neurons: NeuronsName | None = None
-    """Time constants as published, or slow ones that bear noise, a spike a neuron. None: published, on a twin slow."""
     rule: RuleName = "eventprop"
     """Exact gradients of spike times, or surrogate gradients: then the highest membrane tells instead."""
     epochs: int = 100
     batch_size: int = 100
     learning_rate: float | None = None
-    """None: 1e-2, with surrogate gradients 5e-3."""
-
-    @property
-    def slow(self) -> bool:
-        """Where membranes climb through the threshold, and do not graze it, a noisy threshold only shifts spikes."""
-        return self.neurons == "slow" or (self.neurons is None and self.looped)
+    """None: 1e-2, with surrogate gradients in software 5e-3."""
 
     def data(self, split: Split) -> YinYang:
         """5000 points to learn from, 1000 each to validate and to test."""
@@ -103,18 +131,16 @@ class YinYangTask(Where):
         """Amplitudes as published for 5-200-3; deeper layers keep the sum of their inputs."""
         sizes = [self.inputs, *self.hidden, self.classes]
         peak = psp_peak(TAU_MEM, TAU_SYN)
-        times, first, later = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}, (1.5, 0.78), (0.93, 0.1)
-        refractory = 0.0
-        if self.slow:
-            times, refractory, first, later = SLOW, SLOW_REFRACTORY, (2.0, 2.0), (0.3, 0.5)
+        first, later = ((2.0, 2.0), (0.3, 0.5)) if self.slow else ((1.5, 0.78), (0.93, 0.1))
         weights = [Normal(first[0] * peak, first[1] * peak)]
         weights += [_scaled(later[0] * peak, later[1] * peak, size / 200) for size in self.hidden]
         readout = None
         if self.rule == "surrogate":  # it has no gradient of spike times
-            readout, weights[-1] = LI(**times), _scaled(0.0, 0.2 * peak, self.hidden[-1] / 200)
+            readout, weights[-1] = LI(**self.times), _scaled(0.0, 0.2 * peak, self.hidden[-1] / 200)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return feedforward(sizes, LIF(**times, refractory=refractory), readout=readout, weight=weights)
+            spiking = LIF(**self.times, refractory=self.refractory)
+            return feedforward(sizes, spiking, readout=readout, weight=weights)
 
     def settings(self, seed: int) -> Settings:
         exact = self.rule == "eventprop"
@@ -123,7 +149,7 @@ class YinYangTask(Where):
             readout=FirstSpike() if exact else MaxOverTime(),
             regulariser=None if exact else SpikePenalty(_layers(self.hidden)),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate or (1e-2 if exact else 5e-3),
+            learning_rate=self.learning_rate or (1e-2 if exact or self.looped else 5e-3),
             optimizer=Adam(beta2=0.95) if exact and not self.slow else Adam(),  # a short memory is for heavy tails
             schedule=Cosine(),
             seed=seed,
@@ -146,8 +172,6 @@ class MNISTTask(Where):
     """Pixels along each side."""
     rotation: float = 0.0
     """Training images are turned by up to so many degrees."""
-    rule: RuleName = "eventprop"
-    """Exact gradients, or surrogate gradients on a time grid."""
     dropout: float = 0.15
     """Share of the input units that are silenced, anew for each sample of the training."""
     epochs: int = 12
@@ -177,11 +201,11 @@ class MNISTTask(Where):
         weights = [Normal(mean * peak, spread * peak)]
         weights += [_scaled(0.02 * peak, 0.4 * peak, before / 350) for before in self.hidden[:-1]]
         weights += [_scaled(0.0, 0.2 * peak, self.hidden[-1] / 350)]
-        times = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN}
         dropout = [self.dropout, *(0.0 for _ in self.hidden), 0.0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return feedforward(sizes, LIF(**times), readout=LI(**times), weight=weights, dropout=dropout)
+            spiking, readout = LIF(**self.times, refractory=self.refractory), LI(**self.times)
+            return feedforward(sizes, spiking, readout=readout, weight=weights, dropout=dropout)
 
     def settings(self, seed: int) -> Settings:
         layers = _layers(self.hidden)
@@ -213,7 +237,7 @@ def rule_of(task: Task) -> Rule:
     """What the task's network is differentiated with; surrogates see the membranes that the substrate lets them see."""
     if task.rule == "eventprop":
         return EventProp(slope_floor=task.floor)
-    return SuperSpike(SAMPLING_PERIOD) if task.looped else SuperSpike(task.grid, replay=True)
+    return SuperSpike(SAMPLING_PERIOD, beta=LOOPED_BETA) if task.looped else SuperSpike(task.grid, replay=True)
 
 
 def substrate_of(task: Task) -> Substrate:
