@@ -16,6 +16,7 @@ from spikeloop.conformance import ConformanceError, check_chip, check_substrate
 from spikeloop.data import YinYang, loader
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
 from spikeloop.loss import first_spike_class, first_spike_cross_entropy
+from spikeloop.protocols import Every
 
 NEURON = LIF(10e-3, 5e-3, refractory=1e-3)
 IDEAL = Twin(7, ideal=EVERYTHING)
@@ -155,6 +156,38 @@ def test_membranes_and_peaks_come_from_the_column_adc(network):
     assert bool((peak.value >= samples.value.amax(1) - 1e-12).all())
     with pytest.raises(CannotObserve, match=r"cannot be sampled every 0\.001 s, at best every 0\.001704 s"):
         run(network, drive(12), 50e-3, substrate=ready(network), observe=Observe(membrane={"output": 1e-3}))
+
+
+def test_the_fast_converter_sees_two_neurons(network):
+    period, quiet = 34e-6, torch.zeros_like(network.projection("input", "hidden").weight)
+    network.projection("input", "hidden").weight.data = quiet + 0.3  # below threshold
+    observe = Observe({"hidden": Every(period, [3]), "output": Every(10 * period, [1])}, peak={"hidden"})
+    record = run(network, drive(12), 50e-3, substrate=ready(network), observe=observe)
+    hidden, output = record.membrane["hidden"], record.membrane["output"]
+    assert (hidden.unit.tolist(), output.unit.tolist()) == ([3], [1])
+    assert hidden.value.shape == (4, len(hidden.time), 1)
+    assert torch.allclose(hidden.time.diff(), torch.full((len(hidden.time) - 1,), period, dtype=torch.float64))
+    assert torch.allclose(output.time.diff(), torch.full((len(output.time) - 1,), 10 * period, dtype=torch.float64))
+    ideal = run(network, drive(12), 50e-3, observe=Observe({"hidden": hidden.time})).membrane["hidden"].value[:, :, 3:4]
+    assert ideal.max() > 0.2
+    assert torch.allclose(hidden.value, ideal, atol=0.02)  # a CADC step is 1/70, one of the fast converter 1/80
+    assert record.peak["hidden"].value.shape == (4, 20)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        (
+            {"hidden": Every(34e-6, [1, 2]), "output": Every(34e-6, [0])},
+            "3 neurons are asked for more often .* 2 can be",
+        ),
+        ({"hidden": 34e-6}, "cannot be sampled every 3.4e-05 s, at best every 0.001704 s"),
+        ({"hidden": Every(3e-6, [1])}, "cannot be sampled every 3e-06 s"),
+    ],
+)
+def test_what_the_fast_converter_cannot_see_is_refused(network, wish, message):
+    with pytest.raises(CannotObserve, match=message):
+        run(network, drive(12), 50e-3, substrate=ready(network), observe=Observe(wish))
 
 
 def test_bad_requests_are_refused(network):

@@ -55,7 +55,7 @@ class Setup:
     calibration: Calibration
     analog: Analog
     scales: dict[str, lower.Scale]
-    watch: dict[tuple[str, ...], Instruments] = field(default_factory=dict)
+    watch: dict[object, Instruments] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
