@@ -160,7 +160,7 @@ def test_membranes_and_peaks_come_from_the_column_adc(network):
 
 def test_the_fast_converter_sees_two_neurons(network):
     period, quiet = 34e-6, torch.zeros_like(network.projection("input", "hidden").weight)
-    network.projection("input", "hidden").weight.data = quiet + 0.3  # below threshold
+    network.projection("input", "hidden").weight.data = quiet + 0.15  # below threshold
     observe = Observe({"hidden": Every(period, [3]), "output": Every(10 * period, [1])}, peak={"hidden"})
     record = run(network, drive(12), 50e-3, substrate=ready(network), observe=observe)
     hidden, output = record.membrane["hidden"], record.membrane["output"]
