@@ -166,8 +166,8 @@ def test_the_fast_converter_sees_two_neurons(network):
     hidden, output = record.membrane["hidden"], record.membrane["output"]
     assert (hidden.unit.tolist(), output.unit.tolist()) == ([3], [1])
     assert hidden.value.shape == (4, len(hidden.time), 1)
-    assert torch.allclose(hidden.time.diff(), torch.full((len(hidden.time) - 1,), period, dtype=torch.float64))
-    assert torch.allclose(output.time.diff(), torch.full((len(output.time) - 1,), 10 * period, dtype=torch.float64))
+    for samples, step in ((hidden, period), (output, 10 * period)):  # the converter may stop short of the last one
+        assert samples.time[:-1].tolist() == pytest.approx([step * k for k in range(len(samples.time) - 1)], abs=1e-9)
     ideal = run(network, drive(12), 50e-3, observe=Observe({"hidden": hidden.time})).membrane["hidden"].value[:, :, 3:4]
     assert ideal.max() > 0.2
     assert torch.allclose(hidden.value, ideal, atol=0.02)  # a CADC step is 1/70, one of the fast converter 1/80
