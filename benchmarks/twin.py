@@ -44,11 +44,11 @@ TASKS: dict[str, Task] = {
     "mnist-rotated": dataclasses.replace(MNIST16, rotation=15.0),
     "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate", neurons="fast"),
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
-    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast"),
+    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", epochs=6),
 }
 SPARSE: dict[str, tuple[Task, Sequence[int]]] = {
     "sparsity": (YIN_YANG, (5, 10, 20, 40)),
-    "mnist-sparsity": (dataclasses.replace(MNIST16, rotation=15.0, dropout=0.05, epochs=24), (7, 14, 28)),
+    "mnist-sparsity": (dataclasses.replace(MNIST16, rotation=15.0, dropout=0.05, epochs=36), (7, 14, 27)),
 }
 """What is trained, with which budgets of hidden spikes."""
 

@@ -123,6 +123,11 @@ def decimals(key: str, error: str | None = None) -> Cell:
     return lambda _, lines: " ± ".join(f"{lines[0][what]:.3f}" for what in (key, error) if what is not None)
 
 
+def epochs(_: str, lines: Sequence[Line]) -> str:
+    """How many they were trained for."""
+    return ", ".join(str(number) for number in sorted({line["epochs"] for line in lines}))
+
+
 def growth(_: str, lines: Sequence[Line]) -> str:
     """By how much the error grows when neurons die."""
     factor = statistics.mean((1 - x["dead"]) / max(1 - x["test"], 1e-9) - 1 for x in lines)
@@ -133,6 +138,7 @@ SPARSITY: Mapping[str, Cell] = {
     "hidden spikes beyond the budget cost": called,
     "hidden spikes/test sample": lambda _, lines: f"{statistics.mean(line['hidden_spikes'] for line in lines):.1f}",
     "test": percent("test"),
+    "epochs": epochs,
 }
 
 TABLES = (
@@ -142,7 +148,7 @@ TABLES = (
         "transferred": percent("transferred", "software"),
         "in the loop": percent("test", "looped"),
         "published": lambda name, _: PUBLISHED.get(name, ""),
-        "epochs": lambda _, lines: ", ".join(sorted({str(line["epochs"]) for line in lines})),
+        "epochs": epochs,
         "spikes/sample in the loop": rounded("spikes_per_sample", "looped"),
         "seconds": rounded("seconds", "looped"),
     }),
