@@ -4,10 +4,11 @@
     python benchmarks/twin.py yin-yang --chips 0 1             # some
     python benchmarks/twin.py --table                          # only write the table anew
 
-Every finished piece is a line of results/twin.jsonl, with date, commit, machine and command; what stands there with the
-same settings is not done again, of several lines of a piece the last one counts, and a training that was stopped goes on from its folder in runs/twin. Accuracies are those of the test set
-after the last epoch, at which the test set is looked at once; settings were chosen with validation data and chips from
-100 on. The seed of a training is the number of the chip.
+Every finished piece is a line of results/twin.jsonl, with date, commit, machine and command. What stands there with the
+same settings is not done again, of several lines of a piece the last one counts, and a training that was stopped goes
+on from its folder in runs/twin. Accuracies are those of the test set after the last epoch, at which the test set is
+looked at once; settings were chosen with validation data and chips from 100 on. The seed of a training is the number of
+the chip.
 """
 
 from __future__ import annotations
