@@ -4,10 +4,11 @@
     python benchmarks/twin.py yin-yang --chips 0 1             # some
     python benchmarks/twin.py --table                          # only write the table anew
 
-Every finished piece is a line of results/twin.jsonl, with date, commit, machine and command; what stands there is not
-done again, and a training that was stopped goes on from its folder in runs/twin. Accuracies are those of the test set
-after the last epoch, at which the test set is looked at once; settings were chosen with validation data and chips from
-100 on. The seed of a training is the number of the chip.
+Every finished piece is a line of results/twin.jsonl, with date, commit, machine and command. What stands there with the
+same settings is not done again, of several lines of a piece the last one counts, and a training that was stopped goes
+on from its folder in runs/twin. Accuracies are those of the test set after the last epoch, at which the test set is
+looked at once; settings were chosen with validation data and chips from 100 on. The seed of a training is the number of
+the chip.
 """
 
 from __future__ import annotations
@@ -60,7 +61,15 @@ class Piece:
     experiment: str
     way: str
     chip: int
+    task: Task
     do: Callable[[], Line]
+
+    def is_done(self, line: Line) -> bool:
+        """Whether the line is of this piece as it is now: a task may have changed. Substrate and chip are the way's."""
+        free = {"substrate", "chip"} | ({"epochs"} if self.experiment == "gradient" else set())
+        now = json.loads(json.dumps(dataclasses.asdict(self.task)))
+        same = all(now.get(name, value) == value for name, value in line["settings"].items() if name not in free)
+        return same and key(line) == (self.experiment, self.way, self.chip)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -84,39 +93,44 @@ def main(arguments: Sequence[str]) -> None:
 def pieces(name: str, chips: Sequence[int]) -> Iterator[Piece]:
     """The parts of an experiment, chip after chip."""
     for chip in chips:
-        for way, do in _ways(name):
+        task, budgets = SPARSE[name] if name in SPARSE else (TASKS.get(name, YIN_YANG), ())
+        for way, do, *more in _ways(name, budgets):
             folder = RUNS / "-".join([name, *way.split(), f"chip-{chip}"])
-            yield Piece(name, way, chip, partial(do, chip=chip, folder=folder))
+            yield Piece(name, way, chip, task, partial(do, task, *more, chip=chip, folder=folder))
 
 
-def _ways(name: str) -> Iterator[tuple[str, Callable[..., Line]]]:
+def _ways(name: str, budgets: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    """What each is called, who does it, and what with beside the task."""
     if name in TASKS:
-        yield "looped", partial(probes.looped, TASKS[name])
-        yield "software", partial(probes.software, TASKS[name])
+        yield "looped", probes.looped
+        yield "software", probes.software
     elif name == "decalibration":
-        for what, strength in probes.DECALIBRATIONS:
-            yield f"{what} {strength:.0%}", partial(probes.decalibrated, YIN_YANG, what, strength)
+        yield from (
+            (f"{what} {strength:.0%}", probes.decalibrated, what, strength) for what, strength in probes.DECALIBRATIONS
+        )
     elif name == "death":
-        for dropout in (0.0, 0.4):
-            yield f"dropout {dropout:.0%}", partial(probes.dying, YIN_YANG, dropout)
+        yield from ((f"dropout {dropout:.0%}", probes.dying, dropout) for dropout in (0.0, 0.4))
     elif name == "gradient":
-        yield "before training", partial(probes.estimated, YIN_YANG, 0)
-        yield "after 20 epochs", partial(probes.estimated, YIN_YANG, 20)
+        yield "before training", probes.estimated, 0
+        yield "after 20 epochs", probes.estimated, 20
     else:
-        task, budgets = SPARSE[name]
-        for budget in budgets:
-            yield f"budget {budget}", partial(probes.sparse, task, budget)
+        yield from ((f"budget {budget}", probes.sparse, budget) for budget in budgets)
 
 
 def finished() -> list[Line]:
-    """All pieces done so far."""
-    return [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+    """All pieces done so far, the last line of each."""
+    lines = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+    return list({key(line): line for line in lines}.values())
+
+
+def key(line: Line) -> tuple[str, str, int]:
+    """Which piece it is of."""
+    return line["experiment"], line["way"], line["chip"]
 
 
 def done(piece: Piece) -> bool:
     """Whether there is a line of it."""
-    key = (piece.experiment, piece.way, piece.chip)
-    return any((line["experiment"], line["way"], line["chip"]) == key for line in finished())
+    return any(piece.is_done(line) for line in finished())
 
 
 def write(piece: Piece, command: str) -> None:

@@ -90,28 +90,41 @@ def on(task: Task, chip: int) -> Task:
 def decalibrated(task: Task, what: str, strength: float, chip: int, folder: Path) -> Line:
     """In the loop and transferred, on circuits calibrated to scattered targets, of which training knows nothing."""
     network, there = task.network(chip), on(task, chip)
-    substrate = scattered(there, network, what, strength)
-    line = trained(there, network, substrate, chip, folder)
+    substrate, spread = scattered(there, network, what, strength)
+    line = trained(there, network, substrate, chip, folder) | {"spread": spread}
     plain = task.network(chip)
     trained(task, plain, Ideal(), chip, folder.with_name(f"yin-yang-software-chip-{chip}"))
     return line | {"transferred": tested(task, plain, substrate)}
 
 
-def scattered(task: Task, network: Network, what: str, strength: float) -> OnChip:
-    """The chip, calibrated to targets that differ from what the network asks for, as N(1, ``strength``) times."""
+def scattered(task: Task, network: Network, what: str, strength: float) -> tuple[OnChip, dict[str, float]]:
+    """The chip, calibrated to targets that differ from what the network asks for, as N(1, ``strength``) times.
+
+    Its calibration says that it is for what was asked. Also the relative spread that the chip's ranges left, over the
+    circuits in use.
+    """
     rows = task.rows_per_input or task.inputs_take
-    target, draw = target_of(network, place(network, rows), SPEEDUP), np.random.default_rng(1000 + task.chip)
+    placement, draw = place(network, rows), np.random.default_rng(1000 + task.chip)
+    wanted = target = target_of(network, placement, SPEEDUP)
     for name in PARAMETERS:
         factor = np.clip(1 + strength * draw.standard_normal(len(target.leak)), LEAST, MOST)
         if what in (name, "jointly"):
             target = _with(target, name, factor)
-    return OnChip(Twin(task.chip), SPEEDUP, rows, calibrate(Twin(task.chip), target))
+    calibration = dataclasses.replace(calibrate(Twin(task.chip), target), target=wanted)
+    parts = {name: [_part(of, name)[placement.used] for of in (target, wanted)] for name in PARAMETERS}
+    spread = {name: float(np.std(is_ / asked)) for name, (is_, asked) in parts.items()}
+    return OnChip(Twin(task.chip), SPEEDUP, rows, calibration), spread
+
+
+def _part(target: Target, name: str) -> np.ndarray:
+    """What is scattered: of a threshold the distance from the leak."""
+    return target.threshold - target.leak if name == "threshold" else getattr(target, name)
 
 
 def _with(target: Target, name: str, factor: np.ndarray) -> Target:
-    """For the threshold it is the distance from the leak that is scattered; a time constant leaves the gain alone."""
+    """A time constant leaves the gain alone."""
     base = target.leak if name == "threshold" else 0.0
-    value = np.clip(base + (getattr(target, name) - base) * factor, *RANGES[name][:2])
+    value = np.clip(base + _part(target, name) * factor, *RANGES[name][:2])
     times = {each: value if each == name else getattr(target, each) for each in ("tau_mem", "tau_syn")}
     gain = nominal_gain(target)  # of the circuits as they were: the potential of a weight step follows from it
     return dataclasses.replace(target, **{name: value}, psp=transfer.psp(gain, **times, capacitance=target.capacitance))

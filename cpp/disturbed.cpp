@@ -14,6 +14,8 @@
 namespace spikeloop {
 namespace {
 
+constexpr int kPieces = 8;     // of a long interval, for a closer look
+constexpr double kLong = 0.2;  // such an interval, in tau_syn
 constexpr int64_t kTogether = 16;  // samples that pass a block together
 constexpr float kSlack = 1e-5f;    // relative: the bound must not fail for single precision
 
@@ -33,6 +35,7 @@ struct Layer {
     std::vector<uint8_t> alone;   // it is not solved together with others
     std::vector<std::vector<std::pair<int, int64_t>>> sampled;  // by block: (lane, column of the samples)
     double quickest = kInfinity;  // earliest peak of a response
+    double long_time = kInfinity;  // an interval worth a look in pieces
     bool jumps = false;           // a floor or a saturation exists
     bool tonic = false;           // some fire without input
     Layer(const std::vector<DenseSource<float>>& sources, const Neurons& neurons, const Disturbance& disturbance, const Request& request)
@@ -104,7 +107,7 @@ void describe(Layer& layer) {
         layer.top[m] = float(layer.stride[m].peak) * (1 + kSlack);
         layer.table.a[m] = n.a, layer.table.b[m] = n.b;
         layer.alone.push_back(d.noise[m] > 0 || d.threshold_noise[m] > 0 || n.rises_to_threshold());
-        layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b));
+        layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b)), layer.long_time = std::min(layer.long_time, kLong / n.b);
         layer.jumps |= std::isfinite(layer.floor[m]) || std::isfinite(layer.most[m]);
         layer.tonic |= n.rises_to_threshold();
     }

@@ -100,15 +100,34 @@ __attribute__((noinline)) void take_samples(const Layer& layer, Walk& x, Range r
     }
 }
 
-// Only lanes stay close whose highest membrane reaches their level: where it does not turn that is at one of the ends.
+// The highest membrane of an interval, from its ends. Where it does not turn it is at one of them; while it rises
+// V'' <= -a b i, and i is no less than at the end, so that it rises by no more than V'^2 / (2 a b i), V' = a (i - v).
+SPIKELOOP_INLINE Vector<float> highest(const Vector<float>& v, const Vector<float>& i, const Vector<float>& next_v, const Vector<float>& next_i,
+                                       const Vector<float>& a, const Vector<float>& b) {
+    const Vector<float> most = Vector<float>{} + std::numeric_limits<float>::infinity();
+    const Vector<float> turning = next_i > 0 ? v + a * (i - v) * (i - v) / (2 * b * next_i) : most;
+    return (i > v) & (next_i < next_v) ? turning : larger(v, next_v);
+}
+
+// Only lanes stay close whose highest membrane over `dt`, in so many pieces, reaches their level.
 template <int W>
-uint32_t look_again(Walk& x) {
+uint32_t look_again(const Layer& layer, Walk& x, int pieces, double dt) {
+    using V = Vector<float>;
+    BlockFlows made;
+    const double piece = dt / pieces;
+    const BlockFlows& f = pieces > 1 ? flows_over<W>(layer.table, x.block, layer.table.ticks(piece), piece, made) : x.flows;
     uint32_t some = 0;
     for (int k = 0; k < W; ++k) {
+        if (!x.close[k]) continue;
         const int l = k * kLanes<float>;
-        const auto turns = (load(x.i + l) > load(x.v + l)) & (load(x.next_i + l) < load(x.next_v + l));
-        const auto level = load(x.level + l), highest = larger(load(x.v + l), load(x.next_v + l));
-        some |= x.close[k] &= reaches<float>(turns ? level : highest, level);
+        const V a = load(layer.table.single_a.data() + x.first() + l), b = load(layer.table.single_b.data() + x.first() + l);
+        V v = load(x.v + l), i = load(x.i + l), top = v;
+        for (int p = 1; p < pieces; ++p) {
+            const V next_v = v * load(f.em + l) + i * load(f.g + l), next_i = i * load(f.es + l);
+            top = larger(top, highest(v, i, next_v, next_i, a, b)), v = next_v, i = next_i;
+        }
+        top = larger(top, highest(v, i, load(x.next_v + l), load(x.next_i + l), a, b));
+        some |= x.close[k] &= reaches<float>(top, load(x.level + l));
     }
     return some;
 }
@@ -209,7 +228,8 @@ bool sweep(const Layer& layer, Walk& x, Waiting& waiting) {
                 x.close[k] = close[k], store(x.v + k * L, v[k]), store(x.i + k * L, i[k]);
                 store(x.next_v + k * L, next_v[k]), store(x.next_i + k * L, i[k] * load(f.es + k * L));
             }
-            if (some) some = look_again<W>(x);
+            if (some) some = look_again<W>(layer, x, 1, dt);
+            if (some && dt > layer.long_time) some = look_again<W>(layer, x, kPieces, dt);
             if (some || sees) {
                 Range range{x.next_sample, x.next_sample};
                 while (sees && range.last < sampling.count && samples[range.last] <= way.time[n + 1]) ++range.last;

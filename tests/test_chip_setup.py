@@ -6,14 +6,27 @@ import numpy as np
 import pytest
 import torch
 
-from spikeloop import LIF, Events, OnChip, Twin, feedforward, recurrent, run
+from spikeloop import (
+    LI,
+    LIF,
+    Events,
+    Network,
+    Observe,
+    OnChip,
+    Population,
+    Projection,
+    Twin,
+    feedforward,
+    recurrent,
+    run,
+)
 from spikeloop.chip import store
 from spikeloop.chip.calibrate import default_target, nominal
 from spikeloop.chip.configuration import CIRCUITS
 from spikeloop.chip.mapping import place
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.twin import EVERYTHING
-from spikeloop.errors import DoesNotFit, SpikeloopWarning
+from spikeloop.errors import DoesNotFit, OutOfRange, SpikeloopWarning
 
 NEURON = LIF(10e-3, 5e-3)
 IDEAL = Twin(7, ideal=EVERYTHING)
@@ -43,6 +56,10 @@ def flawed(monkeypatch):
         return made
 
     return install
+
+
+LIKE_NEURON = {"tau_mem": 10e-6, "tau_syn": 5e-6, "refractory": 40e-9}
+"""The target of a calibration for `NEURON`."""
 
 
 def wish(chip=IDEAL, **options) -> Wish:
@@ -110,9 +127,9 @@ def test_where_the_buses_need_failed_circuits_that_is_said(flawed):
 def test_a_given_calibration_moves_neurons_only_if_it_is_the_same_for_all_circuits(flawed):
     network = feedforward([12, 20, 4], NEURON)
     bad = failing(*place(network).circuit["hidden"][:3, 0].tolist())
-    uniform = replace(nominal(IDEAL, default_target()), success=~bad)
+    uniform = replace(nominal(IDEAL, default_target(**LIKE_NEURON)), success=~bad)
     assert setup_of(network, wish(calibration=uniform)).failed == 0
-    scattered = default_target(tau_mem=np.linspace(6e-6, 8e-6, CIRCUITS))
+    scattered = default_target(threshold=np.linspace(150, 152, CIRCUITS), **LIKE_NEURON)
     with pytest.warns(SpikeloopWarning, match="3 of 24"):
         setup_of(network, wish(calibration=replace(nominal(IDEAL, scattered), success=~bad)))
 
@@ -125,6 +142,38 @@ def test_a_real_calibration_leaves_no_dead_circuit_in_use():
     assert not dead[setup.placement.used].any()
     again = store.calibrated(Twin(7), setup.calibration.target)
     assert again is setup.calibration
+
+
+@pytest.mark.parametrize(
+    "changes", [{"psp": 0.2}, {"leak": 100.0, "reset": 100.0, "threshold": 170.0}, {"threshold": 190.0}]
+)
+def test_a_calibration_of_ones_own_sets_the_scales(changes):
+    """One synapse on a chip without imperfections: its potential is the ideal one, whatever a unit is in CADC steps."""
+    kind = LI(10e-3, 5e-3)
+    parts = {"input": Population(1), "output": Population(1, kind)}
+    network = Network(parts, [Projection("input", "output", torch.tensor([[0.5]]))])
+    calibration = nominal(IDEAL, default_target(**{**LIKE_NEURON, **changes}))
+    drive, observe = Events.from_trains([[[2e-3]]]), Observe(peak={"output"})
+    highest = run(network, drive, 30e-3, substrate=OnChip(IDEAL, calibration=calibration), observe=observe).peak[
+        "output"
+    ]
+    ideal = run(network, drive, 30e-3, observe=observe).peak["output"]
+    assert highest.value.item() == pytest.approx(ideal.value.item(), abs=0.01)  # a CADC step is 1/70
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tau_mem": 12e-6}, r"'hidden'.*a tau_mem of 1\.2e-05 s, not 1e-05 s"),
+        ({"tau_syn": 4e-6}, r"'hidden'.*a tau_syn of 4e-06 s, not 5e-06 s"),
+        ({"reset": 60.0}, r"a reset of -0\.28.* of the way to the threshold, not 0"),
+        ({"refractory": 3e-6}, r"a refractory of 3e-06 s, not 4e-08 s"),
+    ],
+)
+def test_a_calibration_for_other_neurons_is_refused(changes, message):
+    calibration = nominal(IDEAL, default_target(**{**LIKE_NEURON, **changes}))
+    with pytest.raises(OutOfRange, match=message):
+        setup_of(feedforward([12, 20, 4], NEURON), wish(calibration=calibration))
 
 
 @pytest.mark.parametrize(("field", "value"), [("threshold", 2.0), ("tau_mem", 20e-3), ("reset", -0.5)])

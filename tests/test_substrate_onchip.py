@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spikeloop import LI, LIF, EventProp, Events, Experiment, Ideal, Observe, OnChip, Twin, feedforward, recurrent, run
-from spikeloop.chip.calibrate import calibrate, nominal
+from spikeloop.chip.calibrate import VERSION, calibrate, nominal
 from spikeloop.chip.lower import scale_of, target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import EVERYTHING
@@ -16,6 +16,7 @@ from spikeloop.conformance import ConformanceError, check_chip, check_substrate
 from spikeloop.data import YinYang, loader
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
 from spikeloop.loss import first_spike_class, first_spike_cross_entropy
+from spikeloop.protocols import Every
 
 NEURON = LIF(10e-3, 5e-3, refractory=1e-3)
 IDEAL = Twin(7, ideal=EVERYTHING)
@@ -116,8 +117,22 @@ def test_dropped_neurons_send_nothing(network):
     record = run(network, drive(12), 50e-3, substrate=ready(network), training=True)
     plain = run(network, drive(12), 50e-3, substrate=ready(network))
     assert 0 < len(record.spikes["hidden"].time) < len(plain.spikes["hidden"].time)
-    quiet = (record.count["hidden"] == 0) & (plain.count["hidden"] > 0)
-    assert 0.3 < quiet.sum() / (plain.count["hidden"] > 0).sum() < 0.7
+    silent = record.silent["hidden"]
+    assert silent.shape == (len(record), 20)
+    assert 0.3 < silent.double().mean() < 0.7
+    assert not record.count["hidden"][silent].any()
+    assert torch.equal(record.count["hidden"] == 0, silent | (plain.count["hidden"] == 0))
+    assert not plain.silent
+
+
+def test_chips_of_a_list_take_turns(network):
+    onchip = OnChip([Twin(1), Twin(2)], cache=False)
+    runs = [run(network, drive(12), 50e-3, substrate=onchip, number=k) for k in range(3)]
+    assert [record.lowering.calibration for record in runs if record.lowering] == [
+        f"Twin({chip}), version {VERSION}" for chip in (1, 2, 1)
+    ]
+    alone = run(network, drive(12), 50e-3, substrate=OnChip(Twin(2), cache=False), number=1)
+    assert torch.equal(runs[1].spikes["hidden"].time, alone.spikes["hidden"].time)
 
 
 def test_every_run_without_a_number_is_another(network):
@@ -141,6 +156,38 @@ def test_membranes_and_peaks_come_from_the_column_adc(network):
     assert bool((peak.value >= samples.value.amax(1) - 1e-12).all())
     with pytest.raises(CannotObserve, match=r"cannot be sampled every 0\.001 s, at best every 0\.001704 s"):
         run(network, drive(12), 50e-3, substrate=ready(network), observe=Observe(membrane={"output": 1e-3}))
+
+
+def test_the_fast_converter_sees_two_neurons(network):
+    period, quiet = 34e-6, torch.zeros_like(network.projection("input", "hidden").weight)
+    network.projection("input", "hidden").weight.data = quiet + 0.15  # below threshold
+    observe = Observe({"hidden": Every(period, [3]), "output": Every(10 * period, [1])}, peak={"hidden"})
+    record = run(network, drive(12), 50e-3, substrate=ready(network), observe=observe)
+    hidden, output = record.membrane["hidden"], record.membrane["output"]
+    assert (hidden.unit.tolist(), output.unit.tolist()) == ([3], [1])
+    assert hidden.value.shape == (4, len(hidden.time), 1)
+    for samples, step in ((hidden, period), (output, 10 * period)):  # the converter may stop short of the last one
+        assert samples.time[:-1].tolist() == pytest.approx([step * k for k in range(len(samples.time) - 1)], abs=1e-9)
+    ideal = run(network, drive(12), 50e-3, observe=Observe({"hidden": hidden.time})).membrane["hidden"].value[:, :, 3:4]
+    assert ideal.max() > 0.2
+    assert torch.allclose(hidden.value, ideal, atol=0.02)  # a CADC step is 1/70, one of the fast converter 1/80
+    assert record.peak["hidden"].value.shape == (4, 20)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        (
+            {"hidden": Every(34e-6, [1, 2]), "output": Every(34e-6, [0])},
+            "3 neurons are asked for more often .* 2 can be",
+        ),
+        ({"hidden": 34e-6}, "cannot be sampled every 3.4e-05 s, at best every 0.001704 s"),
+        ({"hidden": Every(3e-6, [1])}, "cannot be sampled every 3e-06 s"),
+    ],
+)
+def test_what_the_fast_converter_cannot_see_is_refused(network, wish, message):
+    with pytest.raises(CannotObserve, match=message):
+        run(network, drive(12), 50e-3, substrate=ready(network), observe=Observe(wish))
 
 
 def test_bad_requests_are_refused(network):

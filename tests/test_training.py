@@ -273,6 +273,8 @@ def test_the_lean_adam_is_torchs() -> None:
                 weight.grad = None if k == 2 and step % 3 == 0 else torch.randn(weight.shape, generator=generator)
             optimizer.param_groups[0]["lr"] = 1e-2 / (1 + step)
             optimizer.step()
+            optimizer.zero_grad(set_to_none=step % 2 == 0)
+            assert all(weight.grad is None or not weight.grad.any() for weight in weights)
             if step == switch_after:
                 state = optimizer.state_dict()
                 optimizer = FusedAdam(weights, lr=1.0, fused=True)

@@ -57,9 +57,9 @@ class Found:
         theirs = [line["rates"]["train"]["median"] for line in self.peers(workload) if chosen(line)]
         return quotient(self.rate(self.ours(workload), "train"), max(theirs, default=None))
 
-    def over_ideal(self, substrate: str) -> float | None:
+    def over_ideal(self, substrate: str, threads: int) -> float | None:
         """The forward rate on a twin over that without one."""
-        twin, ideal = (self.rate(self.ours("W2", where), "inference") for where in (substrate, "ideal"))
+        twin, ideal = (self.rate(self.ours("W2", where, threads), "inference") for where in (substrate, "ideal"))
         return quotient(twin, ideal)
 
     def over_one_thread(self, phase: str) -> float | None:
@@ -100,8 +100,9 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
     yield Floor("W2 training step, images, batches of 100", CHIP, found.rate(found.ours("W2"), "train"), per_second)
     many = found.rate(found.ours("W2"), "train many")
     yield Floor("the same in batches of 1000", CHIP, many, per_second)
-    yield Floor("W2 forward on the twin, over ideal", 1 / 4, found.over_ideal("twin"))
-    yield Floor("the same without noise", 1 / 3, found.over_ideal("twin, no noise"))
+    for threads, word in ((1, "one thread"), (2, "two threads")):
+        yield Floor(f"W2 forward on the twin, over ideal, {word}", 1 / 4, found.over_ideal("twin", threads))
+        yield Floor(f"the same without noise, {word}", 1 / 3, found.over_ideal("twin, no noise", threads))
     yield Floor("W2 training at 140 hidden spikes, over the fastest peer", 20, found.over_peers("W2-140"))
     yield Floor("the same, over jaxsnn", 200, found.over_peers("W2-140", lambda line: line["peer"] == "jaxsnn"))
     yield Floor("W1 training, over the fastest peer", 5, found.over_peers("W1-LI"))

@@ -77,6 +77,7 @@ class _Made:
             count=Observed("count", count),
             membrane=Observed("membrane", membrane, "membrane={{{0!r}: period}}"),
             peak=Observed("peak", peak, "peak={{{0!r}}}"),
+            silent=self.trial.silent,
         )
 
     def gradients(self, cotangents: tuple[Tensor | None, ...], wants: frozenset[Key]) -> Mapping[Key, Tensor]:

@@ -45,12 +45,14 @@ class Observe:
     membrane: how to sample the membrane: a period in seconds, `Every` (kept as `Every`), or a tensor of times (T,).
     peak: populations whose exact maxima over time are wanted.  state: whether the final state is.
 
-    As an offer (`Substrate.offers`) a period of 0 means: at any times whatever.
+    As an offer (`Substrate.offers`) a period of 0 means: at any times whatever.  few: so many neurons, in all
+    populations together, may be sampled with a shorter period, at best with this one in seconds.
     """
 
     membrane: Mapping[str, float | Every | Tensor] = field(default_factory=dict)
     peak: Collection[str] = frozenset()
     state: bool = False
+    few: tuple[int, float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.membrane, Mapping):
@@ -89,12 +91,18 @@ class Observe:
 
     def missing(self, wish: Observe) -> str | None:
         """The first thing in ``wish`` that this offer does not cover, as a sentence; None where it covers all."""
+        most, period = self.few or (0, math.inf)
+        fast = 0
         for name, wanted in wish.membrane.items():
             if name not in self.membrane:
                 return f"the membrane of {name!r} cannot be sampled"
             limit = _limit(self.membrane[name], wanted)
-            if limit:
+            chosen = wanted.neurons if isinstance(wanted, Every) and wanted.period >= period * (1 - _TINY) else None
+            if limit and chosen is None:
                 return f"the membrane of {name!r} {limit}"
+            fast += len(chosen or ()) if limit else 0
+        if fast > most:
+            return f"{fast} neurons are asked for more often than all membranes can be sampled, {most} can be at most"
         for name in wish.peak:
             if name not in self.peak:
                 return f"the peak of {name!r} cannot be observed"

@@ -116,6 +116,7 @@ class Record:
     get their gradient.
     membrane: `Samples` of the populations that were asked for.  peak: `Peak` likewise.
     executed: by projection, the weights in model units as the substrate ran them.
+    silent: by population, (B, N) bool, the neurons that dropout kept from sending.
     state: where it ended, if asked for.  number: which draw of the trial-to-trial noise.
     """
 
@@ -125,6 +126,7 @@ class Record:
     membrane: Mapping[str, Samples] = field(default_factory=dict)
     peak: Mapping[str, Peak] = field(default_factory=dict)
     executed: Mapping[str, Tensor] = field(default_factory=dict)
+    silent: Mapping[str, Tensor] = field(default_factory=dict)
     state: State | None = None
     number: int | None = None
     lowering: Lowering | None = None

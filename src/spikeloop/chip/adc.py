@@ -21,8 +21,12 @@ def cadc_times(period: int, cycles: int, delay: Float) -> tuple[Float, NDArray[n
 
 def cadc(potential: Float, gain: Float, offset: Float, noise: Float) -> NDArray[np.uint8]:
     """8-bit readings of (..., C) volts by channels of ``gain`` about mid-range and ``offset`` in steps, (C,) each."""
-    steps = transfer.steps_of_volts(potential) - CENTRE
-    return np.clip(np.rint(steps * gain + (CENTRE + offset) + noise), 0, 255).astype(np.uint8)
+    steps = transfer.steps_of_volts(potential)
+    steps -= CENTRE
+    steps *= gain
+    steps += CENTRE + offset
+    steps += noise
+    return np.clip(np.rint(steps, out=steps), 0, 255, out=steps).astype(np.uint8)
 
 
 def madc_times(cycles: int) -> Float:

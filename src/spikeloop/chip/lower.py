@@ -52,25 +52,39 @@ SHORTEST_HOLD = 5 * CYCLE
 class Scale:
     """How a population's numbers become a chip's, per neuron, (N,).
 
-    leak: model potential at `LEAK`.  steps: CADC steps per model unit of potential.  psp: CADC steps of potential per
-    weight step.  weight: model weight of one weight step.
+    leak: model potential at ``rest``, which is in CADC steps.  steps: CADC steps per model unit of potential.
+    psp: CADC steps of potential per weight step.  weight: model weight of one weight step.
     """
 
     leak: Float
+    rest: Float
     steps: Float
     psp: Float
     weight: Float
 
 
 def scale_of(population: Population, speedup: float) -> Scale:
-    """The scale of a population at ``speedup`` model seconds per chip second."""
-    leak = _per_neuron(population, "leak")
-    spiking = population.kind is LIF
-    distance = _per_neuron(population, "threshold") - leak if spiking else np.ones_like(leak)
-    steps = DISTANCE / distance
+    """The scale that is asked of a calibration, at ``speedup`` model seconds per chip second."""
     tau_mem, tau_syn = (_per_neuron(population, tau) / speedup for tau in ("tau_mem", "tau_syn"))
     psp = np.minimum(REFERENCE_PSP, transfer.psp(_GAIN_AT_MOST, tau_mem, tau_syn, CAPACITANCE_MAX))
-    return Scale(leak, steps, psp, psp / steps / transfer.response_peak(tau_mem, tau_syn))
+    whole = np.ones(population.size)
+    return _scale(population, LEAK * whole, DISTANCE * whole, psp, tau_mem, tau_syn)
+
+
+def calibrated_scale(population: Population, circuit: NDArray[np.int64], target: Target) -> Scale:
+    """The scale of a population on the circuits (N, n) of its neurons, calibrated to ``target``."""
+    head = circuit[:, 0]
+    leak, distance = target.leak[head], (target.threshold - target.leak)[head]
+    psp = target.psp[head] / circuit.shape[1]  # a synapse sees the capacitance of all circuits of its neuron
+    return _scale(population, leak, distance, psp, target.tau_mem[head], target.tau_syn[head])
+
+
+def _scale(population: Population, rest: Float, distance: Float, psp: Float, tau_mem: Float, tau_syn: Float) -> Scale:
+    """From the CADC steps of leak and threshold above it, chip seconds, and the potential of a weight step."""
+    leak = _per_neuron(population, "leak")
+    spiking = population.kind is LIF
+    steps = distance / (_per_neuron(population, "threshold") - leak if spiking else np.ones_like(leak))
+    return Scale(leak, rest, steps, psp, psp / steps / transfer.response_peak(tau_mem, tau_syn))
 
 
 def _per_neuron(population: Population, field: str) -> Float:
@@ -240,4 +254,4 @@ def lift_events(
 
 def lift_potential(steps: Float, scale: Scale, neuron: NDArray[np.int64]) -> Float:
     """Model potentials of (..., M) readings in steps of the neurons ``neuron``."""
-    return scale.leak[neuron] + (steps - LEAK) / scale.steps[neuron]
+    return scale.leak[neuron] + (steps - scale.rest[neuron]) / scale.steps[neuron]

@@ -10,7 +10,7 @@ import torch
 
 from spikeloop._warn import warn
 from spikeloop.chip import lower
-from spikeloop.chip.calibrate import VERSION, Calibration
+from spikeloop.chip.calibrate import VERSION, Calibration, Target
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
 from spikeloop.chip.mapping import Placement, Rows, place
 from spikeloop.chip.store import calibrated
@@ -19,6 +19,11 @@ from spikeloop.network import Network
 from spikeloop.neuron import LIF
 
 _ROUNDS = 4  # of calibrating and placing anew; the second nearly always suffices
+_SAME = 0.01  # relative: what a calibration was for is what is asked
+_SLACK = {
+    "tau_mem": (0.0, " s"), "tau_syn": (0.0, " s"),
+    "reset": (0.02, " of the way to the threshold"), "refractory": (0.1e-6, " s"),
+}  # fmt: skip
 _KEPT = 8  # setups of one network: its neurons' values may change at every step
 
 
@@ -50,7 +55,7 @@ class Setup:
     calibration: Calibration
     analog: Analog
     scales: dict[str, lower.Scale]
-    watch: dict[tuple[str, ...], Instruments] = field(default_factory=dict)
+    watch: dict[object, Instruments] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -87,7 +92,8 @@ def _made(network: Network, wish: Wish) -> Setup:
     spiking = np.zeros(CIRCUITS, bool)
     for name, circuit in placement.circuit.items():
         spiking[circuit[:, 0]] = network.populations[name].kind is LIF
-    scales = {name: lower.scale_of(network.populations[name], wish.speedup) for name in placement.circuit}
+    of = placement.circuit.items()
+    scales = {name: lower.calibrated_scale(network.populations[name], at, calibration.target) for name, at in of}
     setup = Setup(wish, placement, calibration, replace(calibration.analog, fires=spiking), scales)
     _report(setup)
     return setup
@@ -103,6 +109,7 @@ def _placed(network: Network, wish: Wish) -> tuple[Placement, Calibration]:
     placement = _place(network, wish.rows_per_input, bad)
     if wish.calibration is not None:
         _check(wish.calibration, wish.chip)
+        _check_target(network, placement, wish)
         if not wish.calibration.target.uniform:  # its circuits were made for the neurons that this puts on them
             return placement, wish.calibration
     for _ in range(_ROUNDS):
@@ -144,6 +151,33 @@ def _check(calibration: Calibration, chip: Chip) -> None:
             expected=f"one of {chip!r}, version {VERSION}",
             todo="Calibrate this chip: calibrate(chip, target), or leave calibration out",
         )
+
+
+def _check_target(network: Network, placement: Placement, wish: Wish) -> None:
+    """Potentials and weights are scaled by what a calibration was for; what else neurons are has to be that."""
+    assert wish.calibration is not None
+    wanted, given = (
+        _measures(of) for of in (lower.target_of(network, placement, wish.speedup), wish.calibration.target)
+    )
+    for name, circuit in placement.circuit.items():
+        fields = _SLACK if network.populations[name].kind is LIF else ("tau_mem", "tau_syn")
+        for what in fields:
+            asked, found = wanted[what][circuit], given[what][circuit]
+            slack, unit = _SLACK[what]
+            wrong = np.abs(found - asked) > slack + _SAME * np.abs(asked)
+            if wrong.any():
+                raise OutOfRange(
+                    f"the calibration is for a {what} of {found[wrong][0]:g}{unit}, not {asked[wrong][0]:g}{unit}",
+                    where=f"population {name!r}",
+                    expected=f"a calibration for this network at a speedup of {wish.speedup:g}",
+                    todo="Leave calibration out, or calibrate(chip, target_of(network, placement, speedup))",
+                )
+
+
+def _measures(target: Target) -> dict[str, lower.Float]:
+    """What has to be as the network asks, the reset relative to the way from leak to threshold."""
+    reset = (target.reset - target.leak) / (target.threshold - target.leak)
+    return {"tau_mem": target.tau_mem, "tau_syn": target.tau_syn, "reset": reset, "refractory": target.refractory}
 
 
 def _report(setup: Setup) -> None:

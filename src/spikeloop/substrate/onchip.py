@@ -11,10 +11,11 @@ from torch import Tensor
 
 from spikeloop.chip import lower
 from spikeloop.chip.calibrate import Calibration
-from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, Chip
+from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, Chip
 from spikeloop.chip.mapping import Rows, refuse_delays
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part, split
+from spikeloop.chip.transfer import MADC_PERIOD
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
@@ -27,18 +28,21 @@ from spikeloop.substrate.one_chip import emulated
 class OnChip:
     """Runs networks on ``chip``, at ``speedup`` model seconds per chip second.
 
-    A network that is too large for one chip is split by populations, and those by neurons: its parts run one after the
-    other, on the same chip or, where ``chip`` is a list, on its chips in turn, and the spikes that were recorded of one
-    are sent into the next. ``runs`` limits how many there may be; ``record.lowering.run`` says who was in which.
+    The chips of a list take turns: run number k (``trial.number``, or how many there were) is on chip k modulo their
+    number. A network that is too large for one chip is split by populations, and those by neurons: its parts run one
+    after the other, on the same chip or on the list's in turn, and the spikes that were recorded of one are sent into
+    the next. ``runs`` limits how many there may be; ``record.lowering.run`` says who was in which.
 
     rows_per_input: how many row pairs each input line takes; one event can then add that many times the largest weight.
-    calibration: the codes to use; without one the chip is calibrated on first use for the time constants asked for,
-    and that is kept, with ``cache`` on disk, too (`spikeloop.chip.store`).  strict: weights beyond the range and failed
+    calibration: the codes to use, made for neurons like the network's (its target scales potentials and weights);
+    without one the chip is calibrated on first use, and that is kept, with ``cache`` on disk, too
+    (`spikeloop.chip.store`).  strict: weights beyond the range and failed
     circuits in use are errors, where they are clipped and warned of otherwise; ``record.lowering`` counts them.
 
     Neurons are placed on circuits that could be calibrated, as far as there are enough. Membranes are sampled by the
-    column ADC, every 1.7 us of chip time at best; peaks are those of the samples. ``trial.number`` chooses the draw of
-    a twin's noise; without one every run is another.
+    column ADC, every 1.7 us of chip time at best; by the fast one, every 34 ns, where a shorter period is asked for of
+    two neurons at most: ``Every(period, neurons)``. Peaks are those of the column ADC's samples. ``trial.number``
+    chooses the draw of a twin's noise; without one every run is another.
     """
 
     chip: Chip | Sequence[Chip]
@@ -79,16 +83,18 @@ class OnChip:
         return CADC_PERIOD_MIN * CYCLE * self.speedup
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane and its highest sample, every 1.7 us of chip time at best; no state.
+        """Every membrane and its highest sample, every 1.7 us of chip time at best, two neurons every 34 ns; no state.
 
         Of a population that takes several runs only the highest samples: each run samples at times of its own.
         """
         names = [name for name, population in network.populations.items() if population.kind is not None]
         try:
-            cut = {name for part in self._parts(network) for name in part.first if part.cuts(network, name)}
+            parts = self._parts(network)
         except (DoesNotFit, Unsupported):  # `run` says it
-            cut = set[str]()
-        return Observe({name: Every(self.period) for name in names if name not in cut}, frozenset(names))
+            parts = []
+        cut = {name for part in parts for name in part.first if part.cuts(network, name)}
+        few = None if parts else (MADC_NEURONS, MADC_PERIOD * self.speedup)
+        return Observe({name: Every(self.period) for name in names if name not in cut}, frozenset(names), few=few)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
@@ -97,7 +103,7 @@ class OnChip:
         number = next(self._numbers) if trial.number is None else trial.number
         parts = self._parts(trial.network)
         if not parts:
-            return emulated(trial, setup_of(trial.network, self._wish(0, self.rows_per_input)), number)
+            return emulated(trial, setup_of(trial.network, self._wish(number, self.rows_per_input)), number)
         return in_parts(trial, [(part, self._wish(k, part.rows)) for k, part in enumerate(parts)], number)
 
     def weight_codes(self, network: Network) -> dict[str, Tensor]:

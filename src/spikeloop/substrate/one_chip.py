@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.chip import lower
+from spikeloop.chip import lower, transfer
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CIRCUITS, CYCLE, Configuration, Instruments, Readout
 from spikeloop.chip.setup import Setup
 from spikeloop.chip.wiring import circuits_of
 from spikeloop.errors import CannotObserve
 from spikeloop.events import Events
-from spikeloop.protocols import Observe, Trial
+from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Cost, Lowering, Peak, Record, Samples
 
 
@@ -69,14 +69,15 @@ def _muted(setup: Setup, trial: Trial) -> NDArray[np.bool_]:
 
 
 def _instruments(setup: Setup, observe: Observe) -> Instruments:
-    """The column ADC as fast as it goes, for the populations that are asked for."""
-    names = watched(observe)
-    if names not in setup.watch:
-        heads = [setup.placement.circuit[name][:, 0] for name in names]
-        circuit = np.concatenate([np.zeros(0, np.int64), *heads]).astype(np.int16)
-        period = np.array([CADC_PERIOD_MIN if names else 0], np.int32)
-        setup.watch[names] = Instruments(period, circuit, setup.calibration.cadc_offset)
-    return setup.watch[names]
+    """The column ADC as fast as it goes for the populations that are asked for, the fast one for single neurons."""
+    slow, fast = watched(observe, setup.wish.speedup)
+    if (slow, fast) not in setup.watch:
+        heads = {name: circuit[:, 0] for name, circuit in setup.placement.circuit.items()}
+        circuit = np.concatenate([np.zeros(0, np.int64), *(heads[name] for name in slow)]).astype(np.int16)
+        single = np.array([heads[name][neuron] for name, neurons in fast for neuron in neurons], np.int16)
+        period = np.array([CADC_PERIOD_MIN if slow else 0], np.int32)
+        setup.watch[slow, fast] = Instruments(period, circuit, setup.calibration.cadc_offset, madc_circuit=single)
+    return setup.watch[slow, fast]
 
 
 def _spikes(setup: Setup, trial: Trial, out: Readout) -> dict[str, Events]:
@@ -92,27 +93,52 @@ def _membranes(setup: Setup, trial: Trial, out: Readout) -> tuple[dict[str, Samp
     membrane, peak = dict[str, Samples](), dict[str, Peak]()
     cycle = CYCLE * setup.wish.speedup
     seconds = torch.from_numpy(out.cadc_cycle * cycle)
+    slow, fast = watched(trial.observe, setup.wish.speedup)
     first = 0
-    for name in watched(trial.observe):
+    for name in slow:
         head = setup.placement.circuit[name][:, 0]
         reading = out.cadc[:, :, first : first + len(head)].astype(np.float64)
         first += len(head)
         steps = 128 + (reading - 128) / setup.calibration.cadc_gain[head]
         value = torch.from_numpy(lower.lift_potential(steps, setup.scales[name], np.arange(len(head))))
-        if name in trial.observe.membrane:
+        if name in trial.observe.membrane and name not in dict(fast):
             unit = trial.observe.neurons(name, len(head))
-            nearest = (trial.observe.times(name, trial.duration) / (CADC_PERIOD_MIN * cycle)).round()
-            at = nearest.to(torch.int64).clamp(max=max(seconds.shape[1] - 1, 0)).unique()[: seconds.shape[1]]
+            at = _nearest(trial, name, CADC_PERIOD_MIN * cycle, seconds.shape[1])
             membrane[name] = Samples(seconds[:, at], unit, value[:, at][:, :, unit])
         if name in trial.observe.peak:
             highest, when = value.max(1)
             peak[name] = Peak(torch.gather(seconds, 1, when), highest)
+    first = 0
+    for name, neurons in fast:
+        steps = transfer.steps_of_volts(out.madc[:, :, first : first + len(neurons)] * transfer.MADC_STEP)
+        first += len(neurons)
+        value = torch.from_numpy(lower.lift_potential(steps, setup.scales[name], np.array(neurons)))
+        period = transfer.MADC_PERIOD * setup.wish.speedup
+        at = _nearest(trial, name, period, value.shape[1])
+        membrane[name] = Samples(at.to(torch.float64) * period, torch.tensor(neurons), value[:, at])
     return membrane, peak
 
 
-def watched(observe: Observe) -> tuple[str, ...]:
-    """The populations whose membranes are looked at; a chip samples in its own time."""
+def _nearest(trial: Trial, name: str, period: float, count: int) -> Tensor:
+    """Which of ``count`` samples, made every ``period`` seconds, are nearest to those that were asked for."""
+    nearest = (trial.observe.times(name, trial.duration) / period).round().to(torch.int64)
+    return nearest.clamp(max=max(count - 1, 0)).unique()[:count]
+
+
+Fast = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def watched(observe: Observe, speedup: float) -> tuple[tuple[str, ...], Fast]:
+    """The populations that the column ADC looks at, and the neurons of others that the fast one does.
+
+    A chip samples in its own time.
+    """
+    slow, fast = set(observe.peak), dict[str, tuple[int, ...]]()
     for name, given in observe.membrane.items():
         if isinstance(given, Tensor):
             raise CannotObserve("the column ADC samples in its own time", where=f"membrane of {name!r}")
-    return tuple(sorted({*observe.membrane, *observe.peak}))
+        if isinstance(given, Every) and given.neurons and given.period < CADC_PERIOD_MIN * CYCLE * speedup * (1 - 1e-9):
+            fast[name] = given.neurons
+        else:
+            slow.add(name)
+    return tuple(sorted(slow)), tuple(sorted(fast.items()))

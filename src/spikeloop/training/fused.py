@@ -44,6 +44,14 @@ class FusedAdam(torch.optim.Adam):
 
     step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it into a profiler's record
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or make them zeros."""
+        if not set_to_none:
+            return super().zero_grad(set_to_none)
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+
     def _ready(self, group: dict[str, Any]) -> bool:
         """Whether every weight has a gradient and a state, so that one call does."""
         plain = not (group["amsgrad"] or group["decoupled_weight_decay"])
