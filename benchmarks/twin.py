@@ -47,11 +47,15 @@ TASKS: dict[str, Task] = {
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
     "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", epochs=6),
 }
-SPARSE: dict[str, tuple[Task, Sequence[int]]] = {
+SPARSE: dict[str, tuple[Task, Sequence[float]]] = {
     "sparsity": (YIN_YANG, (5, 10, 20, 40)),
     "mnist-sparsity": (dataclasses.replace(MNIST16, rotation=15.0, dropout=0.05, epochs=36), (7, 14, 27)),
+    "mnist-surrogate-sparsity": (
+        dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", rotation=15.0, dropout=0.05),
+        (2e-3,),
+    ),
 }
-"""What is trained, with which budgets of hidden spikes."""
+"""What is trained, with which budgets of hidden spikes; with surrogate gradients, with which price on their counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +103,7 @@ def pieces(name: str, chips: Sequence[int]) -> Iterator[Piece]:
             yield Piece(name, way, chip, task, partial(do, task, *more, chip=chip, folder=folder))
 
 
-def _ways(name: str, budgets: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+def _ways(name: str, budgets: Sequence[float]) -> Iterator[tuple[Any, ...]]:
     """What each is called, who does it, and what with beside the task."""
     if name in TASKS:
         yield "looped", probes.looped
@@ -113,6 +117,8 @@ def _ways(name: str, budgets: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     elif name == "gradient":
         yield "before training", probes.estimated, 0
         yield "after 20 epochs", probes.estimated, 20
+    elif name == "mnist-surrogate-sparsity":
+        yield from ((f"price {price:g}", probes.penalised, price) for price in budgets)
     else:
         yield from ((f"budget {budget}", probes.sparse, budget) for budget in budgets)
 

@@ -25,7 +25,7 @@ from spikeloop.protocols import Substrate
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
 from spikeloop.tasks import SPEEDUP, Task, rule_of, substrate_of
-from spikeloop.training import evaluate, fit
+from spikeloop.training import SpikePenalty, evaluate, fit
 from spikeloop.training.course import EVALUATION_BATCH, EVALUATION_NUMBER
 
 Line = dict[str, Any]
@@ -258,12 +258,19 @@ class Budget:
 
 def sparse(task: Task, budget: float, chip: int, folder: Path) -> Line:
     """In the loop, with a price on hidden spikes beyond a budget; and how many there are in a test sample."""
-    network, there = task.network(chip), on(task, chip)
-    substrate = substrate_of(there)
     steps = math.ceil(len(task.data("train")) / task.batch_size) * task.epochs
-    price = Budget(budget, round(FALL * steps))
-    line = trained(there, network, substrate, chip, folder, regulariser=price)
-    return line | {"hidden_spikes": hidden_spikes(there, network, substrate)}
+    return _sparse(on(task, chip), task.network(chip), chip, folder, Budget(budget, round(FALL * steps)))
+
+
+def penalised(task: Task, strength: float, chip: int, folder: Path) -> Line:
+    """In the loop, with a price on the squared count of each hidden neuron, which surrogate gradients see."""
+    return _sparse(on(task, chip), task.network(chip), chip, folder, SpikePenalty(strength=strength))
+
+
+def _sparse(task: Task, network: Network, chip: int, folder: Path, price: Budget | SpikePenalty) -> Line:
+    substrate = substrate_of(task)
+    line = trained(task, network, substrate, chip, folder, regulariser=price)
+    return line | {"hidden_spikes": hidden_spikes(task, network, substrate)}
 
 
 @torch.no_grad()
