@@ -7,14 +7,29 @@ import numpy as np
 import pytest
 import torch
 
-from spikeloop import LI, LIF, EventProp, Events, Experiment, Ideal, Observe, OnChip, Twin, feedforward, recurrent, run
-from spikeloop.chip.calibrate import calibrate, nominal
+from spikeloop import (
+    LI,
+    LIF,
+    EventProp,
+    Events,
+    Experiment,
+    Ideal,
+    Network,
+    Observe,
+    OnChip,
+    Population,
+    Twin,
+    feedforward,
+    recurrent,
+    run,
+)
+from spikeloop.chip.calibrate import VERSION, calibrate, nominal
 from spikeloop.chip.lower import scale_of, target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import EVERYTHING
 from spikeloop.conformance import ConformanceError, check_chip, check_substrate
 from spikeloop.data import YinYang, loader
-from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
+from spikeloop.errors import CannotObserve, OutOfRange, SpikeloopWarning, Unsupported
 from spikeloop.loss import first_spike_class, first_spike_cross_entropy
 
 NEURON = LIF(10e-3, 5e-3, refractory=1e-3)
@@ -106,7 +121,7 @@ def test_the_record_says_where_it_was_made(network):
     assert record.cost.chip_time == pytest.approx(50e-6)
     assert record.lowering is not None
     assert record.lowering.placement["hidden"].shape == (20, 1)
-    assert record.lowering.calibration == "Twin(7, ideal=EVERYTHING), version 1"
+    assert record.lowering.calibration == f"Twin(7, ideal=EVERYTHING), version {VERSION}"
     assert "(chip 50 us)" in repr(record)
 
 
@@ -160,6 +175,18 @@ def test_bad_requests_are_refused(network):
     record = run(network, drive(12), 50e-3, observe=Observe(state=True))
     with pytest.raises(Unsupported, match="cannot continue from a state"):
         run(network, drive(12), 50e-3, substrate=ready(network), start=record.state)
+
+
+def test_refractory_times_that_the_common_clock_rounds_are_warned_of():
+    """30 us ask for a clock of 128 ns; without them it is one of 8 ns."""
+    network = feedforward([3, 5, 2], LIF(10e-3, 5e-3, refractory=30e-3))
+    run(network, drive(3), 50e-3, substrate=ready(network))
+    network = Network(
+        {**network.populations, "output": Population(2, LIF(10e-3, 5e-3, refractory=0.1e-3))},
+        list(network.projections.values()),
+    )
+    with pytest.warns(SpikeloopWarning, match=r"'output'.*0\.0001 s to 0\.000128 s \(100 ns to 128 ns on the chip\)"):
+        run(network, drive(3), 50e-3, substrate=ready(network))
 
 
 def calibrate_of(twin, network):

@@ -13,6 +13,7 @@ from spikeloop.chip import bench as measure
 from spikeloop.chip import transfer
 from spikeloop.chip.bench import Bench, Course, Response
 from spikeloop.chip.calibration import (
+    MEASURED,
     VERSION,
     Calibration,
     Target,
@@ -20,12 +21,14 @@ from spikeloop.chip.calibration import (
     code_of,
     default_target,
     nominal,
+    refractory_code,
     uncalibrated,
 )
 from spikeloop.chip.configuration import CIRCUITS, CYCLE, Analog, Chip
 
 Float = NDArray[np.float64]
 _PASSES, _THRESHOLD_SEARCHES, _BISECTIONS = 8, 5, 8
+_REACH = 40.0  # steps to either side in which thresholds are looked for
 _FIRST_GOOD_PASS = 2  # before it, gains and time constants may be far off
 _NOISE_REACH = 2.0  # rms of its noise that a membrane reaches above its leak while a threshold is looked for (measured)
 _LEAK, _BELOW, _ABOVE = 100.0, 45.0, 32.0  # steps: where the neurons are measured, with reset below and threshold above
@@ -40,6 +43,7 @@ def as_it_is(chip: Chip, target: Target) -> Calibration:
     """What the circuits are with the codes of `uncalibrated`: measured, not searched; to compare with `calibrate`."""
     search = _Search(chip, target, lambda _: None)
     search.bench.calibrate_cadc()
+    search._leak()  # thresholds are measured against leaks
     return search._verified(search.law)
 
 
@@ -97,21 +101,25 @@ class _Search:
         self.offset["leak"] = np.mean(found, 0)
 
     def _threshold(self) -> None:
-        """The lowest leak at which a neuron fires by itself, found by bisection, several times over."""
-        found: list[Float] = []
-        duration = float(8 * self.target.tau_mem.max())
-        level, reset = np.full(CIRCUITS, 140.0), np.full(CIRCUITS, 90.0)
+        offset = self._firing(np.full(CIRCUITS, 140.0))
+        # one that was not found stays at its law: whether that is near enough is seen when all is measured at the end
+        self.offset["threshold"] = np.where(np.abs(offset) < 35, offset, 0.0)
+
+    def _firing(self, level: Float) -> Float:
+        """(512,) steps from the laws of thresholds put at ``level`` to the lowest leak at which neurons fire unasked.
+
+        Found by bisection, several times over; what is not within reach ends at an end of it.
+        """
+        found, duration = list[Float](), float(8 * self.target.tau_mem.max())
         for search in range(_THRESHOLD_SEARCHES):
-            low, high = level - 40, level + 40
-            analog = self._analog(level, reset, level)
+            low, high = level - _REACH, level + _REACH
+            analog = self.law
             for _ in range(_BISECTIONS):
-                analog = self._analog((low + high) / 2, reset, level, search - _THRESHOLD_SEARCHES // 2)
+                analog = self._analog((low + high) / 2, level - 50, level, search - _THRESHOLD_SEARCHES // 2)
                 fires, leak = self.bench.fires(analog, duration), _law(analog, "leak") + self.offset["leak"]
                 low, high = np.where(fires, low, leak), np.where(fires, leak, high)
             found.append((low + high) / 2 - _law(analog, "threshold"))
-        lift = _NOISE_REACH * self.bench.membrane_noise
-        offset = np.median(found, 0) + lift
-        self.offset["threshold"] = np.where(np.abs(offset) < 35, offset, 0.0)
+        return np.median(found, 0) + _NOISE_REACH * self.bench.membrane_noise
 
     def _dynamics(self) -> None:
         rows, weight = self._rows()
@@ -137,7 +145,7 @@ class _Search:
         level = np.full(CIRCUITS, _LEAK)
         analog = self._analog(level, level - _BELOW, level + _ABOVE, wobble)
         clock = clock_for(np.array([when.hold * CYCLE]))
-        count = np.full(CIRCUITS, round(when.hold / 2**clock), np.int16)
+        count = refractory_code(np.full(CIRCUITS, when.hold * CYCLE), clock)
         analog = replace(analog, refractory=count, refractory_clock=np.array([clock], np.int16))
         return analog, measure.respond(self.bench, analog, when, rows, weight)
 
@@ -163,23 +171,18 @@ class _Search:
     def _verified(self, analog: Analog) -> Calibration:
         """What the neurons are with their final codes."""
         rows, weight = self._rows()
-        _, seen = self._pass(0, self._course(), rows, weight)
+        when = self._course()
+        _, seen = self._pass(0, when, rows, weight)
         leak = self.bench.resting(analog)
-        measured = np.stack(
-            [leak, seen.reset - (_LEAK - _BELOW) + self.target.reset, seen.tau_mem, seen.tau_syn, *seen.psp]
-        )
-        wanted = np.stack(
-            [
-                self.target.leak,
-                self.target.reset,
-                self.target.tau_mem,
-                self.target.tau_syn,
-                self.target.psp,
-                self.target.psp,
-            ]
-        )
-        close = np.abs(measured[:2] - wanted[:2]).max(0) < 8
-        near = np.abs(np.log(np.maximum(measured[2:], 1e-12) / wanted[2:])).max(0) < 0.4
+        threshold = self._firing(self.target.threshold) + _law(analog, "threshold")
+        reset = seen.reset - (_LEAK - _BELOW) + self.target.reset
+        hold = transfer.refractory_seconds(analog.refractory, analog.refractory_clock)
+        refractory = seen.refractory / (when.hold * CYCLE) * hold
+        measured = np.stack([leak, reset, threshold, seen.tau_mem, seen.tau_syn, *seen.psp, refractory])
+        wanted = np.stack([getattr(self.target, name) for name in MEASURED])
+        close = np.abs(measured[:3] - wanted[:3]).max(0) < 8
+        # not of refractory times: that of a fast neuron beside a slow one is rounded to the clock they share
+        near = np.abs(np.log(np.maximum(measured[3:7], 1e-12) / wanted[3:7])).max(0) < 0.4
         return Calibration(
             repr(self.chip),
             self.target,

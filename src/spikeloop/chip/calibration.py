@@ -17,8 +17,10 @@ from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS, CODE_MAX, CO
 from spikeloop.errors import DataError, OutOfRange
 
 Float = NDArray[np.float64]
-VERSION = 1
+VERSION = 2
 _FORMAT = "spikeloop.chip.calibration"
+MEASURED = ("leak", "reset", "threshold", "tau_mem", "tau_syn", "psp", "psp", "refractory")
+"""The rows of `Calibration.measured`, as the target names them; psp is excitatory, then inhibitory."""
 
 RANGES: dict[str, tuple[float, float, str]] = {
     "leak": (50.0, 160.0, "CADC steps"),
@@ -88,7 +90,7 @@ class Calibration:
     """The codes that make ``chip`` (its repr) meet ``target``, and what was measured with them.
 
     cadc_offset: (512,) codes, cadc_gain: (512,) of the column ADC's channels.  success: (512,): circuits that do.
-    measured: leak, reset, tau_mem, tau_syn, psp (excitatory), psp (inhibitory) in rows of (6, 512).
+    measured: (8, 512), in the order of `MEASURED`.
     """
 
     chip: str
@@ -158,7 +160,7 @@ def uncalibrated(target: Target) -> Analog:
         leak_bias=code_of(leak_bias), leak_division=leak_division,
         synapse_bias=code_of(synapse_bias), synapse_division=synapse_division,
         gain=code_of(gain), capacitance=np.rint(target.capacitance).astype(np.int16),
-        refractory=np.clip(np.rint(target.refractory / CYCLE / 2.0**clock), 1, COUNTER_MAX).astype(np.int16),
+        refractory=refractory_code(target.refractory, clock),
         refractory_clock=np.array([clock], np.int16),
     )  # fmt: skip
 
@@ -168,6 +170,11 @@ def clock_for(refractory: Float) -> int:
     return max(0, int(np.ceil(np.log2(max(refractory.max() / CYCLE / COUNTER_MAX, 1e-9)))))
 
 
+def refractory_code(seconds: Float, clock: int) -> NDArray[np.int16]:
+    """Periods of the counter's clock."""
+    return np.clip(np.rint(seconds / CYCLE / 2.0**clock), 1, COUNTER_MAX).astype(np.int16)
+
+
 def code_of(value: Float) -> NDArray[np.int16]:
     """The nearest code."""
     return np.clip(np.rint(value), 0, CODE_MAX).astype(np.int16)
@@ -175,6 +182,6 @@ def code_of(value: Float) -> NDArray[np.int16]:
 
 def nominal(chip: Chip, target: Target) -> Calibration:
     """What suits a chip without mismatch: codes from the laws alone, nothing measured."""
-    measured = np.full((6, CIRCUITS), np.nan)
+    measured = np.full((len(MEASURED), CIRCUITS), np.nan)
     offset, gain, success = np.zeros(CIRCUITS, np.int16), np.ones(CIRCUITS), np.ones(CIRCUITS, bool)
     return Calibration(repr(chip), target, uncalibrated(target), offset, gain, success, measured)
