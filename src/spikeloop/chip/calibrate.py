@@ -29,6 +29,7 @@ from spikeloop.chip.configuration import CIRCUITS, CYCLE, Analog, Chip
 Float = NDArray[np.float64]
 _PASSES, _THRESHOLD_SEARCHES, _BISECTIONS = 8, 5, 8
 _REACH = 40.0  # steps to either side in which thresholds are looked for
+_STRETCH = 0.1  # a counter that seems farther from its law was not seen: the membrane had returned before
 _FIRST_GOOD_PASS = 2  # before it, gains and time constants may be far off
 _NOISE_REACH = 2.0  # rms of its noise that a membrane reaches above its leak while a threshold is looked for (measured)
 _LEAK, _BELOW, _ABOVE = 100.0, 45.0, 32.0  # steps: where the neurons are measured, with reset below and threshold above
@@ -66,7 +67,10 @@ def _law(analog: Analog, name: str) -> Float:
 
 
 class _Search:
-    """What is known so far: codes not rounded; of potentials, how far the chip is from its law, in steps."""
+    """What is known so far: codes not rounded; of potentials, how far the chip is from its law, in steps.
+
+    stretch: the refractory counter's period, over its law.
+    """
 
     def __init__(self, chip: Chip, target: Target, progress: Callable[[str], None]) -> None:
         self.chip, self.target, self.tell = chip, target, progress
@@ -74,6 +78,7 @@ class _Search:
         self.law = uncalibrated(target)
         self.offset = {name: np.zeros(CIRCUITS) for name in ("leak", "reset", "threshold")}
         self.bias = {name: getattr(self.law, name).astype(np.float64) for name in ("leak_bias", "synapse_bias", "gain")}
+        self.stretch = np.ones(CIRCUITS)
 
     def result(self) -> Calibration:
         self.tell("column ADC")
@@ -85,7 +90,8 @@ class _Search:
         self.tell("time constants, gain and reset")
         self._dynamics()
         analog = self._analog(self.target.leak, self.target.reset, self.target.threshold)
-        return self._verified(analog)
+        refractory = refractory_code(self.target.refractory / self.stretch, int(analog.refractory_clock[0]))
+        return self._verified(replace(analog, refractory=refractory))
 
     def _analog(self, leak: Float, reset: Float, threshold: Float, wobble: int = 0) -> Analog:
         """Codes for these potentials (steps); ``wobble`` moves them a little, so that crosstalk averages out."""
@@ -124,7 +130,7 @@ class _Search:
     def _dynamics(self) -> None:
         rows, weight = self._rows()
         when = self._course()
-        learned = {name: _Mean() for name in ("leak", "reset", "leak_bias", "synapse_bias", "gain")}
+        learned = {name: _Mean() for name in ("leak", "reset", "leak_bias", "synapse_bias", "gain", "stretch")}
         for turn in range(_PASSES):
             analog, seen = self._pass(turn % 5 - 2, when, rows, weight)
             ratio = {
@@ -134,6 +140,9 @@ class _Search:
             }
             for name in ("leak", "reset"):
                 self.offset[name] = learned[name].add(getattr(seen, name) - _law(analog, name), seen.answered)
+            stretch = seen.refractory / (when.hold * CYCLE)
+            mean = learned["stretch"].add(stretch, seen.answered & (np.abs(stretch - 1) < _STRETCH))
+            self.stretch = np.where(mean > 0, mean, 1.0)
             if turn == _FIRST_GOOD_PASS:
                 learned |= {name: _Mean() for name in ratio}
             for name, factor in ratio.items():
