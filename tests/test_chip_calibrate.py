@@ -154,6 +154,8 @@ def test_other_time_constants_are_reached(tau_mem, tau_syn):
     assert made.success.mean() > 0.9
     assert np.median(values[0]) == pytest.approx(tau_mem, rel=0.04)
     assert np.median(values[1]) == pytest.approx(tau_syn, rel=0.04)
+    assert transfer.steps_of_volts(values[4].mean()) == pytest.approx(80, abs=0.5)
+    assert transfer.steps_of_volts(values[4]).std() < 0.20 * 10 * 1.1
     assert np.std(np.log(values[0])) < 0.45 * 0.25
     assert np.std(np.log(values[1])) < 0.20 * 0.30 * 1.1
     refractory = made.measured[MEASURED.index("refractory"), made.success]

@@ -32,7 +32,8 @@ _REACH = 40.0  # steps to either side in which thresholds are looked for
 _STRETCH = 0.1  # a counter that seems farther from its law was not seen: the membrane had returned before
 _FIRST_GOOD_PASS = 2  # before it, gains and time constants may be far off
 _NOISE_REACH = 2.0  # rms of its noise that a membrane reaches above its leak while a threshold is looked for (measured)
-_LEAK, _BELOW, _ABOVE = 100.0, 45.0, 32.0  # steps: where the neurons are measured, with reset below and threshold above
+_LEAK, _ABOVE = 100.0, 32.0  # steps: where the neurons are measured, and how far above that their threshold is
+_BELOW, _BELOW_IN_BURST = 45.0, 36.0  # steps below it is reset; events of a burst that come later lift it to the floor
 
 
 def calibrate(chip: Chip, target: Target, progress: Callable[[str], None] | None = None) -> Calibration:
@@ -64,6 +65,10 @@ class _Mean:
 def _law(analog: Analog, name: str) -> Float:
     """Steps at which a chip without mismatch has the potential ``name``."""
     return transfer.steps_of_volts(transfer.volts(getattr(analog, name)))
+
+
+def _below(when: Course) -> float:
+    return _BELOW if when.burst == 1 else _BELOW_IN_BURST
 
 
 class _Search:
@@ -152,7 +157,7 @@ class _Search:
     def _pass(self, wobble: int, when: Course, rows: dict[int, Any], weight: int) -> tuple[Analog, Response]:
         """One look at the dynamics, held long after a spike and far from the target's potentials."""
         level = np.full(CIRCUITS, _LEAK)
-        analog = self._analog(level, level - _BELOW, level + _ABOVE, wobble)
+        analog = self._analog(level, level - _below(when), level + _ABOVE, wobble)
         clock = clock_for(np.array([when.hold * CYCLE]))
         count = refractory_code(np.full(CIRCUITS, when.hold * CYCLE), clock)
         analog = replace(analog, refractory=count, refractory_clock=np.array([clock], np.int16))
@@ -184,7 +189,7 @@ class _Search:
         _, seen = self._pass(0, when, rows, weight)
         leak = self.bench.resting(analog)
         threshold = self._firing(self.target.threshold) + _law(analog, "threshold")
-        reset = seen.reset - (_LEAK - _BELOW) + self.target.reset
+        reset = seen.reset - (_LEAK - _below(when)) + self.target.reset
         hold = transfer.refractory_seconds(analog.refractory, analog.refractory_clock)
         refractory = seen.refractory / (when.hold * CYCLE) * hold
         measured = np.stack([leak, reset, threshold, seen.tau_mem, seen.tau_syn, *seen.psp, refractory])
