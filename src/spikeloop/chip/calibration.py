@@ -24,22 +24,27 @@ MEASURED = ("leak", "reset", "threshold", "tau_mem", "tau_syn", "psp", "psp", "r
 
 RANGES: dict[str, tuple[float, float, str]] = {
     "leak": (50.0, 160.0, "CADC steps"),
-    "reset": (30.0, 160.0, "CADC steps"),
+    "reset": (50.0, 160.0, "CADC steps"),
     "threshold": (50.0, 220.0, "CADC steps"),
     "tau_mem": (0.5e-6, 60e-6, "s"),
     "tau_syn": (0.3e-6, 30e-6, "s"),
-    "refractory": (0.0, 32e-6, "s"),
+    "refractory": (40e-9, 32e-6, "s"),
     "capacitance": (1, CAPACITANCE_MAX, "codes"),
 }
 """What the chip reaches (hardware.md 1.3)."""
 
 
+def outside(value: Float, low: float, high: float) -> NDArray[np.int64]:
+    """The places where ``value`` is not from ``low`` to ``high``, but for rounding."""
+    return np.flatnonzero(~((value >= low * (1 - 1e-9)) & (value <= high * (1 + 1e-9))))
+
+
 def _within(name: str, value: Float, limits: tuple[float, float, str]) -> None:
     low, high, unit = limits
-    wrong = (value < low * (1 - 1e-9)) | (value > high * (1 + 1e-9))
-    if wrong.any():
+    wrong = outside(value, low, high)
+    if len(wrong):
         raise OutOfRange(
-            f"{name} is {value[wrong][0]:g} {unit}",
+            f"{name} is {value[wrong[0]]:g} {unit}",
             where="calibration target",
             expected=f"{low:g} to {high:g} {unit}: what the chip reaches",
             todo="Choose another speedup, or other parameters of the neurons",

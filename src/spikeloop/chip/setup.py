@@ -106,6 +106,7 @@ def _placed(network: Network, wish: Wish) -> tuple[Placement, Calibration]:
     placement = _place(network, wish.rows_per_input, bad)
     if wish.calibration is not None:
         _check(wish.calibration, wish.chip)
+        lower.check_reach(network, wish.speedup)
         if not wish.calibration.target.uniform:  # its circuits were made for the neurons that this puts on them
             return placement, wish.calibration
     for _ in range(_ROUNDS):
