@@ -14,7 +14,7 @@ import torch
 
 from spikeloop import LIF, EventProp, Every, Experiment, Observe, OnChip, Twin, feedforward, plot, run
 from spikeloop.chip.calibrate import as_it_is, calibrate
-from spikeloop.chip.calibration import default_target
+from spikeloop.chip.calibration import MEASURED, default_target
 from spikeloop.chip.mismatch import Quantity
 from spikeloop.data import YinYang, loader
 from spikeloop.loss import first_spike_cross_entropy
@@ -22,10 +22,12 @@ from spikeloop.loss import first_spike_cross_entropy
 ROOT = Path(__file__).parent
 IMAGES, LINES = ROOT.parent / "docs" / "images", ROOT / "results" / "twin.jsonl"
 ROWS, TASKS = 5, {"yin-yang": "Yin-Yang", "mnist": "MNIST 16x16", "fashion-mnist": "Fashion-MNIST 16x16"}
-MEASURED = (
-    ("leak (CADC steps)", 1.0), ("reset (CADC steps)", 1.0), ("tau_mem (us)", 1e6), ("tau_syn (us)", 1e6),
-    ("PSP of a code, excitatory (steps)", 1.0), ("PSP of a code, inhibitory (steps)", 1.0),
+LABELS = (
+    ("leak (CADC steps)", 1.0), ("reset (CADC steps)", 1.0), ("threshold (CADC steps)", 1.0), ("tau_mem (us)", 1e6),
+    ("tau_syn (us)", 1e6), ("PSP of a code, exc. (steps)", 1.0), ("PSP of a code, inh. (steps)", 1.0),
+    ("refractory (us)", 1e6),
 )  # fmt: skip
+"""Of the rows of `MEASURED`: what they are called here, and how many of that unit are one of theirs."""
 
 
 def pattern(twin: Twin, path: Path) -> None:
@@ -48,11 +50,10 @@ def calibration(twin: Twin, path: Path) -> None:
     """What a calibration makes of the neurons."""
     target = default_target()
     before, after = as_it_is(twin, target), calibrate(twin, target)
-    wanted = (target.leak, target.reset, target.tau_mem, target.tau_syn, target.psp, target.psp)
-    figure, axes = plot.canvas(2, 3, size=(8.4, 5.0))
-    for row, ((name, unit), ax) in enumerate(zip(MEASURED, axes.flat, strict=True)):
+    figure, axes = plot.canvas(2, 4, size=(10.4, 5.0))
+    for row, (field, (name, unit), ax) in enumerate(zip(MEASURED, LABELS, axes.flat, strict=True)):
         sides = (unit * each.measured[row] for each in (before, after))
-        plot.before_after(*sides, ax=ax, name=name, target=unit * float(wanted[row][0]))
+        plot.before_after(*sides, ax=ax, name=name, target=unit * float(getattr(target, field)[0]))
     plot.save(figure, path)
 
 

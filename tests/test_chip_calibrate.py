@@ -10,8 +10,10 @@ from chips import events
 from spikeloop.chip import bench, transfer
 from spikeloop.chip.by_value import digest
 from spikeloop.chip.calibrate import Calibration, as_it_is, calibrate, default_target, uncalibrated
+from spikeloop.chip.calibration import MEASURED
 from spikeloop.chip.circuits import neurons_of
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, Configuration, Instruments
+from spikeloop.chip.mismatch import Mismatch, Quantity, Spread
 from spikeloop.chip.twin import EVERYTHING, Twin
 from spikeloop.errors import DataError, OutOfRange
 
@@ -81,11 +83,31 @@ def test_it_knows_which_circuits_failed(calibration):
 def test_what_it_measured_is_true(calibration):
     made = neurons(Twin(7), calibration.analog)
     kept = calibration.success
-    _, _, tau_mem, tau_syn, *_ = calibration.measured[:, kept]
+    _, _, threshold, tau_mem, tau_syn, _, _, refractory = calibration.measured[:, kept]
     truth = made.population.values[:, kept]
     # the last pass wrote other potentials, so what a writing leaves differs: 8 and 5 %
     assert np.std(np.log(tau_mem / truth[0])) < 0.08 * np.sqrt(2) * 1.2
     assert np.std(np.log(tau_syn / truth[1])) < 0.05 * np.sqrt(2) * 1.2
+    assert np.std(refractory / truth[5]) < 0.002
+    assert np.std(truth[5]) < 0.3 * 0.01 * 2e-6  # codes were chosen for counters that differ by 1 %
+    assert np.std(threshold - thresholds(Twin(7), calibration.analog)[kept]) < 1.5  # leaks differ with every writing
+
+
+def thresholds(twin: Twin, analog):
+    """(512,) steps: the twin's thresholds without the part of their distance that no calibration sees."""
+    pattern = twin.pattern()
+    fixed = pattern.strengths.threshold.uncalibrated * pattern.normal(Quantity.THRESHOLD)
+    return transfer.steps_of_volts(transfer.volts(analog.threshold)) + fixed
+
+
+def test_a_threshold_that_was_not_found_is_a_failure():
+    """Spread so widely that one in ten lies beyond what is searched: 25 steps, 40 to either side."""
+    twin = Twin(101, mismatch=Mismatch(threshold=Spread(25.0, 0.0)))
+    made = calibrate(twin, TARGET)
+    off, alive = np.abs(thresholds(twin, made.analog) - 150), ~twin.pattern().dead()
+    assert (off[alive] > 35).sum() > 30
+    assert not made.success[off > 12].any()
+    assert made.success[alive & (off < 4)].mean() > 0.98
 
 
 def heights(chip, calibration, weight: int, rows: int, sent: int):
@@ -132,8 +154,12 @@ def test_other_time_constants_are_reached(tau_mem, tau_syn):
     assert made.success.mean() > 0.9
     assert np.median(values[0]) == pytest.approx(tau_mem, rel=0.04)
     assert np.median(values[1]) == pytest.approx(tau_syn, rel=0.04)
+    assert transfer.steps_of_volts(values[4].mean()) == pytest.approx(80, abs=0.5)
+    assert transfer.steps_of_volts(values[4]).std() < 0.20 * 10 * 1.1
     assert np.std(np.log(values[0])) < 0.45 * 0.25
     assert np.std(np.log(values[1])) < 0.20 * 0.30 * 1.1
+    refractory = made.measured[MEASURED.index("refractory"), made.success]
+    assert np.std(refractory / values[5]) < 0.002
 
 
 @pytest.mark.parametrize("joined", [2, 8])
@@ -173,8 +199,10 @@ def test_it_is_saved_and_loaded(calibration, tmp_path):
 
 
 def test_a_chip_as_it_is_shows_its_mismatch():
-    spread = as_it_is(Twin(7), default_target()).measured.std(1)
-    ideal = as_it_is(Twin(7, ideal=EVERYTHING), default_target()).measured
-    assert 7 < spread[0] < 13  # leak, steps
-    assert np.abs(ideal[0] - 80).max() < 1
-    assert np.abs(ideal[4] / 0.377 - 1).max() < 0.1
+    spread = dict(zip(MEASURED, as_it_is(Twin(7), TARGET).measured.std(1), strict=True))
+    ideal = as_it_is(Twin(7, ideal=EVERYTHING), TARGET).measured
+    wanted = np.stack([getattr(TARGET, name) for name in MEASURED])
+    assert 7 < spread["leak"] < 13
+    assert 6 < spread["threshold"] < 11
+    assert np.abs(ideal - wanted)[:3].max() < 1
+    assert np.abs(ideal / wanted - 1)[3:].max() < 0.1

@@ -59,6 +59,11 @@ def test_the_fast_adc_samples_two_neurons_at_most():
         Instruments(madc_circuit=np.arange(3))
 
 
+def test_the_fast_adc_does_not_sample_a_neuron_twice():
+    with pytest.raises(OutOfRange, match="madc_circuit names circuit 3 twice"):
+        Instruments(madc_circuit=np.array([3, 3]))
+
+
 def test_the_column_adc_has_a_fastest_period():
     with pytest.raises(OutOfRange, match="cadc_period is 100"):
         Instruments(cadc_period=np.array([100]))
@@ -89,6 +94,37 @@ def test_bad_events_are_refused(cycle, address, start, message):
         AddressedEvents(np.array(cycle), np.array(address), np.array(start))
 
 
+READOUT = Readout(
+    np.array([3, 5, 4]), np.array([7, 8, 9]), np.array([0, 2, 3]), np.array([0, 1]),
+    np.full((2, 4, 5), 80, np.uint8), np.zeros((2, 4), np.int64), np.full((2, 6, 1), 500, np.uint16),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("cycle", np.array([1.5, 2.0, 3.0]), OutOfRange, "cycle is of float64. Expected: an array of integers"),
+        ("cycle", [3, 5, 4], OutOfRange, "cycle is of list"),
+        ("cycle", np.array([5, 3, 4]), OutOfRange, r"cycle\[1\] is before"),
+        ("cycle", np.array([-3, 5, 4]), OutOfRange, r"cycle\[0\] is -3"),
+        ("address", np.array([7, 8]), ShapeMismatch, r"address is \(2,\). Expected: \(3,\)"),
+        ("address", np.array([7, 8, 0x800]), OutOfRange, r"address\[2\] is 2048. Expected: 0 to 2047"),
+        ("start", np.array([0, 2, 4]), OutOfRange, r"start\[2\] is 4"),
+        ("start", np.array([1, 2, 3]), OutOfRange, "start is not ascending from 0"),
+        ("lost", np.array([0, -1]), OutOfRange, r"lost\[1\] is -1"),
+        ("lost", None, OutOfRange, "lost is of NoneType"),
+        ("cadc", np.full((2, 4, 5), 256), OutOfRange, r"cadc\[0, 0, 0\] is 256. Expected: 0 to 255"),
+        ("cadc", np.full((2, 4), 80), ShapeMismatch, r"cadc is \(2, 4\). Expected: \(2, 4, 0\)"),
+        ("cadc", np.full((3, 4, 5), 80), ShapeMismatch, r"cadc is \(3, 4, 5\). Expected: \(2, 4, 5\)"),
+        ("cadc_cycle", np.zeros((2, 3), int), ShapeMismatch, r"cadc_cycle is \(2, 3\). Expected: \(2, 4\)"),
+        ("madc", np.full((2, 6, 1), 1024), OutOfRange, r"madc\[0, 0, 0\] is 1024. Expected: 0 to 1023"),
+    ],
+)
+def test_a_readout_that_is_none_is_refused(name, value, error, message):
+    with pytest.raises(error, match=f"chip readout: {message}"):
+        replace(READOUT, **{name: value})
+
+
 def test_runs_of_a_batch_begin_anew():
     assert len(AddressedEvents(np.array([7, 9, 3]), np.zeros(3, int), np.array([0, 2, 2, 3]))) == 3
 
@@ -109,7 +145,11 @@ def test_everything_comes_back_from_bytes():
     configuration = Configuration(random.integers(0, 64, (2, 256, 256), np.uint8), instruments=instruments)
     muted = random.integers(0, 2, (2, 512)).astype(bool)
     drive = AddressedEvents(np.array([1, 2, 0]), np.array([5, 6, 7]), np.array([0, 2, 3]), muted, trial=11)
-    readout = Readout(*(random.integers(0, 9, (2, k + 1)) for k in range(7)))
+    samples = (random.integers(0, 9, (2, k, 3), np.uint8) for k in (5, 7))
+    readout = Readout(
+        np.array([1, 5, 4]), random.integers(0, 9, 3), np.array([0, 2, 3]), np.array([0, 1]),
+        next(samples), random.integers(0, 9, (2, 5)), next(samples),
+    )  # fmt: skip
     for value in (configuration, drive, readout):
         back = from_bytes(type(value), to_bytes(value))
         for (name, one), (other_name, other) in zip(arrays(value), arrays(back), strict=True):

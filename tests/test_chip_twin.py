@@ -143,6 +143,37 @@ def test_a_full_link_drops_events_and_counts_them():
     assert IDEAL.emulate(configuration(1, 1), events(burst), 1000).lost.tolist() == [0]
 
 
+@pytest.mark.parametrize("twin", [IDEAL, Twin(7)], ids=repr)
+def test_events_that_come_when_the_run_is_over_are_lost(twin):
+    """In the second run they come in time, but the last three are still waiting for the link when it ends."""
+    late = events([(10, EXCITATORY), (999, EXCITATORY), (1000, EXCITATORY), (70_000, EXCITATORY)],
+                  [(996, EXCITATORY)] * 7)  # fmt: skip
+    waiting = 0 if twin is IDEAL else 3
+    out = twin.emulate(configuration(1), late, 1000)
+    assert out.lost.tolist() == [2, waiting]
+    in_time = events([(10, EXCITATORY), (999, EXCITATORY)], [(996, EXCITATORY)] * (7 - waiting))
+    np.testing.assert_array_equal(out.cycle, twin.emulate(configuration(1), in_time, 1000).cycle)
+
+
+@pytest.mark.parametrize("senders", [40, 512])
+def test_a_full_output_drops_events_and_counts_them(senders):
+    """All circuits spike together, an output passes one a cycle and keeps 16 waiting: what is lost was not sent."""
+    wanted = configuration(63, 20)
+    heard = np.zeros((1, 512), bool)
+    heard[0, :senders] = True
+    sent = events([(100, EXCITATORY)])
+    sent = AddressedEvents(sent.cycle, sent.address, sent.start, ~heard)
+    limited = Twin(7, ideal=EVERYTHING - {Imperfection.CAPACITY}).emulate(wanted, sent, 200)
+    free = IDEAL.emulate(wanted, sent, 200)
+    assert len(free.cycle) == senders
+    assert free.lost.tolist() == [0]
+    assert len(limited.cycle) + limited.lost[0] == senders
+    by_output = np.bincount(limited.address >> 8, minlength=8)
+    assert by_output.tolist() == np.minimum(np.bincount(free.address >> 8, minlength=8), 17).tolist()
+    for output in range(8):
+        assert (np.diff(limited.cycle[limited.address >> 8 == output]) == 1).all()
+
+
 def test_inhibition_ends_at_the_floor():
     held = Twin(7, ideal=EVERYTHING - {Imperfection.FLOOR})
     sent = [(100 + 20 * k, INHIBITORY) for k in range(60)]

@@ -26,7 +26,7 @@ from spikeloop import (
     recurrent,
     run,
 )
-from spikeloop.chip.calibrate import default_target, nominal
+from spikeloop.chip.calibrate import VERSION, default_target, nominal
 from spikeloop.chip.lower import scale_of
 from spikeloop.chip.setup import setup_of
 from spikeloop.chip.split import split
@@ -152,7 +152,7 @@ def test_chips_take_turns(large, calibrations):
     lowering = run(large, drive(256), 60e-3, substrate=substrate).lowering
     assert calibrations == [*chips, *chips[:2]]
     assert lowering is not None
-    assert lowering.calibration == "; ".join(f"{chip!r}, version 1" for chip in chips)
+    assert lowering.calibration == "; ".join(f"{chip!r}, version {VERSION}" for chip in chips)
     assert "OnChip([Twin(7, ideal=EVERYTHING), Twin(8" in repr(substrate)
     with pytest.raises(OutOfRange, match="no chip is given"):
         OnChip([])

@@ -230,9 +230,10 @@ def _read(
     before = time < (when.trigger - 40) * CYCLE
     held = (free < -0.03 * hold - 0.1e-6) & (free > -0.9 * hold)
     flat_time, flat, flat_free = (x.reshape(-1, CIRCUITS) for x in np.broadcast_arrays(time, value, free))
-    released = np.where(flat_time < inhibited, flat_free - 0.02 * hold, -1.0)
+    late = 0.02 * hold  # only what comes later is looked at, for the time of the hold is known no better
+    released = np.where(flat_time < inhibited, flat_free - late, -1.0)
     length = inhibited - when.trigger * CYCLE - hold
-    tau_mem, _, _ = fit.fitted(*fit.binned(released, flat, length), when.guess[0], fit.decay)
+    tau_mem, base, fallen = fit.fitted(*fit.binned(released, flat, length), when.guess[0], fit.decay)
     tau_syn, psp = [], []
     for begin, stop, label in ((excited, end, SOME), (inhibited, excited, INHIBITORY)):
         after = np.where(flat_time < stop, flat_time - begin, -1.0)
@@ -240,9 +241,14 @@ def _read(
         tau_syn.append(tau)
         psp.append(np.abs(height) * transfer.response_peak(tau_mem, tau) / (np.maximum(rows[label], 1) * weight))
     leak, reset = (_mean(value, np.broadcast_to(mask, value.shape)) for mask in (before, held))
-    return Response(
-        leak, reset, tau_mem, np.sqrt(tau_syn[0] * tau_syn[1]), np.stack(psp), np.full(CIRCUITS, hold), once
-    )
+    refractory = hold + late + _since(fallen, reset - base, tau_mem)
+    return Response(leak, reset, tau_mem, np.sqrt(tau_syn[0] * tau_syn[1]), np.stack(psp), refractory, once)
+
+
+def _since(height: Float, whole: Float, tau: Float) -> Float:
+    """Seconds, negative, since a decay that has come to ``height`` began at ``whole`` steps; NaN where none is seen."""
+    ratio = np.divide(height, whole, out=np.full_like(whole, np.nan), where=np.abs(whole) > 1)
+    return tau * np.log(np.where(ratio > 0, ratio, np.nan))
 
 
 def _mean(value: Float, mask: Flags) -> Float:

@@ -13,6 +13,7 @@ from spikeloop.chip import bench as measure
 from spikeloop.chip import transfer
 from spikeloop.chip.bench import Bench, Course, Response
 from spikeloop.chip.calibration import (
+    MEASURED,
     VERSION,
     Calibration,
     Target,
@@ -20,15 +21,19 @@ from spikeloop.chip.calibration import (
     code_of,
     default_target,
     nominal,
+    refractory_code,
     uncalibrated,
 )
 from spikeloop.chip.configuration import CIRCUITS, CYCLE, Analog, Chip
 
 Float = NDArray[np.float64]
 _PASSES, _THRESHOLD_SEARCHES, _BISECTIONS = 8, 5, 8
+_REACH = 40.0  # steps to either side in which thresholds are looked for
+_STRETCH = 0.1  # a counter that seems farther from its law was not seen: the membrane had returned before
 _FIRST_GOOD_PASS = 2  # before it, gains and time constants may be far off
 _NOISE_REACH = 2.0  # rms of its noise that a membrane reaches above its leak while a threshold is looked for (measured)
-_LEAK, _BELOW, _ABOVE = 100.0, 45.0, 32.0  # steps: where the neurons are measured, with reset below and threshold above
+_LEAK, _ABOVE = 100.0, 32.0  # steps: where the neurons are measured, and how far above that their threshold is
+_BELOW, _BELOW_IN_BURST = 45.0, 36.0  # steps below it is reset; events of a burst that come later lift it to the floor
 
 
 def calibrate(chip: Chip, target: Target, progress: Callable[[str], None] | None = None) -> Calibration:
@@ -40,6 +45,7 @@ def as_it_is(chip: Chip, target: Target) -> Calibration:
     """What the circuits are with the codes of `uncalibrated`: measured, not searched; to compare with `calibrate`."""
     search = _Search(chip, target, lambda _: None)
     search.bench.calibrate_cadc()
+    search._leak()  # thresholds are measured against leaks
     return search._verified(search.law)
 
 
@@ -61,8 +67,15 @@ def _law(analog: Analog, name: str) -> Float:
     return transfer.steps_of_volts(transfer.volts(getattr(analog, name)))
 
 
+def _below(when: Course) -> float:
+    return _BELOW if when.burst == 1 else _BELOW_IN_BURST
+
+
 class _Search:
-    """What is known so far: codes not rounded; of potentials, how far the chip is from its law, in steps."""
+    """What is known so far: codes not rounded; of potentials, how far the chip is from its law, in steps.
+
+    stretch: the refractory counter's period, over its law.
+    """
 
     def __init__(self, chip: Chip, target: Target, progress: Callable[[str], None]) -> None:
         self.chip, self.target, self.tell = chip, target, progress
@@ -70,6 +83,7 @@ class _Search:
         self.law = uncalibrated(target)
         self.offset = {name: np.zeros(CIRCUITS) for name in ("leak", "reset", "threshold")}
         self.bias = {name: getattr(self.law, name).astype(np.float64) for name in ("leak_bias", "synapse_bias", "gain")}
+        self.stretch = np.ones(CIRCUITS)
 
     def result(self) -> Calibration:
         self.tell("column ADC")
@@ -81,7 +95,8 @@ class _Search:
         self.tell("time constants, gain and reset")
         self._dynamics()
         analog = self._analog(self.target.leak, self.target.reset, self.target.threshold)
-        return self._verified(analog)
+        refractory = refractory_code(self.target.refractory / self.stretch, int(analog.refractory_clock[0]))
+        return self._verified(replace(analog, refractory=refractory))
 
     def _analog(self, leak: Float, reset: Float, threshold: Float, wobble: int = 0) -> Analog:
         """Codes for these potentials (steps); ``wobble`` moves them a little, so that crosstalk averages out."""
@@ -97,26 +112,30 @@ class _Search:
         self.offset["leak"] = np.mean(found, 0)
 
     def _threshold(self) -> None:
-        """The lowest leak at which a neuron fires by itself, found by bisection, several times over."""
-        found: list[Float] = []
-        duration = float(8 * self.target.tau_mem.max())
-        level, reset = np.full(CIRCUITS, 140.0), np.full(CIRCUITS, 90.0)
+        offset = self._firing(np.full(CIRCUITS, 140.0))
+        # one that was not found stays at its law: whether that is near enough is seen when all is measured at the end
+        self.offset["threshold"] = np.where(np.abs(offset) < 35, offset, 0.0)
+
+    def _firing(self, level: Float) -> Float:
+        """(512,) steps from the laws of thresholds put at ``level`` to the lowest leak at which neurons fire unasked.
+
+        Found by bisection, several times over; what is not within reach ends at an end of it.
+        """
+        found, duration = list[Float](), float(8 * self.target.tau_mem.max())
         for search in range(_THRESHOLD_SEARCHES):
-            low, high = level - 40, level + 40
-            analog = self._analog(level, reset, level)
+            low, high = level - _REACH, level + _REACH
+            analog = self.law
             for _ in range(_BISECTIONS):
-                analog = self._analog((low + high) / 2, reset, level, search - _THRESHOLD_SEARCHES // 2)
+                analog = self._analog((low + high) / 2, level - 50, level, search - _THRESHOLD_SEARCHES // 2)
                 fires, leak = self.bench.fires(analog, duration), _law(analog, "leak") + self.offset["leak"]
                 low, high = np.where(fires, low, leak), np.where(fires, leak, high)
             found.append((low + high) / 2 - _law(analog, "threshold"))
-        lift = _NOISE_REACH * self.bench.membrane_noise
-        offset = np.median(found, 0) + lift
-        self.offset["threshold"] = np.where(np.abs(offset) < 35, offset, 0.0)
+        return np.median(found, 0) + _NOISE_REACH * self.bench.membrane_noise
 
     def _dynamics(self) -> None:
         rows, weight = self._rows()
         when = self._course()
-        learned = {name: _Mean() for name in ("leak", "reset", "leak_bias", "synapse_bias", "gain")}
+        learned = {name: _Mean() for name in ("leak", "reset", "leak_bias", "synapse_bias", "gain", "stretch")}
         for turn in range(_PASSES):
             analog, seen = self._pass(turn % 5 - 2, when, rows, weight)
             ratio = {
@@ -126,6 +145,9 @@ class _Search:
             }
             for name in ("leak", "reset"):
                 self.offset[name] = learned[name].add(getattr(seen, name) - _law(analog, name), seen.answered)
+            stretch = seen.refractory / (when.hold * CYCLE)
+            mean = learned["stretch"].add(stretch, seen.answered & (np.abs(stretch - 1) < _STRETCH))
+            self.stretch = np.where(mean > 0, mean, 1.0)
             if turn == _FIRST_GOOD_PASS:
                 learned |= {name: _Mean() for name in ratio}
             for name, factor in ratio.items():
@@ -135,9 +157,9 @@ class _Search:
     def _pass(self, wobble: int, when: Course, rows: dict[int, Any], weight: int) -> tuple[Analog, Response]:
         """One look at the dynamics, held long after a spike and far from the target's potentials."""
         level = np.full(CIRCUITS, _LEAK)
-        analog = self._analog(level, level - _BELOW, level + _ABOVE, wobble)
+        analog = self._analog(level, level - _below(when), level + _ABOVE, wobble)
         clock = clock_for(np.array([when.hold * CYCLE]))
-        count = np.full(CIRCUITS, round(when.hold / 2**clock), np.int16)
+        count = refractory_code(np.full(CIRCUITS, when.hold * CYCLE), clock)
         analog = replace(analog, refractory=count, refractory_clock=np.array([clock], np.int16))
         return analog, measure.respond(self.bench, analog, when, rows, weight)
 
@@ -163,23 +185,18 @@ class _Search:
     def _verified(self, analog: Analog) -> Calibration:
         """What the neurons are with their final codes."""
         rows, weight = self._rows()
-        _, seen = self._pass(0, self._course(), rows, weight)
+        when = self._course()
+        _, seen = self._pass(0, when, rows, weight)
         leak = self.bench.resting(analog)
-        measured = np.stack(
-            [leak, seen.reset - (_LEAK - _BELOW) + self.target.reset, seen.tau_mem, seen.tau_syn, *seen.psp]
-        )
-        wanted = np.stack(
-            [
-                self.target.leak,
-                self.target.reset,
-                self.target.tau_mem,
-                self.target.tau_syn,
-                self.target.psp,
-                self.target.psp,
-            ]
-        )
-        close = np.abs(measured[:2] - wanted[:2]).max(0) < 8
-        near = np.abs(np.log(np.maximum(measured[2:], 1e-12) / wanted[2:])).max(0) < 0.4
+        threshold = self._firing(self.target.threshold) + _law(analog, "threshold")
+        reset = seen.reset - (_LEAK - _below(when)) + self.target.reset
+        hold = transfer.refractory_seconds(analog.refractory, analog.refractory_clock)
+        refractory = seen.refractory / (when.hold * CYCLE) * hold
+        measured = np.stack([leak, reset, threshold, seen.tau_mem, seen.tau_syn, *seen.psp, refractory])
+        wanted = np.stack([getattr(self.target, name) for name in MEASURED])
+        close = np.abs(measured[:3] - wanted[:3]).max(0) < 8
+        # not of refractory times: that of a fast neuron beside a slow one is rounded to the clock they share
+        near = np.abs(np.log(np.maximum(measured[3:7], 1e-12) / wanted[3:7])).max(0) < 0.4
         return Calibration(
             repr(self.chip),
             self.target,

@@ -17,27 +17,34 @@ from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS, CODE_MAX, CO
 from spikeloop.errors import DataError, OutOfRange
 
 Float = NDArray[np.float64]
-VERSION = 1
+VERSION = 2
 _FORMAT = "spikeloop.chip.calibration"
+MEASURED = ("leak", "reset", "threshold", "tau_mem", "tau_syn", "psp", "psp", "refractory")
+"""The rows of `Calibration.measured`, as the target names them; psp is excitatory, then inhibitory."""
 
 RANGES: dict[str, tuple[float, float, str]] = {
     "leak": (50.0, 160.0, "CADC steps"),
-    "reset": (30.0, 160.0, "CADC steps"),
+    "reset": (50.0, 160.0, "CADC steps"),
     "threshold": (50.0, 220.0, "CADC steps"),
     "tau_mem": (0.5e-6, 60e-6, "s"),
     "tau_syn": (0.3e-6, 30e-6, "s"),
-    "refractory": (0.0, 32e-6, "s"),
+    "refractory": (40e-9, 32e-6, "s"),
     "capacitance": (1, CAPACITANCE_MAX, "codes"),
 }
 """What the chip reaches (hardware.md 1.3)."""
 
 
+def outside(value: Float, low: float, high: float) -> NDArray[np.int64]:
+    """The places where ``value`` is not from ``low`` to ``high``, but for rounding."""
+    return np.flatnonzero(~((value >= low * (1 - 1e-9)) & (value <= high * (1 + 1e-9))))
+
+
 def _within(name: str, value: Float, limits: tuple[float, float, str]) -> None:
     low, high, unit = limits
-    wrong = (value < low * (1 - 1e-9)) | (value > high * (1 + 1e-9))
-    if wrong.any():
+    wrong = outside(value, low, high)
+    if len(wrong):
         raise OutOfRange(
-            f"{name} is {value[wrong][0]:g} {unit}",
+            f"{name} is {value[wrong[0]]:g} {unit}",
             where="calibration target",
             expected=f"{low:g} to {high:g} {unit}: what the chip reaches",
             todo="Choose another speedup, or other parameters of the neurons",
@@ -88,7 +95,7 @@ class Calibration:
     """The codes that make ``chip`` (its repr) meet ``target``, and what was measured with them.
 
     cadc_offset: (512,) codes, cadc_gain: (512,) of the column ADC's channels.  success: (512,): circuits that do.
-    measured: leak, reset, tau_mem, tau_syn, psp (excitatory), psp (inhibitory) in rows of (6, 512).
+    measured: (8, 512), in the order of `MEASURED`.
     """
 
     chip: str
@@ -158,7 +165,7 @@ def uncalibrated(target: Target) -> Analog:
         leak_bias=code_of(leak_bias), leak_division=leak_division,
         synapse_bias=code_of(synapse_bias), synapse_division=synapse_division,
         gain=code_of(gain), capacitance=np.rint(target.capacitance).astype(np.int16),
-        refractory=np.clip(np.rint(target.refractory / CYCLE / 2.0**clock), 1, COUNTER_MAX).astype(np.int16),
+        refractory=refractory_code(target.refractory, clock),
         refractory_clock=np.array([clock], np.int16),
     )  # fmt: skip
 
@@ -168,6 +175,11 @@ def clock_for(refractory: Float) -> int:
     return max(0, int(np.ceil(np.log2(max(refractory.max() / CYCLE / COUNTER_MAX, 1e-9)))))
 
 
+def refractory_code(seconds: Float, clock: int) -> NDArray[np.int16]:
+    """Periods of the counter's clock."""
+    return np.clip(np.rint(seconds / CYCLE / 2.0**clock), 1, COUNTER_MAX).astype(np.int16)
+
+
 def code_of(value: Float) -> NDArray[np.int16]:
     """The nearest code."""
     return np.clip(np.rint(value), 0, CODE_MAX).astype(np.int16)
@@ -175,6 +187,6 @@ def code_of(value: Float) -> NDArray[np.int16]:
 
 def nominal(chip: Chip, target: Target) -> Calibration:
     """What suits a chip without mismatch: codes from the laws alone, nothing measured."""
-    measured = np.full((6, CIRCUITS), np.nan)
+    measured = np.full((len(MEASURED), CIRCUITS), np.nan)
     offset, gain, success = np.zeros(CIRCUITS, np.int16), np.ones(CIRCUITS), np.ones(CIRCUITS, bool)
     return Calibration(repr(chip), target, uncalibrated(target), offset, gain, success, measured)

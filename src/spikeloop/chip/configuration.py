@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from operator import index
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.errors import OutOfRange, ShapeMismatch
+from spikeloop.errors import OutOfRange, ShapeMismatch, WrongType, kind_of
 
 Integers = NDArray[np.integer[Any]]
 Flags = NDArray[np.bool_]
@@ -31,18 +32,49 @@ WEIGHT_MAX, LABEL_MAX, CODE_MAX, CAPACITANCE_MAX, COUNTER_MAX = 63, 63, 1022, 63
 CADC_PERIOD_MIN = 213
 """Cycles: 1.7 us, the fastest sampling of all columns (hardware.md 1.1)."""
 MADC_NEURONS = 2
+_READ = "chip readout"
 
 
-def _check(name: str, value: Integers | Flags, shape: tuple[int, ...], low: int, high: int) -> None:
+def whole(value: object, name: str, where: str, least: int | None = None) -> int:
+    """``value``, if it is a whole number (of at least ``least``); else raises ``WrongType`` or ``OutOfRange``."""
+    try:
+        number = index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        what = f"{name} is {value}" if isinstance(value, float) else f"{name} is {kind_of(value)}"
+        raise WrongType(what, where=where, expected="a whole number") from error
+    if least is not None and number < least:
+        raise OutOfRange(f"{name} is {number}", where=where, expected=f"at least {least}")
+    return number
+
+
+def _check(
+    name: str,
+    value: Integers | Flags,
+    shape: tuple[int, ...],
+    low: int,
+    high: int,
+    where: str = "chip configuration",
+) -> None:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iub":
         kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise OutOfRange(f"{name} is of {kind}", where="chip configuration", expected="an array of integers")
+        raise OutOfRange(f"{name} is of {kind}", where=where, expected="an array of integers")
     if value.shape != shape:
-        raise ShapeMismatch(f"{name} is {value.shape}", where="chip configuration", expected=str(shape))
+        raise ShapeMismatch(f"{name} is {value.shape}", where=where, expected=str(shape))
     if value.size and (value.min() < low or value.max() > high):
-        index = np.argwhere((value < low) | (value > high))[0]
-        found, place = value[tuple(index)], ", ".join(map(str, index))
-        raise OutOfRange(f"{name}[{place}] is {found}", where="chip configuration", expected=f"{low} to {high}")
+        first = np.argwhere((value < low) | (value > high))[0]
+        found, place = value[tuple(first)], ", ".join(map(str, first))
+        raise OutOfRange(f"{name}[{place}] is {found}", where=where, expected=f"{low} to {high}")
+
+
+def _check_runs(cycle: Integers, start: Integers, where: str) -> None:
+    """Raise where the runs of a batch do not share out their events, or those of one run are not ascending."""
+    if not len(start) or start[0] != 0 or start[-1] != len(cycle) or np.any(start[1:] < start[:-1]):
+        raise OutOfRange("start is not ascending from 0 to the number of events", where=where)
+    early = cycle[1:] < cycle[:-1]
+    early[start[(start > 0) & (start < len(cycle))] - 1] = False
+    if early.any():
+        raise OutOfRange(f"cycle[{int(early.argmax()) + 1}] is before its predecessor", where=where,
+                         expected="cycles ascending within a run")  # fmt: skip
 
 
 def _full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Callable[[], NDArray[Any]]:
@@ -169,6 +201,9 @@ class Instruments:
         if len(self.madc_circuit) > MADC_NEURONS:
             raise OutOfRange(f"madc_circuit names {len(self.madc_circuit)} circuits", where="chip configuration",
                              expected=f"at most {MADC_NEURONS}")  # fmt: skip
+        if len(set(self.madc_circuit.tolist())) < len(self.madc_circuit):
+            raise OutOfRange(f"madc_circuit names circuit {self.madc_circuit[0]} twice", where="chip configuration",
+                             expected="two circuits, or one")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,22 +235,13 @@ class AddressedEvents:
     trial: int = 0
 
     def __post_init__(self) -> None:
-        _check("cycle", self.cycle, self.cycle.shape[:1], 0, 2**53)
-        _check("address", self.address, self.cycle.shape, 0, 0xFFFF)
-        _check("start", self.start, self.start.shape[:1], 0, len(self.cycle))
-        _check("muted", self.muted, (len(self) if len(self.muted) else 0, CIRCUITS), 0, 1)
-        if (
-            not len(self.start)
-            or self.start[0] != 0
-            or self.start[-1] != len(self.cycle)
-            or np.any(np.diff(self.start) < 0)
-        ):
-            raise OutOfRange("start is not ascending from 0 to the number of events", where="addressed events")
-        early = np.diff(self.cycle) < 0
-        early[self.start[(self.start > 0) & (self.start < len(self.cycle))] - 1] = False
-        if early.any():
-            raise OutOfRange(f"cycle[{int(early.argmax()) + 1}] is before its predecessor", where="addressed events",
-                             expected="cycles ascending within a run")  # fmt: skip
+        where = "addressed events"
+        _check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, where)
+        _check("address", self.address, self.cycle.shape, 0, 0xFFFF, where)
+        _check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), where)
+        _check("muted", self.muted, (0 if np.shape(self.muted)[:1] == (0,) else len(self), CIRCUITS), 0, 1, where)
+        _check_runs(self.cycle, self.start, where)
+        whole(self.trial, "trial", where)
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -226,7 +252,7 @@ class Readout:
     """What comes back, for each of B runs.
 
     cycle: (S,), time stamps of the events in cycles.  address: (S,): label and output of the circuit, bits 0-10.
-    start: (B + 1,).  lost: (B,), events dropped where a bus or a link was full.
+    start: (B + 1,).  lost: (B,), events dropped where a bus or a link was full, or sent when the run was over.
     cadc: (B, T, C) 0..255; cadc_cycle: (B, T), when.  madc: (B, K, M) 0..1023, every 17 periods of 2 ns from 0 on.
     """
 
@@ -237,6 +263,22 @@ class Readout:
     cadc: Integers
     cadc_cycle: Integers
     madc: Integers
+
+    def __post_init__(self) -> None:
+        _check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, _READ)
+        _check("address", self.address, self.cycle.shape, 0, 0x7FF, _READ)
+        _check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), _READ)
+        _check_runs(self.cycle, self.start, _READ)
+        batch = len(self.start) - 1
+        _check("lost", self.lost, (batch,), 0, 2**53, _READ)
+        _check("cadc", self.cadc, (batch, *_sizes(self.cadc)), 0, 0xFF, _READ)
+        _check("cadc_cycle", self.cadc_cycle, self.cadc.shape[:2], 0, 2**53, _READ)
+        _check("madc", self.madc, (batch, *_sizes(self.madc)), 0, 0x3FF, _READ)
+
+
+def _sizes(samples: Integers) -> tuple[int, ...]:
+    """Of the second and third dimension; zero where there is none."""
+    return (*np.shape(samples), 0, 0, 0)[1:3]
 
 
 class Chip(Protocol):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeloop.chip import transfer
-from spikeloop.chip.calibrate import Target
+from spikeloop.chip.calibration import RANGES, Target, outside
 from spikeloop.chip.configuration import (
     CAPACITANCE_MAX,
     CIRCUITS,
@@ -92,6 +92,43 @@ def _per_neuron(population: Population, field: str) -> Float:
     return np.broadcast_to(value, (population.size,)).copy()
 
 
+def check_reach(network: Network, speedup: float) -> None:
+    """Raise ``OutOfRange``, in the model's numbers and the chip's, where a neuron is what no circuit can be."""
+    for name, population in network.populations.items():
+        if population.kind is LIF:
+            leak, threshold = (_per_neuron(population, field) for field in ("leak", "threshold"))
+            above = np.flatnonzero(~(threshold > leak))
+            if len(above):
+                raise OutOfRange(
+                    f"the leak is {leak[above[0]]:g}, the threshold {threshold[above[0]]:g}",
+                    where=f"population {name!r}",
+                    expected="a leak below the threshold: their distance is what a chip's potentials are scaled to",
+                    todo="Lower the leak, or run the network on Ideal()",
+                )  # fmt: skip
+        for field, value in _wanted(population, 1, speedup).items() if population.kind is not None else ():
+            if field in RANGES and len(wrong := outside(np.asarray(value), *RANGES[field][:2])):
+                raise _unreachable(name, population, field, np.asarray(value), int(wrong[0]), speedup)
+
+
+def _unreachable(
+    name: str, population: Population, field: str, value: Float, neuron: int, speedup: float
+) -> OutOfRange:
+    low, high, unit = RANGES[field]
+    given = _per_neuron(population, field)[neuron]
+    if unit == "s":
+        least, most, own = low * speedup, high * speedup, " s"
+        todo = "Choose another speedup, or another time"
+    else:
+        scale = scale_of(population, speedup)
+        least, most = (scale.leak[neuron] + (end - LEAK) / scale.steps[neuron] for end in (low, high))
+        own, todo = "", "Choose one nearer to the leak"
+    return OutOfRange(
+        f"{field} is {given:g}{own} ({value[neuron]:g} {unit} on the chip)", where=f"population {name!r}",
+        expected=f"{least:g} to {most:g}{own} ({low:g} to {high:g} {unit} on the chip, at speedup {speedup:g})",
+        todo=todo,
+    )  # fmt: skip
+
+
 def target_of(network: Network, placement: Placement, speedup: float) -> Target:
     """What the circuits shall be for ``network``; circuits without a neuron get what the published experiments used."""
     values = {
@@ -99,6 +136,7 @@ def target_of(network: Network, placement: Placement, speedup: float) -> Target:
         "psp": REFERENCE_PSP,
         "refractory": SHORTEST_HOLD, "capacitance": CAPACITANCE_MAX,
     }  # fmt: skip
+    check_reach(network, speedup)
     arrays = {name: np.full(CIRCUITS, float(value)) for name, value in values.items()}
     for name, circuit in placement.circuit.items():
         for field, value in _wanted(network.populations[name], circuit.shape[1], speedup).items():

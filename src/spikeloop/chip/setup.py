@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from spikeloop._warn import warn
-from spikeloop.chip import lower
+from spikeloop.chip import lower, transfer
 from spikeloop.chip.calibrate import VERSION, Calibration, Target
+from spikeloop.chip.calibration import refractory_code
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
 from spikeloop.chip.mapping import Placement, Rows, place
 from spikeloop.chip.store import calibrated
@@ -25,6 +26,7 @@ _SLACK = {
     "reset": (0.02, " of the way to the threshold"), "refractory": (0.1e-6, " s"),
 }  # fmt: skip
 _KEPT = 8  # setups of one network: its neurons' values may change at every step
+_ROUNDED = 0.03  # of a refractory time: what the chip's own calibration tolerates (hardware.md 1.3)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def _made(network: Network, wish: Wish) -> Setup:
     scales = {name: lower.calibrated_scale(network.populations[name], at, calibration.target) for name, at in of}
     setup = Setup(wish, placement, calibration, replace(calibration.analog, fires=spiking), scales)
     _report(setup)
+    _report_holds(network, setup)
     return setup
 
 
@@ -192,3 +195,21 @@ def _report(setup: Setup) -> None:
     if setup.wish.strict:
         raise DoesNotFit(what, where=repr(setup.wish.chip), todo="Take fewer neurons or another chip, or strict=False")
     warn(f"{setup.wish.chip!r}: {what}; their neurons may not spike.")
+
+
+def _report_holds(network: Network, setup: Setup) -> None:
+    """Warn of refractory times that are rounded to the clock of longer ones."""
+    clock = int(setup.analog.refractory_clock[0])
+    for name, circuit in setup.placement.circuit.items():
+        if clock and network.populations[name].kind is LIF:
+            wanted = setup.calibration.target.refractory[circuit[:, 0]]
+            made = transfer.refractory_seconds(refractory_code(wanted, clock), setup.analog.refractory_clock)
+            worst = int(np.argmax(np.abs(made / wanted - 1)))
+            old, new = float(wanted[worst]), float(made[worst])
+            if abs(new / old - 1) > _ROUNDED:
+                speedup = setup.wish.speedup
+                warn(
+                    f"{setup.wish.chip!r}: refractory times of population {name!r} are rounded, {speedup * old:.4g} s "
+                    f"to {speedup * new:.4g} s ({1e9 * old:.0f} ns to {1e9 * new:.0f} ns on the chip): it has one "
+                    "counter clock, as slow as the longest of them needs."
+                )

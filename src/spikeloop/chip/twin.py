@@ -26,6 +26,7 @@ from spikeloop.chip.configuration import (
     Instruments,
     Readout,
     Routing,
+    whole,
 )
 from spikeloop.chip.instruments import watch
 from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, normals, uniforms
@@ -34,7 +35,7 @@ from spikeloop.engine.arrays import Trains
 from spikeloop.engine.bus import Exit, leave, served
 from spikeloop.engine.disturbed import Passage, Population, forward, keyed
 from spikeloop.engine.disturbed import normals as stream
-from spikeloop.errors import OutOfRange, Unsupported
+from spikeloop.errors import OutOfRange, Unsupported, WrongType, kind_of
 
 
 class Imperfection(Enum):
@@ -114,10 +115,18 @@ class Twin:
     def __post_init__(self) -> None:
         if not hasattr(self.seed, "__index__") or self.seed < 0:
             raise OutOfRange(f"there is no chip {self.seed!r}", where="Twin", expected="a whole number, at least 0")
-        for name in ("mismatch", "noise"):
+        for name, kind in (("mismatch", Mismatch), ("noise", Noise)):
             value = getattr(self, name)
+            if not isinstance(value, float | int | kind):
+                raise WrongType(f"{name} is {kind_of(value)}", where="Twin",
+                                expected=f"a factor from 0 to 100, or a {kind.__name__}")  # fmt: skip
             if isinstance(value, float | int) and not 0 <= value < 100:
                 raise OutOfRange(f"{name} is {value}", where="Twin", expected="a factor from 0 to 100")
+        if isinstance(self.ideal, str) or not isinstance(self.ideal, Collection):
+            raise _no_imperfection(f"ideal is {kind_of(self.ideal)}")
+        for each in self.ideal:
+            if not isinstance(each, Imperfection):
+                raise _no_imperfection(f"ideal holds {each!r}")
         object.__setattr__(self, "ideal", frozenset(self.ideal))
 
     def __repr__(self) -> str:
@@ -136,11 +145,10 @@ class Twin:
 
     def emulate(self, configuration: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
         """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch."""
-        if cycles < 1:
-            raise OutOfRange(f"cycles is {cycles}", where="Twin.emulate", expected="at least 1")
+        cycles = whole(cycles, "cycles", "Twin.emulate", 1)
         drive.__post_init__()  # arrays can be changed in place after they were checked
         configuration.__post_init__()
-        return _Emulation(self, configuration, drive, int(cycles)).readout()
+        return _Emulation(self, configuration, drive, cycles).readout()
 
     def multiply(self, weights: NDArray[np.int8], activations: NDArray[np.uint8]) -> NDArray[np.int8]:
         """Not built yet: raises ``Unsupported``."""
@@ -156,6 +164,13 @@ class Twin:
         for each in self.ideal:
             noise = replace(noise, **_NOISE_OFF.get(each, {}))
         return noise
+
+
+def _no_imperfection(what: str) -> WrongType:
+    return WrongType(
+        what, where="Twin", expected=f"a set of {', '.join(each.name for each in Imperfection)}",
+        todo="Write ideal={Imperfection.JITTER}, with Imperfection from spikeloop.chip.twin",
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)
@@ -230,11 +245,11 @@ class _Emulation:
         if Imperfection.CAPACITY not in self.twin.ideal:
             link = (drive.address >> 14).astype(np.int32)
             time = served(time, link, start, LINKS, DEPTH)
-            kept = time >= 0
-            if not kept.all():
-                before = np.append(0, np.cumsum(kept))[start]
-                self.lost += np.diff(start) - np.diff(before)
-                time, source, start = time[kept], source[kept], before
+        kept = (time >= 0) & (time < self.cycles)  # what comes when the run is over is lost, too
+        if not kept.all():
+            before = np.append(0, np.cumsum(kept))[start]
+            self.lost += np.diff(start) - np.diff(before)
+            time, source, start = time[kept], source[kept], before
         return time * CYCLE, source, start
 
     def _run(self, number: int, step: Step, arrived: Trains, sent: list[Trains]) -> Trains:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from spikeloop.chip import lower
 from spikeloop.chip.calibrate import Calibration
-from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, Chip
+from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, Chip, whole
 from spikeloop.chip.mapping import Rows, refuse_delays
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part, split
 from spikeloop.chip.transfer import MADC_PERIOD
-from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
+from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported, WrongType, kind_of
 from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Record
@@ -55,16 +56,22 @@ class OnChip:
     _numbers: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.speedup, Real):
+            raise WrongType(f"speedup is {kind_of(self.speedup)}", where="OnChip", expected="a number")
         if not 0 < self.speedup < float("inf"):
             raise OutOfRange(f"speedup is {self.speedup}", where="OnChip", expected="model seconds per chip second")
-        if self.rows_per_input < 1:
-            raise OutOfRange(f"rows_per_input is {self.rows_per_input}", where="OnChip", expected="at least 1")
+        whole(self.rows_per_input, "rows_per_input", "OnChip", 1)
         if isinstance(self.chip, Sequence):
             if not self.chip:
                 raise OutOfRange("no chip is given", where="OnChip", expected="a chip, or a list of them")
             object.__setattr__(self, "chip", tuple(self.chip))
-        if self.runs is not None and self.runs < 1:
-            raise OutOfRange(f"runs is {self.runs}", where="OnChip", expected="an integer of at least 1, or None")
+        for chip in self.chips:
+            _check_chip(chip)
+        if self.calibration is not None and not isinstance(self.calibration, Calibration):
+            raise WrongType(f"the calibration is {kind_of(self.calibration)}", where="OnChip",
+                            expected="a Calibration, such as calibrate(chip, target) makes, or None")  # fmt: skip
+        if self.runs is not None:
+            whole(self.runs, "runs", "OnChip", 1)
 
     def __repr__(self) -> str:
         chips = ", ".join(map(repr, self.chips))
@@ -135,3 +142,10 @@ class OnChip:
     def _wish(self, run: int, rows: Rows) -> Wish:
         chip = self.chips[run % len(self.chips)]
         return Wish(chip, self.speedup, rows, self.calibration, self.strict, self.cache)
+
+
+def _check_chip(chip: object) -> None:
+    """Raise ``WrongType`` where it is none, a class for an object of it included."""
+    if isinstance(chip, type) or not hasattr(chip, "emulate"):
+        todo = f"Write {chip.__name__}(...): an object of it" if isinstance(chip, type) else "Write OnChip(Twin(7))"
+        raise WrongType(f"{kind_of(chip)} is no chip", where="OnChip", expected="a chip, or a list of them", todo=todo)
