@@ -198,7 +198,7 @@ def lower_weights(network: Network, placement: Placement, scales: Mapping[str, S
         if outside:
             off[beyond] = 0.0
         clipped, rounded = clipped + outside, rounded + int(np.count_nonzero(away > _EXACT)) - outside
-        squares, synapses = squares + float(np.vdot(off, off)), synapses + synapses_of(projection)
+        squares, synapses = squares + float(np.einsum("ij,ij", off, off)), synapses + synapses_of(projection)
         codes[name], executed[name] = total.astype(np.int32), _as_given(projection, total * unit)
         for row, place in enumerate(synapse):
             part = codes[name] if len(synapse) == 1 else np.sign(total) * ((np.abs(total) + row) // len(synapse))
