@@ -201,6 +201,44 @@ def test_threshold_noise_of_a_run_is_the_same_for_its_whole_batch():
     np.testing.assert_array_equal(out.cycle[: out.start[1]], out.cycle[out.start[1] :])
 
 
+def thresholds(noise: Noise, imperfection: Imperfection, trial: int, runs: int):
+    """(runs, 512): leak to threshold of the first spike, over what it is without noise, from when it was."""
+    wanted, twin = configuration(63, 4), Twin(7, noise=noise, ideal=EVERYTHING - {imperfection})
+    sent = events(*[[(100, EXCITATORY)]] * runs, trial=trial)
+    late, usual = (t.emulate(wanted, sent, 1000) for t in (twin, IDEAL))
+    assert len(late.cycle) == len(usual.cycle) == 512 * runs  # one spike each
+
+    def level(out):
+        """What the potential of the event was, when each circuit spiked: alike for all, but for its height."""
+        time = (out.cycle + 0.5 - 100) * CYCLE / 6e-6
+        order = np.lexsort((out.address, np.repeat(np.arange(runs), np.diff(out.start))))
+        return (time * np.exp(-time))[order].reshape(runs, 512)
+
+    return level(late) / level(usual)
+
+
+@pytest.mark.parametrize(
+    ("imperfection", "noise", "rms"),
+    [
+        (Imperfection.THRESHOLD_RUN, Noise(), 0.015),
+        (Imperfection.THRESHOLD_SPIKE, Noise(threshold_spike=0.04), 0.04),
+    ],
+    ids=["run", "spike"],
+)
+def test_threshold_noise_is_normal_and_as_wide_as_stated(imperfection, noise, rms):
+    of = np.stack([thresholds(noise, imperfection, trial, 2) for trial in range(4)])
+    off = (of[:, 0] - 1) / rms
+    assert off.std() == pytest.approx(1, rel=0.05)
+    assert abs(off.mean()) < 0.1
+    assert stats.kstest(off.ravel() / off.std(), "norm").pvalue > 1e-3
+    other = (of[:, 1] - 1) / rms
+    if imperfection is Imperfection.THRESHOLD_RUN:  # one draw for a whole batch
+        np.testing.assert_array_equal(off, other)
+    else:
+        assert abs(np.corrcoef(off.ravel(), other.ravel())[0, 1]) < 0.08
+    assert np.abs(np.corrcoef(off) - np.eye(4)).max() < 0.15  # and others in every trial
+
+
 def test_jitter_has_its_stated_width():
     twin = Twin(7, ideal=EVERYTHING - {Imperfection.JITTER})
     wanted, sent = configuration(63, 4), [[(100, EXCITATORY)]] * 8
