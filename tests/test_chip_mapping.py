@@ -103,7 +103,7 @@ def test_more_neurons_than_a_bus_reaches_are_refused():
 
 
 def fan_in_by_one_bus(senders: int) -> Network:
-    """Neurons of one population each, of which every eighth reaches ``sink``: they leave by the same two outputs."""
+    """Neurons of one population each, of which every eighth, all by the same output, reaches ``sink``."""
     names = [f"p{k}" for k in range(8 * senders)]
     groups = {name: Population(1, NEURON) for name in (*names, "sink", "other")}
     links = [Projection("input", name, torch.ones(1, 1)) for name in names]
