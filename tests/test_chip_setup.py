@@ -127,7 +127,7 @@ def test_a_real_calibration_leaves_no_dead_circuit_in_use():
     assert again is setup.calibration
 
 
-@pytest.mark.parametrize(("field", "value"), [("threshold", 2.0), ("tau_mem", 20e-3), ("reset", -0.5)])
+@pytest.mark.parametrize(("field", "value"), [("threshold", 2.0), ("tau_mem", 20e-3), ("reset", -0.4)])
 def test_a_neuron_that_is_changed_in_place_is_another_on_the_chip(field, value):
     torch.manual_seed(0)
     network = feedforward([12, 20, 4], NEURON)
