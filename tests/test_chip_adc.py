@@ -59,6 +59,21 @@ def test_channels_have_errors_and_readings_noise():
     assert noise.std() == pytest.approx(np.hypot(2.0, 1 / np.sqrt(12)), rel=0.02)
 
 
+def test_readings_of_the_fast_adc_have_noise_of_the_stated_width():
+    """Each of its own: from neuron to neuron, run to run, sample to sample."""
+    wanted = configuration(0, fires=np.zeros(512, bool))
+    wanted = replace(wanted, instruments=replace(wanted.instruments, madc_circuit=np.array([9, 300])))
+    noisy = Twin(7, ideal=EVERYTHING - {Imperfection.CADC_NOISE}).emulate(wanted, events([], []), 8000).madc
+    quiet = IDEAL.emulate(wanted, events([], []), 8000).madc
+    assert np.ptp(quiet) == 0
+    off = noisy.astype(float) - transfer.volts_of_steps(80.0) / transfer.MADC_STEP
+    assert off.std() == pytest.approx(np.hypot(Noise().madc, 1 / np.sqrt(12)), rel=0.03)
+    assert abs(off.mean()) < 0.05
+    traces = off.transpose(0, 2, 1).reshape(4, -1)
+    assert np.abs(np.corrcoef(traces) - np.eye(4)).max() < 0.1
+    assert abs((off[:, 1:] * off[:, :-1]).mean() / off.var()) < 0.05
+
+
 def test_offset_codes_move_readings():
     wanted = configuration(0, watch=[4, 5])
     offset = np.where(np.arange(512) == 5, -7, 0)

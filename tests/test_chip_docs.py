@@ -12,7 +12,7 @@ from spikeloop.chip.mismatch import Mismatch, Noise, Spread
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 
 PAGE = (Path(__file__).parent.parent / "docs" / "chip.md").read_text()
-HEADER = "| `Imperfection` | field | symbol | unit | default | distribution | importance | hardware.md |"
+HEADER = "| `Imperfection` | field | symbol | unit | default | distribution | importance | hardware.md, section:line |"
 
 
 def rows() -> list[list[str]]:
@@ -39,10 +39,11 @@ def test_its_default_is_the_one_of_the_code(name: str) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
 def test_every_line_says_where_it_comes_from(row: list[str]) -> None:
-    """A section of the facts, and whether it is verified, derived or estimated."""
+    """Sections and lines of the facts, and whether it is verified, derived or estimated."""
     assert len(row) == 8
     assert all(row[index] for index in (2, 3, 4, 5, 7))
-    assert re.match(r"\d\.\d", row[7])
+    places = row[7].partition("[")[0]
+    assert re.fullmatch(r"\d\.\d:\d+(, \d\.\d:\d+)* ", places)
     assert re.search(r"\[[^\]]*\b[VDE]\b", row[7])
 
 

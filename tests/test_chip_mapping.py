@@ -102,6 +102,22 @@ def test_more_neurons_than_a_bus_reaches_are_refused():
         allocation.assign({"hidden": senders[16:]})
 
 
+def fan_in_by_one_bus(senders: int) -> Network:
+    """Neurons of one population each, of which every eighth, all by the same output, reaches ``sink``."""
+    names = [f"p{k}" for k in range(8 * senders)]
+    groups = {name: Population(1, NEURON) for name in (*names, "sink", "other")}
+    links = [Projection("input", name, torch.ones(1, 1)) for name in names]
+    links += [Projection(n, "other" if k % 8 else "sink", torch.ones(1, 1)) for k, n in enumerate(names)]
+    return Network({"input": Population(1), **groups}, links)
+
+
+def test_a_network_that_breaks_the_rule_of_the_buses_is_refused():
+    """Its circuits and its fan-in fit: 16 neurons of an output find drivers to reach one circuit, 17 do not."""
+    check_wired(fan_in_by_one_bus(16), place(fan_in_by_one_bus(16)))
+    with pytest.raises(DoesNotFit, match=r"'p\d+' leaves the chip's array by bus \d, and no driver .* reach 'sink'"):
+        place(fan_in_by_one_bus(17))
+
+
 def test_many_populations_share_the_buses():
     names = {f"group{k}": Population(20, NEURON) for k in range(6)}
     links = [Projection(a, b, torch.ones(20, 20)) for a in names for b in names]

@@ -117,6 +117,13 @@ def test_limits_vary_as_stated():
     assert spread(most, most.mean()) == pytest.approx(0.1, rel=0.1)
 
 
+def test_refractory_counters_vary_as_stated():
+    hold = made(replace(NONE, refractory=Mismatch().refractory)).population.values[5]
+    assert hold.mean() == pytest.approx(2e-6, rel=0.002)
+    assert hold.std() / 2e-6 == pytest.approx(0.01, rel=0.1)
+    assert stats.kstest((hold / 2e-6 - 1) / 0.01, "norm").pvalue > 1e-3
+
+
 def test_few_circuits_are_dead():
     dead = np.array([Twin(seed).pattern().dead().mean() for seed in range(40)])
     assert dead.mean() == pytest.approx(0.005, rel=0.25)

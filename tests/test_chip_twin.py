@@ -2,13 +2,11 @@
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from chips import ALL_CIRCUITS, EXCITATORY, INHIBITORY, as_the_codes_say, configuration, events, same, steps_of
-from scipy import stats
 
 from spikeloop import LI, LIF, Events, Observe, OnChip, feedforward, recurrent, run
 from spikeloop.chip import transfer
@@ -18,7 +16,6 @@ from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.mismatch import Mismatch, Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
-from spikeloop.engine.disturbed import Passage, Population, forward
 from spikeloop.errors import OutOfRange
 
 IDEAL = Twin(7, ideal=EVERYTHING)
@@ -218,51 +215,6 @@ def test_muted_circuits_send_nothing():
     muted[1, :300] = True
     out = IDEAL.emulate(wanted, AddressedEvents(sent.cycle, sent.address, sent.start, muted), 2000)
     assert np.diff(out.start).tolist()[1] / np.diff(out.start).tolist()[0] == pytest.approx(212 / 512)
-
-
-# ---- membrane noise -----------------------------------------------------------------------------------------------
-
-
-def intervals(rms: float, count: int) -> np.ndarray:
-    """Intervals between spikes of neurons with tau_mem 1 whose leak is at 0.9 of the threshold, without input."""
-    values = np.array([[1.0], [0.5], [1.0], [0.9], [0.0], [0.1]])
-    disturbance = np.array([[-np.inf], [np.inf], [rms], [0.0], [0.0]])
-    time, _, start = forward([], Population(values, disturbance), Passage(8, 1.3 * count, 0.01, 5, 1))
-    found = np.concatenate([np.diff(time[a:b]) for a, b in pairwise(start)])
-    assert len(found) > count
-    return found[:count]
-
-
-def fine_steps(rms: float, count: int, step: float = 2e-3) -> np.ndarray:
-    """The same by small steps of the Ornstein-Uhlenbeck process, looking between them with a Brownian bridge."""
-    random, level = np.random.default_rng(3), 1 - 0.9
-    decay = np.exp(-step)
-    kick, spread = rms * np.sqrt(1 - decay**2), 2 * rms**2 * step
-    x, interval, running = np.full(count, -0.9), np.zeros(count), np.arange(count)
-    number = 0
-    while len(running):
-        number += 1
-        after = x * decay + kick * random.standard_normal(len(x))
-        between = np.exp(-2 * np.maximum(level - x, 0) * np.maximum(level - after, 0) / spread)
-        crossed = (after >= level) | (random.random(len(x)) < between)
-        interval[running[crossed]] = number * step + 0.1
-        x, running = after[~crossed], running[~crossed]
-    return interval
-
-
-@pytest.mark.parametrize("rms", [0.07, 0.1, 0.3])
-def test_intervals_are_those_of_an_ornstein_uhlenbeck_process(rms):
-    assert stats.ks_2samp(intervals(rms, 1500), fine_steps(rms, 1500)).pvalue > 0.01
-
-
-def test_samples_see_the_stationary_noise():
-    twin = Twin(7, noise=Noise().scaled(0.0), ideal=EVERYTHING - {Imperfection.MEMBRANE_NOISE})
-    noisy = replace(twin, noise=Noise(membrane=4.0))
-    silent = configuration(0, watch=ALL_CIRCUITS, fires=np.zeros(512, bool))
-    reading = noisy.emulate(silent, events(*[[]] * 4), 40 * 213).cadc.astype(float) - 80
-    assert reading.std() == pytest.approx(np.hypot(4.0, 1 / math.sqrt(12)), rel=0.02)
-    correlation = (reading[:, 1:] * reading[:, :-1]).mean() / reading.var()
-    assert correlation == pytest.approx(math.exp(-213 * CYCLE / 6e-6), abs=0.02)
 
 
 def test_nonsense_is_refused():

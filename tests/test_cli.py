@@ -183,6 +183,11 @@ def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[...
         ([*QUICK, "--substrate", "twin", "--rows-per-input", "20000", "--folder", "run"], "neuron circuits are needed"),
         ([*QUICK, "--substrate", "twin", "--chip", "-1", "--folder", "run"], "there is no chip -1"),
         ([*QUICK, "--substrate", "twin", "--rows-per-input", "0", "--folder", "run"], "rows_per_input is 0"),
+        (
+            [*QUICK, "--chip", "3", "--folder", "run"],
+            "--chip: 3 was given for a run on the ideal substrate. Expected: the twin of a chip. Add --substrate twin",
+        ),
+        ([*QUICK, "--rows-per-input", "2", "--folder", "run"], "Add --substrate twin, or leave --rows-per-input out"),
     ],
 )
 def test_refusals_are_one_sentence_and_status_2(
@@ -192,6 +197,20 @@ def test_refusals_are_one_sentence_and_status_2(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("_no_pictures", "_few_points")
+def test_a_chip_is_not_evaluated_without_a_twin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*QUICK, "--epochs", "1", "--folder", "run"]) == 0
+    capsys.readouterr()
+    for words in (["--chip", "3"], ["--chip", "0"], ["--substrate", "ideal", "--rows-per-input", "5"]):
+        assert cli.main(["evaluate", "run", *words]) == 2
+        out, error = capsys.readouterr()
+        assert "right" not in out
+        assert f"{words[-2]}: {words[-1]} was given for a run on the ideal substrate" in error
+        assert "Add --substrate twin" in error
+    assert cli.main(["evaluate", "run", "--substrate", "twin", "--chip", "3"]) == 0
+    assert "chip 3" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("_no_pictures")

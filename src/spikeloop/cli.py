@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated
@@ -38,6 +38,7 @@ from spikeloop.training import Progress as Step
 from spikeloop.training import RunFolder, Settings, Training, evaluate, fit
 
 REFUSED, INTERRUPTED = 2, 130
+OF_A_TWIN = ("chip", "rows_per_input")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +125,7 @@ def train(command: Train, console: Console) -> None:
     """One training per seed, then a table and the pictures of the first."""
     if not command.seeds:
         raise OutOfRange("no seed is given", where="--seeds", expected="at least one")
+    _refuse_without_twin(command.task, _changed(command.task))
     top = _folder_for(command)
     rows: list[tuple[int, Training, float]] = []
     folders = [top if len(command.seeds) == 1 else top / f"seed-{seed}" for seed in command.seeds]
@@ -175,8 +177,10 @@ def show_accuracy(command: Evaluate, console: Console) -> None:
     task, seed = _task_in(folder)
     network = task.network(seed)
     folder.load_network(network)
-    where = {name: getattr(command, name) for name in ("substrate", "chip", "rows_per_input")}
-    task = dataclasses.replace(task, **{name: value for name, value in where.items() if value is not None})
+    where = {name: getattr(command, name) for name in ("substrate", *OF_A_TWIN)}
+    given = {name: value for name, value in where.items() if value is not None}
+    task = dataclasses.replace(task, **given)
+    _refuse_without_twin(task, given)
     substrate = substrate_of(task)
     right = evaluate(network, task.data(command.split), substrate, settings=task.settings(seed))
     on = f", chip {task.chip}" if task.looped else ""
@@ -196,6 +200,27 @@ def show_paths(console: Console, paths: Sequence[Path]) -> None:
     """Names the files that were written."""
     for path in paths:
         console.print(str(path), style="dim", highlight=False, soft_wrap=True)
+
+
+def _refuse_without_twin(task: Task, given: Mapping[str, object]) -> None:
+    """Raise ``OutOfRange`` where an option is given that says something about a twin, and there is none."""
+    for name in OF_A_TWIN:
+        if name in given and not task.looped:
+            raise OutOfRange(
+                f"{given[name]} was given for a run on the {task.substrate} substrate",
+                where=_option(name), expected="the twin of a chip",
+                todo=f"Add --substrate twin, or leave {_option(name)} out",
+            )  # fmt: skip
+
+
+def _changed(task: Task) -> dict[str, object]:
+    """The options that were given, as far as it can be seen."""
+    options = {field.name: (getattr(task, field.name), field.default) for field in dataclasses.fields(task)}
+    return {name: value for name, (value, default) in options.items() if value != default}
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _noted(task: Task, seed: int) -> Settings:
@@ -228,10 +253,8 @@ def _folder_for(command: Train) -> Path:
 
 def _how_to_resume(command: Train, folder: Path) -> str:
     words = ["spikeloop", "train", command.task.name, "--folder", str(folder), "--resume"]
-    for field in dataclasses.fields(command.task):
-        value = getattr(command.task, field.name)
-        if value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    for name, value in _changed(command.task).items():
+        words += [_option(name), *map(str, value if isinstance(value, tuple) else [value])]
     if command.seeds != (0,):
         words += ["--seeds", *map(str, command.seeds)]
     return shlex.join(words)

@@ -1,0 +1,97 @@
+"""The twin's trial-to-trial noise: thresholds that wander, membranes that follow an Ornstein-Uhlenbeck process."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from chips import ALL_CIRCUITS, EXCITATORY, configuration, events
+from scipy import stats
+
+from spikeloop.chip.configuration import CYCLE
+from spikeloop.chip.mismatch import Noise
+from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
+from spikeloop.engine.disturbed import Passage, Population, forward
+
+IDEAL = Twin(7, ideal=EVERYTHING)
+
+
+def thresholds(noise: Noise, imperfection: Imperfection, trial: int, runs: int):
+    """(runs, 512): leak to threshold of the first spike, over what it is without noise, from when it was."""
+    wanted, twin = configuration(63, 4), Twin(7, noise=noise, ideal=EVERYTHING - {imperfection})
+    sent = events(*[[(100, EXCITATORY)]] * runs, trial=trial)
+    late, usual = (t.emulate(wanted, sent, 1000) for t in (twin, IDEAL))
+    assert len(late.cycle) == len(usual.cycle) == 512 * runs  # one spike each
+
+    def level(out):
+        """What the potential of the event was, when each circuit spiked: alike for all, but for its height."""
+        time = (out.cycle + 0.5 - 100) * CYCLE / 6e-6
+        order = np.lexsort((out.address, np.repeat(np.arange(runs), np.diff(out.start))))
+        return (time * np.exp(-time))[order].reshape(runs, 512)
+
+    return level(late) / level(usual)
+
+
+@pytest.mark.parametrize(
+    ("imperfection", "noise", "rms"),
+    [
+        (Imperfection.THRESHOLD_RUN, Noise(), 0.015),
+        (Imperfection.THRESHOLD_SPIKE, Noise(threshold_spike=0.04), 0.04),
+    ],
+    ids=["run", "spike"],
+)
+def test_threshold_noise_is_normal_and_as_wide_as_stated(imperfection, noise, rms):
+    of = np.stack([thresholds(noise, imperfection, trial, 2) for trial in range(4)])
+    off = (of[:, 0] - 1) / rms
+    assert off.std() == pytest.approx(1, rel=0.05)
+    assert abs(off.mean()) < 0.1
+    assert stats.kstest(off.ravel() / off.std(), "norm").pvalue > 1e-3
+    other = (of[:, 1] - 1) / rms
+    if imperfection is Imperfection.THRESHOLD_RUN:  # one draw for a whole batch
+        np.testing.assert_array_equal(off, other)
+    else:
+        assert abs(np.corrcoef(off.ravel(), other.ravel())[0, 1]) < 0.08
+    assert np.abs(np.corrcoef(off) - np.eye(4)).max() < 0.15  # and others in every trial
+
+
+def intervals(rms: float, count: int) -> np.ndarray:
+    """Intervals between spikes of neurons with tau_mem 1 whose leak is at 0.9 of the threshold, without input."""
+    values = np.array([[1.0], [0.5], [1.0], [0.9], [0.0], [0.1]])
+    disturbance = np.array([[-np.inf], [np.inf], [rms], [0.0], [0.0]])
+    time, _, start = forward([], Population(values, disturbance), Passage(8, 1.3 * count, 0.01, 5, 1))
+    found = np.concatenate([np.diff(time[a:b]) for a, b in pairwise(start)])
+    assert len(found) > count
+    return found[:count]
+
+
+def fine_steps(rms: float, count: int, step: float = 2e-3) -> np.ndarray:
+    """The same by small steps of the Ornstein-Uhlenbeck process, looking between them with a Brownian bridge."""
+    random, level = np.random.default_rng(3), 1 - 0.9
+    decay = np.exp(-step)
+    kick, spread = rms * np.sqrt(1 - decay**2), 2 * rms**2 * step
+    x, interval, running = np.full(count, -0.9), np.zeros(count), np.arange(count)
+    number = 0
+    while len(running):
+        number += 1
+        after = x * decay + kick * random.standard_normal(len(x))
+        between = np.exp(-2 * np.maximum(level - x, 0) * np.maximum(level - after, 0) / spread)
+        crossed = (after >= level) | (random.random(len(x)) < between)
+        interval[running[crossed]] = number * step + 0.1
+        x, running = after[~crossed], running[~crossed]
+    return interval
+
+
+@pytest.mark.parametrize("rms", [0.07, 0.1, 0.3])
+def test_intervals_are_those_of_an_ornstein_uhlenbeck_process(rms):
+    assert stats.ks_2samp(intervals(rms, 1500), fine_steps(rms, 1500)).pvalue > 0.01
+
+
+def test_samples_see_the_stationary_noise():
+    twin = Twin(7, noise=Noise().scaled(0.0), ideal=EVERYTHING - {Imperfection.MEMBRANE_NOISE})
+    noisy = replace(twin, noise=Noise(membrane=4.0))
+    silent = configuration(0, watch=ALL_CIRCUITS, fires=np.zeros(512, bool))
+    reading = noisy.emulate(silent, events(*[[]] * 4), 40 * 213).cadc.astype(float) - 80
+    assert reading.std() == pytest.approx(np.hypot(4.0, 1 / math.sqrt(12)), rel=0.02)
+    correlation = (reading[:, 1:] * reading[:, :-1]).mean() / reading.var()
+    assert correlation == pytest.approx(math.exp(-213 * CYCLE / 6e-6), abs=0.02)
