@@ -52,7 +52,7 @@ SPARSE: dict[str, tuple[Task, Sequence[float]]] = {
     "mnist-sparsity": (dataclasses.replace(MNIST16, rotation=15.0, dropout=0.05, epochs=36), (7, 14, 27)),
     "mnist-surrogate-sparsity": (
         dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", rotation=15.0, dropout=0.05),
-        (2e-3,),
+        (5e-4, 1e-3, 1.25e-3, 2e-3),
     ),
 }
 """What is trained, with which budgets of hidden spikes; with surrogate gradients, with which price on their counts."""
