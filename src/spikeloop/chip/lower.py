@@ -293,3 +293,8 @@ def lift_events(
 def lift_potential(steps: Float, scale: Scale, neuron: NDArray[np.int64]) -> Float:
     """Model potentials of (..., M) readings in steps of the neurons ``neuron``."""
     return scale.leak[neuron] + (steps - scale.rest[neuron]) / scale.steps[neuron]
+
+
+def lift_fast(reading: Integers, scale: Scale, neuron: NDArray[np.int64]) -> Float:
+    """Model potentials of (..., M) readings of the fast converter of the neurons ``neuron``."""
+    return lift_potential(transfer.steps_of_volts(reading * transfer.MADC_STEP), scale, neuron)

@@ -37,8 +37,8 @@ class OnChip:
     rows_per_input: how many row pairs each input line takes; one event can then add that many times the largest weight.
     calibration: the codes to use, made for neurons like the network's (its target scales potentials and weights);
     without one the chip is calibrated on first use, and that is kept, with ``cache`` on disk, too
-    (`spikeloop.chip.store`).  strict: weights beyond the range and failed
-    circuits in use are errors, where they are clipped and warned of otherwise; ``record.lowering`` counts them.
+    (`spikeloop.chip.store`).  strict: weights beyond the range and failed circuits in use are errors, where they are
+    clipped and warned of otherwise; ``record.lowering`` counts them.
 
     Neurons are placed on circuits that could be calibrated, as far as there are enough. Membranes are sampled by the
     column ADC, every 1.7 us of chip time at best; by the fast one, every 34 ns, where a shorter period is asked for of

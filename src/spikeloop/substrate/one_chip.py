@@ -110,9 +110,9 @@ def _membranes(setup: Setup, trial: Trial, out: Readout) -> tuple[dict[str, Samp
             peak[name] = Peak(torch.gather(seconds, 1, when), highest)
     first = 0
     for name, neurons in fast:
-        steps = transfer.steps_of_volts(out.madc[:, :, first : first + len(neurons)] * transfer.MADC_STEP)
+        reading = out.madc[:, :, first : first + len(neurons)]
         first += len(neurons)
-        value = torch.from_numpy(lower.lift_potential(steps, setup.scales[name], np.array(neurons)))
+        value = torch.from_numpy(lower.lift_fast(reading, setup.scales[name], np.array(neurons)))
         period = transfer.MADC_PERIOD * setup.wish.speedup
         at = _nearest(trial, name, period, value.shape[1])
         membrane[name] = Samples(at.to(torch.float64) * period, torch.tensor(neurons), value[:, at])
