@@ -7,6 +7,7 @@
 
 #include "bus.hpp"
 #include "disturbed.hpp"
+#include "threads.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -98,6 +99,28 @@ nb::object normals(uint64_t key, int64_t count) {
     return owned(std::move(out));
 }
 
+// Readings 0..255 of potentials (batch, times, channels): slope x potential + base, with noise of `rms` from a stream per run.
+nb::object converted(const Array<const double, 3>& potential, const Array<const double, 1>& slope, const Array<const double, 1>& base, double rms,
+                     uint64_t key, int threads) {
+    const int64_t runs = potential.shape(0), times = potential.shape(1), channels = potential.shape(2), each = times * channels;
+    auto* out = new std::vector<uint8_t>(runs * each);
+    nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<uint8_t>*>(p); });
+    {
+        nb::gil_scoped_release release;
+        const double *k = slope.data(), *c = base.data();
+        parallel_for(runs, worthwhile(threads, 5.0 * double(runs * each)), 8, [&](int64_t run) {
+            Stream random{keyed(key, uint64_t(run))};
+            for (int64_t e = run * each; e < (run + 1) * each; e += channels)
+                for (int64_t channel = 0; channel < channels; ++channel) {
+                    const double noise = rms > 0 ? rms * random.normal() : 0.0;
+                    const double reading = std::nearbyint(k[channel] * potential.data()[e + channel] + c[channel] + noise);
+                    (*out)[e + channel] = uint8_t(int(std::clamp(reading, 0.0, 255.0)));
+                }
+        });
+    }
+    return nb::cast(nb::ndarray<uint8_t, nb::numpy>(out->data(), {size_t(runs), size_t(times), size_t(channels)}, owner));
+}
+
 }  // namespace
 
 void define_disturbed(nb::module_& m) {
@@ -106,6 +129,7 @@ void define_disturbed(nb::module_& m) {
     m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a);
     m.def("keyed", &keyed, "key"_a, "coordinate"_a);
     m.def("normals", &normals, "key"_a, "count"_a);
+    m.def("converted", &converted, "potential"_a, "slope"_a, "base"_a, "rms"_a, "key"_a, "threads"_a);
 }
 
 }  // namespace spikeloop

@@ -25,9 +25,8 @@ def reference(twin: Twin, steps: float, runs: int = 8):
 
 def test_scales_are_those_of_the_chip():
     assert transfer.steps_of_volts(transfer.volts(np.array([70, 550]))) == pytest.approx([20, 220])
-    assert adc.cadc(
-        transfer.volts_of_steps(np.array([-5.0, 80.4, 300.0])), np.ones(3), np.zeros(3), np.zeros(1)
-    ).tolist() == [0, 80, 255]
+    steps = np.array([[[-5.0, 80.4, 300.0]]])
+    assert adc.cadc(transfer.volts_of_steps(steps), np.ones(3), np.zeros(3), 0.0, 0).tolist() == [[[0, 80, 255]]]
     assert adc.madc(np.array([0.0, 1.6e-3, 3.0]), np.zeros(1)).tolist() == [0, 1, 1023]
 
 

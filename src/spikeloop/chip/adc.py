@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CYCLE
 from spikeloop.chip.mismatch import Float
+from spikeloop.engine.disturbed import converted
 
 CENTRE = 128.0
 
@@ -19,14 +21,13 @@ def cadc_times(period: int, cycles: int, delay: Float) -> tuple[Float, NDArray[n
     return time, np.floor(time / CYCLE + 1e-6).astype(np.int64)
 
 
-def cadc(potential: Float, gain: Float, offset: Float, noise: Float) -> NDArray[np.uint8]:
-    """8-bit readings of (..., C) volts by channels of ``gain`` about mid-range and ``offset`` in steps, (C,) each."""
-    steps = transfer.steps_of_volts(potential)
-    steps -= CENTRE
-    steps *= gain
-    steps += CENTRE + offset
-    steps += noise
-    return np.clip(np.rint(steps, out=steps), 0, 255, out=steps).astype(np.uint8)
+def cadc(potential: Float, gain: Float, offset: Float, noise: float, key: int) -> NDArray[np.uint8]:
+    """8-bit readings of (B, T, C) volts by channels of ``gain`` about mid-range and ``offset`` in steps, (C,) each.
+
+    noise: rms in steps, of the stream ``key``.
+    """
+    base = CENTRE + offset + gain * (transfer.steps_of_volts(0.0) - CENTRE)
+    return converted(potential, gain / transfer.STEP, base, noise, key, torch.get_num_threads())
 
 
 def madc_times(cycles: int) -> Float:

@@ -23,7 +23,8 @@ class Watch:
     """The sampling of a batch of runs, and the potentials that were seen.
 
     time: (B, T) seconds, ascending: both converters' samples together.  of_cadc, of_madc: (B, Tc) and (B, Tm), where
-    theirs are among them.  cycle: (B, Tc), when the column ADC sampled.  seen: by neuron, (B, T) volts.
+    theirs are among them.  cycle: (B, Tc), when the column ADC sampled.  seen: by stage, neurons (N,) and their volts
+    (B, T, N).
     """
 
     instruments: Instruments
@@ -31,7 +32,7 @@ class Watch:
     of_cadc: Indices
     of_madc: Indices
     cycle: Indices
-    seen: dict[int, Float]
+    seen: list[tuple[Indices, Float]]
 
     def sampling(self, neuron: Indices, watched: Indices) -> tuple[Sampling | None, Indices]:
         """What to ask of a stage of the chip's neurons ``neuron``, and whom it concerns."""
@@ -44,7 +45,7 @@ class Watch:
     def keep(self, sampling: Sampling | None, neuron: Indices) -> None:
         """Take over what a stage's sampling saw."""
         if sampling is not None:
-            self.seen.update({int(n): sampling.value[:, :, k] for k, n in enumerate(neuron)})
+            self.seen.append((neuron, sampling.value))
 
     def cadc(self, of: Indices, pattern: Pattern, noise: Noise, key: int, written: int) -> NDArray[np.uint8]:
         """(B, Tc, C) readings; of: (512,), the neuron of each circuit."""
@@ -56,7 +57,7 @@ class Watch:
             potential = self._potential(of[circuit], self.of_cadc)
         gain, offset = _channels(pattern, written)
         offset = offset[circuit] + self.instruments.cadc_offset[circuit]
-        return adc.cadc(potential, gain[circuit], offset, _white(noise.cadc, key, potential.shape))
+        return adc.cadc(potential, gain[circuit], offset, noise.cadc, key)
 
     def madc(self, of: Indices, noise: Noise, key: int) -> NDArray[np.uint16]:
         """(B, Tm, M) readings."""
@@ -64,11 +65,17 @@ class Watch:
         return adc.madc(potential, _white(noise.madc, key, potential.shape))
 
     def _potential(self, neuron: Indices, at: Indices) -> Float:
-        out = np.empty((*at.shape, len(neuron)))
-        for k, n in enumerate(neuron if at.shape[1] else neuron[:0]):
-            seen = self.seen[int(n)]  # where one converter runs alone, its samples are all there are
-            out[:, :, k] = seen if seen.shape == at.shape else np.take_along_axis(seen, at, 1)
-        return out
+        """(B, T, C) volts that were seen of neurons (C,), of the samples ``at`` (B, T) among all."""
+        if not at.size or not len(neuron):
+            return np.empty((*at.shape, len(neuron)))
+        known, values = zip(*self.seen, strict=True)
+        seen = values[0] if len(values) == 1 else np.concatenate(values, axis=2)
+        if seen.shape[1] > at.shape[1]:  # the other converter's samples are among them
+            seen = np.take_along_axis(seen, at[:, :, None], 1)
+        column = np.empty(CIRCUITS, np.int64)
+        column[np.concatenate(known)] = np.arange(seen.shape[2])
+        place = column[neuron]
+        return seen if np.array_equal(place, np.arange(seen.shape[2])) else seen[:, :, place]
 
 
 @lru_cache(maxsize=16)
@@ -89,7 +96,7 @@ def watch(instruments: Instruments, cycles: int, delay: Float) -> Watch:
     order = np.argsort(time, axis=1, kind="stable")
     place = np.argsort(order, axis=1, kind="stable")
     time = np.ascontiguousarray(np.take_along_axis(time, order, 1))
-    return Watch(instruments, time, place[:, : slow.shape[1]], place[:, slow.shape[1] :], cycle, {})
+    return Watch(instruments, time, place[:, : slow.shape[1]], place[:, slow.shape[1] :], cycle, [])
 
 
 def _white(rms: float, key: int, shape: tuple[int, ...]) -> Float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,8 +186,9 @@ def lower_weights(network: Network, placement: Placement, scales: Mapping[str, S
     codes, executed = dict[str, NDArray[np.int32]](), dict[str, Tensor]()
     clipped, rounded, squares, synapses = 0, 0, 0.0, 0
     for name, projection in network.projections.items():
-        synapse, unit = placement.synapse[name], scales[projection.target].weight
-        wanted = _dense(projection) / unit
+        synapse, given = placement.synapse[name], _dense(projection)
+        unit = scales[projection.target].weight.astype(given.dtype)
+        wanted = given / unit
         most = WEIGHT_MAX * len(synapse)
         total = np.rint(wanted).clip(-most, most)
         off = wanted - total
@@ -209,7 +211,7 @@ def lower_weights(network: Network, placement: Placement, scales: Mapping[str, S
     )
 
 
-def _beyond(name: str, beyond: NDArray[np.bool_], unit: Float, rows: int) -> OutOfRange:
+def _beyond(name: str, beyond: NDArray[np.bool_], unit: NDArray[Any], rows: int) -> OutOfRange:
     least, largest = (WEIGHT_MAX * rows * float(edge) for edge in (unit.min(), unit.max()))
     reach = f"{largest:.4g}" if least == largest else f"{least:.4g} to {largest:.4g}, by neuron"
     return OutOfRange(
@@ -225,19 +227,19 @@ def synapses_of(projection: Projection) -> int:
     return projection.weight.numel() if projection.synapses is None else len(projection.synapses.target)
 
 
-def _dense(projection: Projection) -> Float:
+def _dense(projection: Projection) -> NDArray[Any]:
     """(S, T): the projection's weights, zero where there is no synapse."""
-    weight = projection.weight.detach().to(torch.float64).numpy()
+    weight = projection.weight.detach().numpy()
     synapses = projection.synapses
     if synapses is None:
         return weight
     assert projection.shape is not None
-    dense = np.zeros(projection.shape)
+    dense = np.zeros(projection.shape, weight.dtype)
     np.add.at(dense, (synapses.source.numpy(), synapses.target.numpy()), weight.reshape(-1)[synapses.index.numpy()])
     return dense
 
 
-def _as_given(projection: Projection, dense: Float) -> Tensor:
+def _as_given(projection: Projection, dense: NDArray[Any]) -> Tensor:
     """Weights (S, T) in the shape of the projection's; the mean where several synapses share one."""
     given = projection.weight.detach()
     synapses = projection.synapses
@@ -276,7 +278,6 @@ def lift_events(
 
     placed: by population, (N, circuits of a neuron), the first of each being the one that spikes.
     """
-    sample = np.repeat(np.arange(len(start) - 1), np.diff(start))
     time = (cycle + 0.5) * (CYCLE * speedup)
     found: dict[str, Events] = {}
     for name, of in placed.items():
@@ -284,9 +285,10 @@ def lift_events(
         unit[of[:, 0]] = np.arange(len(of))
         mine = unit[circuit]
         keep = mine >= 0
-        begin = np.searchsorted(sample[keep], np.arange(len(start)))
-        seconds, units, starts = (torch.from_numpy(p) for p in (time[keep], mine[keep], begin.astype(np.int64)))
-        found[name] = Events(seconds, units, starts, len(of))
+        parts = (time, mine, start.astype(np.int64))
+        if not keep.all():
+            parts = (time[keep], mine[keep], np.append(0, np.cumsum(keep))[start])
+        found[name] = Events._trusted(*map(torch.from_numpy, parts), len(of))  # in order, as a Readout is
     return found
 
 

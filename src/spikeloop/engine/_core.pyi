@@ -143,3 +143,6 @@ def keyed(key: int, coordinate: int) -> int:
 
 def normals(key: int, count: int) -> Float:
     """Standard normal numbers of the stream `key`."""
+
+def converted(potential: Float, slope: Float, base: Float, rms: float, key: int, threads: int) -> NDArray[np.uint8]:
+    """Readings 0..255 of potentials (batch, times, channels): slope x potential + base, and noise of ``rms``."""

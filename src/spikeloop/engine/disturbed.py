@@ -75,3 +75,11 @@ def keyed(key: int, coordinate: int) -> int:
 def normals(key: int, count: int) -> Float:
     """``count`` standard normal numbers of the stream ``key``."""
     return _core.normals(key, count)
+
+
+def converted(potential: Float, slope: Float, base: Float, rms: float, key: int, threads: int) -> NDArray[np.uint8]:
+    """What 8-bit converters read of (B, T, C) potentials: round(slope potential + base + noise), within 0..255.
+
+    slope, base: (C,).  rms: of the noise, which each of B takes from a stream of its own of ``key``.
+    """
+    return _core.converted(np.ascontiguousarray(potential), slope, base, rms, key & _WORD, threads)
