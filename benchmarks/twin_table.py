@@ -22,7 +22,9 @@ TASKS = {
     "mnist": "MNIST 16x16 256-246-10 LI, EventProp",
     "mnist-rotated": "MNIST 16x16 256-246-10 LI, rotated up to 15°, EventProp",
     "mnist-surrogate": "MNIST 16x16 256-246-10 LI, SuperSpike",
+    "mnist-rotated-surrogate": "MNIST 16x16 256-246-10 LI, rotated up to 15°, SuperSpike",
     "fashion-mnist": "Fashion-MNIST 16x16 256-246-10 LI, EventProp",
+    "fashion-mnist-surrogate": "Fashion-MNIST 16x16 256-246-10 LI, SuperSpike",
 }
 
 
