@@ -187,7 +187,10 @@ def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[...
             [*QUICK, "--chip", "3", "--folder", "run"],
             "--chip: 3 was given for a run on the ideal substrate. Expected: the twin of a chip. Add --substrate twin",
         ),
+        ([*QUICK, "--chip", "0", "--folder", "run"], "--chip: 0 was given for a run on the ideal substrate"),
+        ([*QUICK, "--chip=0", "--folder", "run"], "--chip: 0 was given for a run on the ideal substrate"),
         ([*QUICK, "--rows-per-input", "2", "--folder", "run"], "Add --substrate twin, or leave --rows-per-input out"),
+        ([*QUICK, "--rows_per_input", "2", "--folder", "run"], "Add --substrate twin, or leave --rows-per-input out"),
     ],
 )
 def test_refusals_are_one_sentence_and_status_2(

@@ -91,10 +91,11 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for anything refused, 130 for Ctrl-C."""
+    words = sys.argv[1:] if argv is None else argv
     command = tyro.cli(
         Command,
         prog="spikeloop",
-        args=argv,
+        args=words,
         config=(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.OmitSubcommandPrefixes,
@@ -105,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         if isinstance(command, Train):
+            _refuse_without_twin(command.task, _written(command.task, words))
             train(command, console)
         elif isinstance(command, Evaluate):
             show_accuracy(command, console)
@@ -125,7 +127,6 @@ def train(command: Train, console: Console) -> None:
     """One training per seed, then a table and the pictures of the first."""
     if not command.seeds:
         raise OutOfRange("no seed is given", where="--seeds", expected="at least one")
-    _refuse_without_twin(command.task, _changed(command.task))
     top = _folder_for(command)
     rows: list[tuple[int, Training, float]] = []
     folders = [top if len(command.seeds) == 1 else top / f"seed-{seed}" for seed in command.seeds]
@@ -213,8 +214,14 @@ def _refuse_without_twin(task: Task, given: Mapping[str, object]) -> None:
             )  # fmt: skip
 
 
+def _written(task: Task, words: Sequence[str]) -> dict[str, object]:
+    """The options of a twin that stand in the command, those at their defaults included: ``--chip 0``, ``--chip=0``."""
+    names = {word.partition("=")[0].replace("_", "-") for word in words}
+    return {name: getattr(task, name) for name in OF_A_TWIN if _option(name) in names}
+
+
 def _changed(task: Task) -> dict[str, object]:
-    """The options that were given, as far as it can be seen."""
+    """The options that differ from their defaults."""
     options = {field.name: (getattr(task, field.name), field.default) for field in dataclasses.fields(task)}
     return {name: value for name, (value, default) in options.items() if value != default}
 
