@@ -1,16 +1,19 @@
-"""Configurations of a chip for tests, every circuit a neuron of its own; and what a network is by a chip's laws."""
+"""Chips for tests: one without imperfections, configurations of it, what is sent, what a network is by its laws."""
 
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from spikeloop import LIF, Network, Population, Projection
+from spikeloop import LIF, Events, Network, Population, Projection, Twin
 from spikeloop.chip import bench, transfer
-from spikeloop.chip.calibrate import Target, default_target, uncalibrated
+from spikeloop.chip.calibrate import Calibration, Target, default_target, nominal, uncalibrated
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, AddressedEvents, Configuration, Instruments
-from spikeloop.chip.lower import scale_of
+from spikeloop.chip.lower import scale_of, target_of
+from spikeloop.chip.mapping import place
+from spikeloop.chip.twin import EVERYTHING
 
+IDEAL = Twin(7, ideal=EVERYTHING)
 EXCITATORY, INHIBITORY = bench.SOME, bench.INHIBITORY
 ALL_CIRCUITS = np.arange(512, dtype=np.int16)
 
@@ -37,6 +40,18 @@ def same(one, other) -> bool:
 
 
 SPEEDUP = 1000.0
+
+
+def some_events(size: int, batch: int = 4, count: int = 20, until: float = 30e-3) -> Events:
+    """``count`` events a sample at random times in model seconds, the same in every call."""
+    random = torch.Generator().manual_seed(1)
+    time = [torch.rand(count, generator=random) * until for _ in range(batch)]
+    return Events.from_lists(time, [torch.randint(0, size, (count,), generator=random) for _ in range(batch)], size)
+
+
+def by_the_laws(twin: Twin, network: Network, rows: int = 1) -> Calibration:
+    """The laws' codes for ``network``, without a search."""
+    return nominal(twin, target_of(network, place(network, rows), SPEEDUP))
 
 
 def as_the_codes_say(network, codes):

@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 import torch
 from bad_input import DURATION, Item, check_error, drive
-from chips import configuration, events
+from chips import IDEAL, by_the_laws, configuration, events
 
 from spikeloop import LIF, Network, OnChip, Population, Projection, Twin, feedforward, run
 from spikeloop import errors as wrong
-from spikeloop.chip.calibrate import nominal
 from spikeloop.chip.configuration import AddressedEvents
-from spikeloop.chip.lower import target_of
-from spikeloop.chip.mapping import place
 from spikeloop.chip.mismatch import Noise
-from spikeloop.chip.twin import EVERYTHING, Imperfection
+from spikeloop.chip.twin import Imperfection
 
-IDEAL: Any = Twin(7, ideal=EVERYTHING)
 NONE = np.zeros(0, np.int64)
 
 
@@ -99,7 +95,7 @@ def test_an_error_says_what_where_and_what_to_do(item: str) -> None:
 
 def test_a_leak_above_the_threshold_is_refused_with_a_calibration_too() -> None:
     network = feedforward([2, 3], LIF(10e-3, 5e-3))
-    substrate = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, place(network), 1000.0)))
+    substrate = OnChip(IDEAL, calibration=by_the_laws(IDEAL, network))
     run(network, drive(), DURATION, substrate=substrate)
     network.populations["output"].leak.data.fill_(1.5)
     with pytest.raises(wrong.OutOfRange, match=r"population 'output': the leak is 1\.5"):

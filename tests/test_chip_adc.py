@@ -4,15 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from chips import ALL_CIRCUITS, configuration, events
+from chips import ALL_CIRCUITS, IDEAL, configuration, events
 
 from spikeloop.chip import adc, transfer
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, Instruments
 from spikeloop.chip.lower import Scale, lift_slow
 from spikeloop.chip.mismatch import Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
-
-IDEAL = Twin(7, ideal=EVERYTHING)
 
 
 def reference(twin: Twin, steps: float, runs: int = 8):

@@ -6,15 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from chips import ALL_CIRCUITS, EXCITATORY, configuration, events
+from chips import ALL_CIRCUITS, EXCITATORY, IDEAL, configuration, events
 from scipy import stats
 
 from spikeloop.chip.configuration import CYCLE
 from spikeloop.chip.mismatch import Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.engine.disturbed import Passage, Population, forward
-
-IDEAL = Twin(7, ideal=EVERYTHING)
 
 
 def thresholds(noise: Noise, imperfection: Imperfection, trial: int, runs: int):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from chips import IDEAL
 
 from spikeloop import (
     LI,
@@ -25,11 +26,9 @@ from spikeloop.chip.calibrate import default_target, nominal
 from spikeloop.chip.configuration import CIRCUITS
 from spikeloop.chip.mapping import place
 from spikeloop.chip.setup import Wish, setup_of
-from spikeloop.chip.twin import EVERYTHING
 from spikeloop.errors import DoesNotFit, OutOfRange, SpikeloopWarning
 
 NEURON = LIF(10e-3, 5e-3)
-IDEAL = Twin(7, ideal=EVERYTHING)
 
 
 def failing(*circuits: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from chips import IDEAL
 
 from spikeloop.chip import store
 from spikeloop.chip.calibrate import Calibration, default_target, nominal
@@ -12,7 +13,6 @@ from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.errors import DataError
 
 TARGET = default_target()
-IDEAL = Twin(7, ideal=EVERYTHING)
 
 
 @pytest.fixture

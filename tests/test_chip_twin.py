@@ -6,19 +6,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from chips import ALL_CIRCUITS, EXCITATORY, INHIBITORY, as_the_codes_say, configuration, events, same, steps_of
+from chips import (
+    ALL_CIRCUITS,
+    EXCITATORY,
+    IDEAL,
+    INHIBITORY,
+    as_the_codes_say,
+    by_the_laws,
+    configuration,
+    events,
+    same,
+    steps_of,
+)
 
 from spikeloop import LI, LIF, Events, Observe, OnChip, feedforward, recurrent, run
 from spikeloop.chip import transfer
-from spikeloop.chip.calibrate import default_target, nominal
+from spikeloop.chip.calibrate import default_target
 from spikeloop.chip.configuration import CYCLE, AddressedEvents
-from spikeloop.chip.lower import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.mismatch import Mismatch, Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.errors import OutOfRange
 
-IDEAL = Twin(7, ideal=EVERYTHING)
 TICK = CYCLE * 1000  # model seconds of a time stamp
 
 
@@ -48,7 +57,7 @@ def test_without_imperfections_it_is_ideal_up_to_quantisation(name):
     torch.manual_seed(0)
     network = NETWORKS[name]()
     placement = place(network)
-    onchip = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, placement, 1000.0)))
+    onchip = OnChip(IDEAL, calibration=by_the_laws(IDEAL, network))
     given = drive(network.populations["input"].size, count=80 if "two" in name else 25)
     exact = as_the_codes_say(steps_of(network), codes_of(onchip, placement))
     with torch.no_grad():
@@ -68,7 +77,7 @@ def test_membranes_of_a_chip_without_imperfections_are_ideal_up_to_quantisation(
     network = feedforward([20, 40, 5], LIF(10e-3, 5e-3), readout=LI(10e-3, 5e-3))
     network.projections["hidden_to_output"].weight.data *= 0.3  # within the converter's range
     placement = place(network)
-    onchip = OnChip(IDEAL, calibration=nominal(IDEAL, target_of(network, placement, 1000.0)))
+    onchip = OnChip(IDEAL, calibration=by_the_laws(IDEAL, network))
     with torch.no_grad():
         there = run(
             network, drive(20), 50e-3, substrate=onchip, observe=Observe(membrane={"output": 2e-3}, peak="output")

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from chips import IDEAL, by_the_laws
+from chips import some_events as drive
 
 from spikeloop import (
     LI,
@@ -23,9 +25,8 @@ from spikeloop import (
     recurrent,
     run,
 )
-from spikeloop.chip.calibrate import VERSION, calibrate, nominal
-from spikeloop.chip.lower import scale_of, target_of
-from spikeloop.chip.mapping import place
+from spikeloop.chip.calibrate import VERSION, calibrate
+from spikeloop.chip.lower import scale_of
 from spikeloop.chip.twin import EVERYTHING
 from spikeloop.conformance import ConformanceError, check_chip, check_substrate
 from spikeloop.data import YinYang, loader
@@ -34,19 +35,11 @@ from spikeloop.loss import first_spike_class, first_spike_cross_entropy
 from spikeloop.protocols import Every
 
 NEURON = LIF(10e-3, 5e-3, refractory=1e-3)
-IDEAL = Twin(7, ideal=EVERYTHING)
 
 
 def ready(network, twin=IDEAL, **options) -> OnChip:
-    """A substrate with the laws' codes, without a search."""
-    rows = options.get("rows_per_input", 1)
-    return OnChip(twin, calibration=nominal(twin, target_of(network, place(network, rows), 1000.0)), **options)
-
-
-def drive(size: int, batch: int = 4, seed: int = 1) -> Events:
-    random = torch.Generator().manual_seed(seed)
-    time = [torch.rand(20, generator=random) * 30e-3 for _ in range(batch)]
-    return Events.from_lists(time, [torch.randint(0, size, (20,), generator=random) for _ in range(batch)], size)
+    """A substrate with the laws' codes."""
+    return OnChip(twin, calibration=by_the_laws(twin, network, options.get("rows_per_input", 1)), **options)
 
 
 @pytest.fixture
@@ -210,10 +203,10 @@ def test_bad_requests_are_refused(network):
         OnChip(IDEAL, speedup=0)
     with pytest.raises(OutOfRange, match="rows_per_input is 0"):
         OnChip(IDEAL, rows_per_input=0)
-    other = calibrate_of(Twin(8, ideal=EVERYTHING), network)
+    other = by_the_laws(Twin(8, ideal=EVERYTHING), network)
     with pytest.raises(OutOfRange, match=r"the calibration is of Twin\(8"):
         run(network, drive(12), 50e-3, substrate=OnChip(IDEAL, calibration=other))
-    old = replace(calibrate_of(IDEAL, network), version=0)
+    old = replace(by_the_laws(IDEAL, network), version=0)
     with pytest.raises(OutOfRange, match="version 0"):
         run(network, drive(12), 50e-3, substrate=OnChip(IDEAL, calibration=old))
     slow = feedforward([2, 2], LIF(100e-3, 5e-3))
@@ -245,11 +238,6 @@ def test_refractory_times_that_the_common_clock_rounds_are_warned_of():
     )
     with pytest.warns(SpikeloopWarning, match=r"'output'.*0\.0001 s to 0\.000128 s \(100 ns to 128 ns on the chip\)"):
         run(network, drive(3), 50e-3, substrate=ready(network))
-
-
-def calibrate_of(twin, network):
-    """The laws' codes for ``network``."""
-    return nominal(twin, target_of(network, place(network), 1000.0))
 
 
 def test_hardware_time_is_a_speedup_of_one():

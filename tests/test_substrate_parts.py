@@ -5,13 +5,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from chips import as_the_codes_say, steps_of
+from chips import IDEAL, as_the_codes_say, some_events, steps_of
 
 from spikeloop import (
     LI,
     LIF,
     EventProp,
-    Events,
     Experiment,
     Ideal,
     Network,
@@ -35,7 +34,7 @@ from spikeloop.errors import CannotObserve, DoesNotFit, OutOfRange, Unsupported
 from spikeloop.loss import max_over_time_cross_entropy
 
 NEURON = LIF(10e-3, 5e-3)
-IDEAL = Twin(7, ideal=EVERYTHING)
+drive = partial(some_events, count=60, until=20e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +45,6 @@ def calibrations(monkeypatch):
         "spikeloop.chip.setup.calibrated", lambda chip, target, cache: asked.append(chip) or nominal(chip, target)
     )
     return asked
-
-
-def drive(size: int, batch: int = 4, count: int = 60) -> Events:
-    random = torch.Generator().manual_seed(1)
-    time = [torch.rand(count, generator=random) * 20e-3 for _ in range(batch)]
-    return Events.from_lists(time, [torch.randint(0, size, (count,), generator=random) for _ in range(batch)], size)
 
 
 def sizes(network: Network, rows: int = 1) -> list[dict[str, int]]:
