@@ -56,6 +56,13 @@ SPARSE: dict[str, tuple[Task, Sequence[float]]] = {
     ),
 }
 """What is trained, with which budgets of hidden spikes; with surrogate gradients, with which price on their counts."""
+DISTURBED: dict[str, Task] = {
+    "decalibration": YIN_YANG,
+    "mnist-decalibration": MNIST16,
+    "death": YIN_YANG,
+    "mnist-death": MNIST16,
+    "gradient": YIN_YANG,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +85,7 @@ class Piece:
 
 def main(arguments: Sequence[str]) -> None:
     """Do what is asked for, then write the table."""
-    names = [*TASKS, "decalibration", "death", "gradient", *SPARSE]
+    names = [*TASKS, *DISTURBED, *SPARSE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", choices=[*names, []], help="all, if none is named")
     parser.add_argument("--ways", nargs="*", help="only these, such as looped")
@@ -97,7 +104,7 @@ def main(arguments: Sequence[str]) -> None:
 def pieces(name: str, chips: Sequence[int]) -> Iterator[Piece]:
     """The parts of an experiment, chip after chip."""
     for chip in chips:
-        task, budgets = SPARSE[name] if name in SPARSE else (TASKS.get(name, YIN_YANG), ())
+        task, budgets = SPARSE[name] if name in SPARSE else ((TASKS | DISTURBED)[name], ())
         for way, do, *more in _ways(name, budgets):
             folder = RUNS / "-".join([name, *way.split(), f"chip-{chip}"])
             yield Piece(name, way, chip, task, partial(do, task, *more, chip=chip, folder=folder))
@@ -108,11 +115,11 @@ def _ways(name: str, budgets: Sequence[float]) -> Iterator[tuple[Any, ...]]:
     if name in TASKS:
         yield "looped", probes.looped
         yield "software", probes.software
-    elif name == "decalibration":
+    elif name in ("decalibration", "mnist-decalibration"):
         yield from (
             (f"{what} {strength:.0%}", probes.decalibrated, what, strength) for what, strength in probes.DECALIBRATIONS
         )
-    elif name == "death":
+    elif name in ("death", "mnist-death"):
         yield from ((f"dropout {dropout:.0%}", probes.dying, dropout) for dropout in (0.0, 0.4))
     elif name == "gradient":
         yield "before training", probes.estimated, 0

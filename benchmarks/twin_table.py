@@ -134,6 +134,17 @@ def growth(_: str, lines: Sequence[Line]) -> str:
     return f"{100 * factor:.0f} %"
 
 
+DECALIBRATION: Mapping[str, Cell] = {
+    "scattered": called,
+    "in the loop": percent("test"),
+    "transferred": percent("transferred"),
+}
+DEATH: Mapping[str, Cell] = {
+    "training": called,
+    "test": percent("test"),
+    "with 15 % dead": percent("dead"),
+    "error grows by": growth,
+}
 SPARSITY: Mapping[str, Cell] = {
     "with": called,
     "hidden spikes/test sample": lambda _, lines: f"{statistics.mean(line['hidden_spikes'] for line in lines):.1f}",
@@ -152,12 +163,11 @@ TABLES = (
         "spikes/sample in the loop": rounded("spikes_per_sample", "looped"),
         "seconds": rounded("seconds", "looped"),
     }),
-    Table("Deliberate decalibration (Yin-Yang, EventProp)", ["decalibration"], by_way, {
-        "scattered": called, "in the loop": percent("test"), "transferred": percent("transferred"),
-    }),
-    Table("15 % of the hidden neurons fall silent after training (Yin-Yang, EventProp)", ["death"], by_way, {
-        "training": called, "test": percent("test"), "with 15 % dead": percent("dead"), "error grows by": growth,
-    }),
+    Table("Deliberate decalibration (Yin-Yang, EventProp)", ["decalibration"], by_way, DECALIBRATION),
+    Table("Deliberate decalibration (MNIST 16x16, EventProp)", ["mnist-decalibration"], by_way, DECALIBRATION),
+    Table("15 % of the hidden neurons fall silent after training (Yin-Yang, EventProp)", ["death"], by_way, DEATH),
+    Table("15 % of the hidden neurons fall silent after training (MNIST 16x16, EventProp)", ["mnist-death"], by_way,
+          DEATH),
     Table("The gradient estimate against the exact one, cosine per layer (Yin-Yang)", ["gradient"], by_cosine, {
         "when | estimate | layer": called,
         "cosine": lambda _, lines: f"{statistics.mean(line['value'] for line in lines):.3f}",
