@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spikeloop import LIF, EventProp, Every, Experiment, Observe, OnChip, Twin, feedforward, plot, run
+from spikeloop import LIF, EventProp, Every, Experiment, Network, Observe, OnChip, Twin, feedforward, plot, run
 from spikeloop.chip.calibrate import as_it_is, calibrate
 from spikeloop.chip.calibration import MEASURED, default_target
+from spikeloop.chip.configuration import WEIGHT_MAX
 from spikeloop.chip.mismatch import Quantity
 from spikeloop.data import YinYang, loader
 from spikeloop.loss import first_spike_cross_entropy
@@ -57,16 +58,33 @@ def calibration(twin: Twin, path: Path) -> None:
     plot.save(figure, path)
 
 
-def activity(twin: Twin, path: Path) -> None:
-    """Spikes and the samples of the column ADC after a short training in the loop."""
+def trained(twin: Twin, hidden: int) -> tuple[Network, OnChip]:
+    """A network after a short training in the loop, and where that was."""
     torch.manual_seed(0)
-    net, place = feedforward([5, 60, 3], LIF(tau_mem=10e-3, tau_syn=5e-3)), OnChip(twin, rows_per_input=ROWS)
+    net, place = feedforward([5, hidden, 3], LIF(tau_mem=10e-3, tau_syn=5e-3)), OnChip(twin, rows_per_input=ROWS)
     lab = Experiment(net, duration=60e-3, substrate=place, rule=EventProp())
     opt = torch.optim.Adam(net.parameters(), 5e-3)
     for drive, label in loader(YinYang("train", size=3000), 50, shuffle=True):
         opt.zero_grad()
         first_spike_cross_entropy(lab(drive).spikes["output"], label).backward()
         opt.step()
+    return net, place
+
+
+def weights(twin: Twin, path: Path) -> None:
+    """Codes of the weights after a short training in the loop, by projection."""
+    net, place = trained(twin, 120)
+    figure, axes = plot.canvas(2, size=(6.4, 5.0))
+    for (name, codes), ax in zip(place.weight_codes(net).items(), axes, strict=True):
+        rows = ROWS if net.projections[name].source == "input" else 1
+        plot.weight_codes(codes, ax=ax, most=rows * WEIGHT_MAX).set_ylabel(f"Synapses, {name.replace('_', ' ')}")
+    axes[0].set_xlabel("")
+    plot.save(figure, path)
+
+
+def activity(twin: Twin, path: Path) -> None:
+    """Spikes and the samples of the column ADC after a short training in the loop."""
+    net, place = trained(twin, 60)
     drive = YinYang("test").events[:1]
     with torch.no_grad():
         busy = run(net, drive, 60e-3, substrate=place, number=0).spikes["hidden"].count[0].argsort(descending=True)[:3]
@@ -100,6 +118,6 @@ if __name__ == "__main__":
     parser.add_argument("--chip", type=int, default=7)
     parser.add_argument("--folder", type=Path, default=IMAGES)
     given = parser.parse_args()
-    for draw in (pattern, calibration, activity):
+    for draw in (pattern, calibration, activity, weights):
         draw(Twin(given.chip), given.folder / f"chip_{draw.__name__}.png")
     bars(given.folder / "chip_bars.png")

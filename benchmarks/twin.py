@@ -46,6 +46,8 @@ TASKS: dict[str, Task] = {
     "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate", neurons="fast"),
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
     "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", epochs=6),
+    "mnist-rotated-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", epochs=6, rotation=15.0),
+    "fashion-mnist-surrogate": FashionMNISTTask(size=16, hidden=(246,), rule="surrogate", neurons="fast", epochs=6),
 }
 SPARSE: dict[str, tuple[Task, Sequence[float]]] = {
     "sparsity": (YIN_YANG, (5, 10, 20, 40)),

@@ -7,14 +7,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
+from twin_probes import DEATH, DEATHS, LEAST, MOST, PARAMETERS, SAMPLES, STEP, TRIALS
+
 Line = dict[str, Any]
 
 PUBLISHED = {
     "yin-yang": "chip 95.0 to 96 (reported, not verified)",
-    "mnist": "chip 97.2 ± 0.1, software 97.5 ± 0.1 (surrogate)",
-    "mnist-rotated": "chip 97.6 ± 0.1, software 98.0 ± 0.0 (surrogate)",
-    "mnist-surrogate": "chip 97.2 ± 0.1, software 97.5 ± 0.1",
-    "fashion-mnist": "chip 84.2 ± 0.2, software 85.5 ± 0.1 (surrogate)",
+    **dict.fromkeys(("mnist", "mnist-surrogate"), "chip 97.2 ± 0.1, software 97.5 ± 0.1"),
+    **dict.fromkeys(("mnist-rotated", "mnist-rotated-surrogate"), "chip 97.6 ± 0.1, software 98.0 ± 0.0"),
+    **dict.fromkeys(("fashion-mnist", "fashion-mnist-surrogate"), "chip 84.2 ± 0.2, software 85.5 ± 0.1"),
 }
 TASKS = {
     "yin-yang": "Yin-Yang 5-120-3, EventProp",
@@ -22,7 +23,9 @@ TASKS = {
     "mnist": "MNIST 16x16 256-246-10 LI, EventProp",
     "mnist-rotated": "MNIST 16x16 256-246-10 LI, rotated up to 15°, EventProp",
     "mnist-surrogate": "MNIST 16x16 256-246-10 LI, SuperSpike",
+    "mnist-rotated-surrogate": "MNIST 16x16 256-246-10 LI, rotated up to 15°, SuperSpike",
     "fashion-mnist": "Fashion-MNIST 16x16 256-246-10 LI, EventProp",
+    "fashion-mnist-surrogate": "Fashion-MNIST 16x16 256-246-10 LI, SuperSpike",
 }
 
 
@@ -39,6 +42,7 @@ class Table:
     experiments: Collection[str]
     groups: Callable[[Sequence[Line]], Iterable[Group]]
     cells: Mapping[str, Cell]
+    note: str = ""
 
     def rows(self, lines: Sequence[Line]) -> list[str]:
         """The section of the page."""
@@ -48,7 +52,37 @@ class Table:
         body = [
             "| " + " | ".join(cell(name, of) for cell in self.cells.values()) + " |" for name, of in self.groups(mine)
         ]
-        return ["", f"## {self.title}", "", *([*head, *body] if mine else ["Not run yet."])]
+        note = [self.note, ""] if self.note and mine else []
+        return ["", f"## {self.title}", "", *note, *([*head, *body] if mine else ["Not run yet."])]
+
+
+PUBLISHED_NOTE = """\
+Input dropout: the share of the input units that each training sample is shown without. Published of MNIST and
+Fashion-MNIST: surrogate gradients, mean ± std of 5 seeds, with dropout where MNIST is rotated and without where it is
+not (Cramer et al., PNAS 119(4), 2022, Table 1)."""
+
+DECALIBRATION_NOTE = f"""\
+The tau_mem, the tau_syn and the distance from leak to threshold of each circuit are calibrated to N(1, strength) times
+what the network asks for, clipped to {LEAST:g} and {MOST:g} times and to the chip's ranges; training and transfer know
+nothing of it. Spread left: the standard deviation that clipping left of those factors, over the circuits in use, mean
+over chips."""
+
+DEAD = f"{100 * DEATH:.0f} %"
+DEATH_NOTE = f"""\
+Dropout: the share of the hidden neurons whose event output is switched off in a training sample, others in each; in
+tests all send, and nothing is scaled to make up for it. Dead: mean of {DEATHS} draws."""
+
+COSINE_NOTE = f"""\
+The first {SAMPLES} training samples in one trial; exact: on Ideal with the same weights. Floor: the least slope at a
+spike that the estimate divides by. On Ideal the estimate is the exact gradient, and on the twin the floor hardly
+matters: neither is why a cosine is negative after training in the loop. The exact gradient is that of Ideal's loss at
+weights that were trained for another loss, that of this chip with its mismatch: another working point. That the twin's
+own loss rises along the estimate, though, is what the next table shows (measured above 0)."""
+
+SLOPE_NOTE = f"""\
+Per unit of weight, each layer by itself. The gradient is the mean of {TRIALS} trials on the twin: its norm, and the
+cosine between the means of every other trial (halves). Measured: central differences ({STEP:g} to either side) of the
+twin's loss, over {TRIALS} other trials, with the standard error of one chip."""
 
 
 def table(lines: Sequence[Line]) -> str:
@@ -84,20 +118,15 @@ def by_way(lines: Sequence[Line]) -> Iterator[Group]:
     return ((way, [line for line in lines if line["way"] == way]) for way in ways)
 
 
-def by_cosine(lines: Sequence[Line]) -> Iterator[Group]:
-    """Way, estimate and layer: the cosine of each as a line's ``value``."""
+def by_layer(lines: Sequence[Line]) -> Iterator[Group]:
+    """Way and layer: of each line what was found there, cosines and slopes alike."""
     for way, mine in by_way(lines):
-        for name in (name for name in mine[0] if name.startswith("cosine")):
-            for layer in mine[0][name]:
-                row = " | ".join([way, name.removeprefix("cosine, "), layer])
-                yield row, [{"value": line[name][layer], "chip": line["chip"]} for line in mine]
+        for layer in mine[0]["slopes"]:
+            yield f"{way} | {layer}", [line | _of_layer(line, layer) for line in mine]
 
 
-def by_slope(lines: Sequence[Line]) -> Iterator[Group]:
-    """Way, chip and layer: what was found along its mean gradient."""
-    for line in (line for line in lines if "slopes" in line):
-        for layer, slope in line["slopes"].items():
-            yield f"{line['way']} | {line['chip']} | {layer}", [slope]
+def _of_layer(line: Line, layer: str) -> Line:
+    return {name: of[layer] for name, of in line.items() if name.startswith("cosine")} | line["slopes"][layer]
 
 
 # ---- cells ---------------------------------------------------------------------------------------------------------
@@ -109,23 +138,51 @@ def called(name: str, _: Sequence[Line]) -> str:
 
 
 def percent(key: str, way: str | None = None) -> Cell:
-    """`spread` of ``key``, of the lines of one way only if there is one."""
-    return lambda _, lines: spread([x for x in lines if way in (None, x["way"])], key)
+    """`spread` of ``key`` in per cent and its chips, of the lines of one way only if there is one."""
+
+    def cell(_: str, lines: Sequence[Line]) -> str:
+        mine = [line for line in lines if key in line and way in (None, line["way"])]
+        return f"{spread([100 * line[key] for line in mine], 2)} ({chips(_, mine)})" if mine else "not run"
+
+    return cell
 
 
-def rounded(key: str, way: str | None = None) -> Cell:
-    """`average` of ``key``, likewise."""
-    return lambda _, lines: average([x for x in lines if way in (None, x["way"])], key)
+def decimals(key: str) -> Cell:
+    """`spread` of ``key``."""
+    return lambda _, lines: spread([line[key] for line in lines], 3)
 
 
-def decimals(key: str, error: str | None = None) -> Cell:
-    """The number ``key`` of a line, with its standard error."""
-    return lambda _, lines: " ± ".join(f"{lines[0][what]:.3f}" for what in (key, error) if what is not None)
+def mean(key: str, way: str | None = None, digits: int = 0) -> Cell:
+    """The mean of ``key``, of the lines of one way only if there is one; nothing for no lines."""
+
+    def cell(_: str, lines: Sequence[Line]) -> str:
+        values = [line[key] for line in lines if way in (None, line["way"])]
+        return f"{statistics.mean(values):.{digits}f}" if values else ""
+
+    return cell
+
+
+def chips(_: str, lines: Sequence[Line]) -> str:
+    """Which chips, such as 0, 1, 2."""
+    return ", ".join(str(chip) for chip in sorted({line["chip"] for line in lines}))
 
 
 def epochs(_: str, lines: Sequence[Line]) -> str:
     """How many they were trained for."""
     return ", ".join(str(number) for number in sorted({line["epochs"] for line in lines}))
+
+
+def dropout(_: str, lines: Sequence[Line]) -> str:
+    """The share of the inputs that are silenced in training, for tasks that have it."""
+    shares = {line["settings"].get("dropout", 0.0) for line in lines}
+    return ", ".join(f"{100 * share:.0f} %" for share in sorted(shares) if share)
+
+
+def left(way: str, lines: Sequence[Line]) -> str:
+    """The spreads that the chip's ranges left of what was scattered, where they were noted down."""
+    noted = [line["spread"] for line in lines if "spread" in line]
+    names = [name for name in PARAMETERS if way.split(maxsplit=1)[0] in (name, "jointly")]
+    return ", ".join(f"{name} {100 * statistics.mean(each[name] for each in noted):.0f} %" for name in names if noted)
 
 
 def growth(_: str, lines: Sequence[Line]) -> str:
@@ -134,74 +191,63 @@ def growth(_: str, lines: Sequence[Line]) -> str:
     return f"{100 * factor:.0f} %"
 
 
-DECALIBRATION: Mapping[str, Cell] = {
-    "scattered": called,
-    "in the loop": percent("test"),
-    "transferred": percent("transferred"),
-}
-DEATH: Mapping[str, Cell] = {
-    "training": called,
-    "test": percent("test"),
-    "with 15 % dead": percent("dead"),
-    "error grows by": growth,
-}
+SCATTERED: Mapping[str, Cell] = {
+    "scattered": called, "spread left": left, "in the loop": percent("test"), "transferred": percent("transferred"),
+}  # fmt: skip
+SILENCED: Mapping[str, Cell] = {
+    "training": called, "test": percent("test"), f"with {DEAD} dead": percent("dead"), "error grows by": growth,
+}  # fmt: skip
 SPARSITY: Mapping[str, Cell] = {
-    "with": called,
-    "hidden spikes/test sample": lambda _, lines: f"{statistics.mean(line['hidden_spikes'] for line in lines):.1f}",
-    "test": percent("test"),
+    "with": called, "hidden spikes/test sample": mean("hidden_spikes", digits=1), "test": percent("test"),
     "epochs": epochs,
-}
+}  # fmt: skip
+OF_IMAGES: Mapping[str, Cell] = SPARSITY | {"input dropout": dropout}
 
 TABLES = (
     Table("Software, transferred, in the loop", TASKS, by_task, {
         "task": lambda name, _: TASKS[name],
+        "input dropout": dropout,
         "software": percent("test", "software"),
         "transferred": percent("transferred", "software"),
         "in the loop": percent("test", "looped"),
         "published": lambda name, _: PUBLISHED.get(name, ""),
         "epochs": epochs,
-        "spikes/sample in the loop": rounded("spikes_per_sample", "looped"),
-        "seconds": rounded("seconds", "looped"),
-    }),
-    Table("Deliberate decalibration (Yin-Yang, EventProp)", ["decalibration"], by_way, DECALIBRATION),
-    Table("Deliberate decalibration (MNIST 16x16, EventProp)", ["mnist-decalibration"], by_way, DECALIBRATION),
-    Table("15 % of the hidden neurons fall silent after training (Yin-Yang, EventProp)", ["death"], by_way, DEATH),
-    Table("15 % of the hidden neurons fall silent after training (MNIST 16x16, EventProp)", ["mnist-death"], by_way,
-          DEATH),
-    Table("The gradient estimate against the exact one, cosine per layer (Yin-Yang)", ["gradient"], by_cosine, {
-        "when | estimate | layer": called,
-        "cosine": lambda _, lines: f"{statistics.mean(line['value'] for line in lines):.3f}",
-        "chips": lambda _, lines: chips(lines),
-    }),
-    Table("The mean loss along the mean gradient of 32 trials, per unit of weight: the gradient's norm, central "
-          "differences over 32 other trials ± standard error, cosine of the mean gradients of every other trial",
-          ["gradient"], by_slope, {
-        "when | chip | layer": called, "gradient says": decimals("estimated"),
-        "measured": decimals("measured", "error"), "halves": decimals("halves"),
-    }),
+        "spikes/sample in the loop": mean("spikes_per_sample", "looped"),
+        "seconds": mean("seconds", "looped"),
+    }, PUBLISHED_NOTE),
+    Table("Deliberate decalibration (Yin-Yang, EventProp)", ["decalibration"], by_way, SCATTERED, DECALIBRATION_NOTE),
+    Table("Deliberate decalibration (MNIST 16x16, EventProp)", ["mnist-decalibration"], by_way, SCATTERED),
+    Table(f"{DEAD} of the hidden neurons fall silent after training (Yin-Yang, EventProp)", ["death"], by_way, SILENCED,
+          DEATH_NOTE),
+    Table(f"{DEAD} of the hidden neurons fall silent after training (MNIST 16x16, EventProp)", ["mnist-death"], by_way,
+          SILENCED),
+    Table("The gradient estimate against the exact one, cosine per layer (Yin-Yang)", ["gradient"], by_layer, {
+        "when | layer": called,
+        "floor 0": decimals("cosine, floor 0"),
+        "floor 0.1": decimals("cosine, floor 0.1"),
+        "floor 0.3": decimals("cosine, floor 0.3"),
+        "floor 1": decimals("cosine, floor 1"),
+        "on Ideal, floor 0.3": decimals("cosine, ideal, floor 0.3"),
+        "chips": chips,
+    }, COSINE_NOTE),
+    Table("The mean loss along the mean gradient", ["gradient"], by_layer, {
+        "when | layer": called,
+        "gradient says": decimals("estimated"),
+        "measured": decimals("measured"),
+        "standard error": mean("error", digits=3),
+        "halves": decimals("halves"),
+        "chips": chips,
+    }, SLOPE_NOTE),
     Table("Accuracy against spikes (Yin-Yang, EventProp)", ["sparsity"], by_way, SPARSITY),
-    Table("Accuracy against spikes (MNIST 16x16, EventProp)", ["mnist-sparsity"], by_way, SPARSITY),
-    Table("Accuracy against spikes (MNIST 16x16, SuperSpike)", ["mnist-surrogate-sparsity"], by_way, SPARSITY),
+    Table("Accuracy against spikes (MNIST 16x16, EventProp)", ["mnist-sparsity"], by_way, OF_IMAGES),
+    Table("Accuracy against spikes (MNIST 16x16, SuperSpike)", ["mnist-surrogate-sparsity"], by_way, OF_IMAGES),
 )  # fmt: skip
 
 
 # ---- numbers -------------------------------------------------------------------------------------------------------
 
 
-def spread(lines: Sequence[Line], key: str) -> str:
-    """Mean, standard deviation and chips, in per cent."""
-    values = [100 * line[key] for line in lines if key in line]
-    if not values:
-        return "not run"
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation} ({chips(lines)})"
-
-
-def average(lines: Sequence[Line], key: str) -> str:
-    """The mean, rounded; nothing for no lines."""
-    return f"{statistics.mean(line[key] for line in lines):.0f}" if lines else ""
-
-
-def chips(lines: Sequence[Line]) -> str:
-    """Which chips, such as 0, 1, 2."""
-    return ", ".join(str(chip) for chip in sorted({line["chip"] for line in lines}))
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean and, of several, standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"

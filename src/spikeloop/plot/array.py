@@ -77,7 +77,7 @@ def weight_codes(codes: ArrayLike, *, ax: Axes, most: int = WEIGHT_MAX) -> Axes:
     edges = np.arange(0.5, most + step + 0.5, step)
     for sign, colour in ((-1, COLOURS[0]), (1, COLOURS[1])):
         height, _ = np.histogram(sign * used, edges)
-        ax.bar(sign * (edges[:-1] + step / 2), height, 0.9 * step, color=colour, linewidth=0)
+        ax.bar(sign * (edges[:-1] + step / 2), height, 0.9 * step, color=colour, linewidth=0, snap=False)
     zero, end = (100.0 * float(part.mean()) if len(part) else 0.0 for part in (given == 0, np.abs(given) >= most))
     ax.set_title(f"at 0: {zero:.1f} %, at ±{most}: {end:.1f} %", loc="left", fontsize=10)
     ax.set_xlim(-most - 2 * step, most + 2 * step)
