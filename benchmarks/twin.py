@@ -38,22 +38,23 @@ LINES, TABLE = RESULTS / "twin.jsonl", RESULTS / "twin.md"
 Line = dict[str, Any]
 
 YIN_YANG = YinYangTask(hidden=(120,), neurons="slow", epochs=60)
-MNIST16 = MNISTTask(size=16, hidden=(246,), neurons="slow")
+IMAGES = MNISTTask(size=16, hidden=(246,), neurons="slow")
+MNIST16 = dataclasses.replace(IMAGES, learning_rate=5e-3, epochs=20)
 TASKS: dict[str, Task] = {
     "yin-yang": YIN_YANG,
     "mnist": MNIST16,
     "mnist-rotated": dataclasses.replace(MNIST16, rotation=15.0),
     "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate", neurons="fast"),
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
-    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", epochs=6),
-    "mnist-rotated-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", epochs=6, rotation=15.0),
+    "mnist-surrogate": dataclasses.replace(IMAGES, rule="surrogate", neurons="fast", epochs=6),
+    "mnist-rotated-surrogate": dataclasses.replace(IMAGES, rule="surrogate", neurons="fast", epochs=6, rotation=15.0),
     "fashion-mnist-surrogate": FashionMNISTTask(size=16, hidden=(246,), rule="surrogate", neurons="fast", epochs=6),
 }
 SPARSE: dict[str, tuple[Task, Sequence[float]]] = {
     "sparsity": (YIN_YANG, (5, 10, 20, 40)),
-    "mnist-sparsity": (dataclasses.replace(MNIST16, rotation=15.0, dropout=0.05, epochs=36), (7, 14, 27)),
+    "mnist-sparsity": (dataclasses.replace(IMAGES, rotation=15.0, dropout=0.05, epochs=36), (7, 14, 27)),
     "mnist-surrogate-sparsity": (
-        dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", rotation=15.0, dropout=0.05),
+        dataclasses.replace(IMAGES, rule="surrogate", neurons="fast", rotation=15.0, dropout=0.05),
         (5e-4, 1e-3, 1.25e-3, 2e-3),
     ),
 }
