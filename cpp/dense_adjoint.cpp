@@ -48,7 +48,7 @@ struct Job {
     std::vector<Neuron> neuron;
     bool one_tau, want_weight = false, want_arrival_time = false;
     std::vector<SampleAdjoint<T>>& samples;
-    int ratio = 0;    // of the one pair of time constants, see `whole_ratio`
+    int ratio = 0;    // that of its neurons
     int shares = 1;   // of the presynaptic units, in which weight rows are added up
     const Backward& request() const { return stage->request; }
     int64_t size() const { return stage->neurons.size; }
@@ -97,7 +97,7 @@ template <class T>
 Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
     Job<T> job{&stage, {}, stage.neurons.one_tau(), false, false, samples};
     for (int64_t m = 0; m < stage.neurons.size; ++m) job.neuron.push_back(stage.neurons[m]);
-    if (job.one_tau && stage.neurons.size > 0) job.ratio = whole_ratio(job.neuron[0].a, job.neuron[0].b);
+    job.ratio = stage.neurons.ratio();
     for (size_t s = 0; s < stage.sources.size(); ++s) {
         job.want_arrival_time |= stage.time[s] || stage.source_time[s];
         job.want_weight |= stage.weight[s] != nullptr;

@@ -31,7 +31,7 @@ struct Layer {
     std::vector<T> level, initial;  // what its bound must reach to be looked at, and V it starts with; of each
     bool one_tau = true, alike = true;  // neurons have one pair of time constants, are all the same
     bool tonic = false;                  // some fire without input
-    int ratio = 0;                       // of the one pair of time constants, see `whole_ratio`
+    int ratio = 0;                       // that of its neurons
     std::vector<Block> blocks;
     std::vector<const T*> weight;   // per source, `stride` numbers a row
     std::vector<std::vector<T>> padded;
@@ -181,8 +181,8 @@ void make_blocks(Layer<T>& layer, int widest) {
 template <class T>
 Layer<T> make_layer(const DenseStage<T>& stage, int64_t number) {
     Layer<T> layer;
-    layer.stage = &stage, layer.number = number, layer.one_tau = stage.neurons.one_tau();
-    if (layer.one_tau && stage.neurons.size > 0) layer.ratio = whole_ratio(stage.neurons[0].a, stage.neurons[0].b);
+    layer.stage = &stage, layer.number = number;
+    layer.one_tau = stage.neurons.one_tau(), layer.ratio = stage.neurons.ratio();
     const int64_t size = stage.neurons.size;
     for (int64_t m = 0; m < size; ++m) {
         const Neuron n = stage.neurons[m];

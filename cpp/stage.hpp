@@ -28,6 +28,8 @@ struct Neurons {
             if (tau_mem[m] != tau_mem[0] || tau_syn[m] != tau_syn[0]) return false;
         return true;
     }
+    // Of the one pair of time constants, see `whole_ratio`; 0 where they differ.
+    int ratio() const { return size > 0 && one_tau() ? whole_ratio((*this)[0].a, (*this)[0].b) : 0; }
 };
 
 // Where and when membranes are sampled: `count` ascending times (row s of `time` if `per_sample`), `units` neurons.

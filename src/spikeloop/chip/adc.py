@@ -11,8 +11,6 @@ from spikeloop.chip.configuration import CYCLE
 from spikeloop.chip.mismatch import Float
 from spikeloop.engine.disturbed import converted
 
-CENTRE = 128.0
-
 
 def cadc_times(period: int, cycles: int, delay: Float) -> tuple[Float, NDArray[np.int64]]:
     """Seconds and cycles, (B, T) each, at which runs of ``cycles`` are sampled; delay: (B,) s of each run's first."""
@@ -26,7 +24,8 @@ def cadc(potential: Float, gain: Float, offset: Float, noise: float, key: int) -
 
     noise: rms in steps, of the stream ``key``.
     """
-    base = CENTRE + offset + gain * (transfer.steps_of_volts(0.0) - CENTRE)
+    centre = transfer.CADC_CENTRE
+    base = centre + offset + gain * (transfer.steps_of_volts(0.0) - centre)
     return converted(potential, gain / transfer.STEP, base, noise, key, torch.get_num_threads())
 
 

@@ -98,7 +98,7 @@ class Bench:
 
     def steps(self, reading: Integers) -> Float:
         """Readings of all channels (..., 512) with their gains corrected."""
-        return 128 + (reading.astype(np.float64) - 128) / self.gain
+        return transfer.CADC_CENTRE + (reading.astype(np.float64) - transfer.CADC_CENTRE) / self.gain
 
     # ---- column ADC --------------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Bench:
         for _ in range(2):
             readings = [self._reference(level) for level in (low, high)]
             self.gain = (readings[1] - readings[0]) / (high - low)
-            error = readings[0] + (128 - low) * self.gain - 128
+            error = readings[0] + (transfer.CADC_CENTRE - low) * self.gain - transfer.CADC_CENTRE
             self.offset = np.clip(self.offset - np.rint(error), -128, 127).astype(np.int16)
 
     def _reference(self, level: float) -> Float:

@@ -288,15 +288,25 @@ def lift_events(
         parts = (time, mine, start.astype(np.int64))
         if not keep.all():
             parts = (time[keep], mine[keep], np.append(0, np.cumsum(keep))[start])
-        found[name] = Events._trusted(*map(torch.from_numpy, parts), len(of))  # in order, as a Readout is
+        when, who, first = (torch.from_numpy(part) for part in parts)
+        found[name] = Events._trusted(when, who, first, len(of))  # in order, as a Readout is
     return found
 
 
-def lift_potential(steps: Float, scale: Scale, neuron: NDArray[np.int64]) -> Float:
-    """Model potentials of (..., M) readings in steps of the neurons ``neuron``."""
-    return scale.leak[neuron] + (steps - scale.rest[neuron]) / scale.steps[neuron]
+def lift_slow(reading: Integers, gain: Float, scale: Scale, neuron: NDArray[np.int64]) -> Float:
+    """Model potentials of (..., M) readings of the column ADC of the neurons ``neuron``; gain: of their channels."""
+    return _lifted(reading, 1 / gain, transfer.CADC_CENTRE * (1 - 1 / gain), scale, neuron)
 
 
 def lift_fast(reading: Integers, scale: Scale, neuron: NDArray[np.int64]) -> Float:
     """Model potentials of (..., M) readings of the fast converter of the neurons ``neuron``."""
-    return lift_potential(transfer.steps_of_volts(reading * transfer.MADC_STEP), scale, neuron)
+    return _lifted(reading, transfer.MADC_STEP / transfer.STEP, transfer.steps_of_volts(0.0), scale, neuron)
+
+
+def _lifted(
+    reading: Integers, step: Float | float, base: Float | float, scale: Scale, neuron: NDArray[np.int64]
+) -> Float:
+    """Model potentials of readings of which each is ``step`` CADC steps, and 0 is ``base``; there are many of them."""
+    value = reading * (step / scale.steps[neuron])
+    value += scale.leak[neuron] + (base - scale.rest[neuron]) / scale.steps[neuron]
+    return value

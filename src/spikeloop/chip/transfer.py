@@ -18,6 +18,8 @@ Float = NDArray[np.float64]
 
 STEP = 4.5e-3
 """Volts per step of the column ADC: 0.15 to 1.05 V are its steps 20 to 220 (hardware.md 1.4)."""
+CADC_CENTRE = 128.0
+"""The reading about which a channel's gain acts."""
 CODE_VOLTS = 0.9 / 480
 """Volts per code of a potential: codes 70 to 550 are 0.15 to 1.05 V (hardware.md 1.4)."""
 MADC_STEP = 1.6e-3

@@ -97,10 +97,9 @@ def _membranes(setup: Setup, trial: Trial, out: Readout) -> tuple[dict[str, Samp
     first = 0
     for name in slow:
         head = setup.placement.circuit[name][:, 0]
-        reading = out.cadc[:, :, first : first + len(head)].astype(np.float64)
+        reading, gain = out.cadc[:, :, first : first + len(head)], setup.calibration.cadc_gain[head]
         first += len(head)
-        steps = 128 + (reading - 128) / setup.calibration.cadc_gain[head]
-        value = torch.from_numpy(lower.lift_potential(steps, setup.scales[name], np.arange(len(head))))
+        value = torch.from_numpy(lower.lift_slow(reading, gain, setup.scales[name], np.arange(len(head))))
         if name in trial.observe.membrane and name not in dict(fast):
             unit = trial.observe.neurons(name, len(head))
             at = _nearest(trial, name, CADC_PERIOD_MIN * cycle, seconds.shape[1])
