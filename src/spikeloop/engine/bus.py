@@ -11,7 +11,9 @@ from spikeloop.engine import _core
 from spikeloop.engine.arrays import Float, Trains
 
 
-def served(cycle: Float, bus: NDArray[np.int32], start: NDArray[np.int64], buses: int, depth: float, threads: int) -> Float:
+def served(
+    cycle: Float, bus: NDArray[np.int32], start: NDArray[np.int64], buses: int, depth: float, threads: int
+) -> Float:
     """(S,): the cycle in which each event is passed on, negative for those that are lost.
 
     cycle: (S,), when they come, not necessarily whole, ascending within each run of ``start``.  bus: (S,), below
