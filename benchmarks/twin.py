@@ -38,26 +38,34 @@ LINES, TABLE = RESULTS / "twin.jsonl", RESULTS / "twin.md"
 Line = dict[str, Any]
 
 YIN_YANG = YinYangTask(hidden=(120,), neurons="slow", epochs=60)
-MNIST16 = MNISTTask(size=16, hidden=(246,), neurons="slow")
+IMAGES = MNISTTask(size=16, hidden=(246,), neurons="slow")
+MNIST16 = dataclasses.replace(IMAGES, learning_rate=5e-3, epochs=20)
 TASKS: dict[str, Task] = {
     "yin-yang": YIN_YANG,
     "mnist": MNIST16,
     "mnist-rotated": dataclasses.replace(MNIST16, rotation=15.0),
     "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate", neurons="fast"),
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
-    "mnist-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", epochs=6),
-    "mnist-rotated-surrogate": dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", epochs=6, rotation=15.0),
+    "mnist-surrogate": dataclasses.replace(IMAGES, rule="surrogate", neurons="fast", epochs=6),
+    "mnist-rotated-surrogate": dataclasses.replace(IMAGES, rule="surrogate", neurons="fast", epochs=6, rotation=15.0),
     "fashion-mnist-surrogate": FashionMNISTTask(size=16, hidden=(246,), rule="surrogate", neurons="fast", epochs=6),
 }
 SPARSE: dict[str, tuple[Task, Sequence[float]]] = {
     "sparsity": (YIN_YANG, (5, 10, 20, 40)),
-    "mnist-sparsity": (dataclasses.replace(MNIST16, rotation=15.0, dropout=0.05, epochs=36), (7, 14, 27)),
+    "mnist-sparsity": (dataclasses.replace(IMAGES, rotation=15.0, dropout=0.05, epochs=36), (7, 14, 27)),
     "mnist-surrogate-sparsity": (
-        dataclasses.replace(MNIST16, rule="surrogate", neurons="fast", rotation=15.0, dropout=0.05),
+        dataclasses.replace(IMAGES, rule="surrogate", neurons="fast", rotation=15.0, dropout=0.05),
         (5e-4, 1e-3, 1.25e-3, 2e-3),
     ),
 }
 """What is trained, with which budgets of hidden spikes; with surrogate gradients, with which price on their counts."""
+DISTURBED: dict[str, Task] = {
+    "decalibration": YIN_YANG,
+    "mnist-decalibration": MNIST16,
+    "death": YIN_YANG,
+    "mnist-death": MNIST16,
+    "gradient": YIN_YANG,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Piece:
 
 def main(arguments: Sequence[str]) -> None:
     """Do what is asked for, then write the table."""
-    names = [*TASKS, "decalibration", "death", "gradient", *SPARSE]
+    names = [*TASKS, *DISTURBED, *SPARSE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", choices=[*names, []], help="all, if none is named")
     parser.add_argument("--ways", nargs="*", help="only these, such as looped")
@@ -99,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
 def pieces(name: str, chips: Sequence[int]) -> Iterator[Piece]:
     """The parts of an experiment, chip after chip."""
     for chip in chips:
-        task, budgets = SPARSE[name] if name in SPARSE else (TASKS.get(name, YIN_YANG), ())
+        task, budgets = SPARSE[name] if name in SPARSE else ((TASKS | DISTURBED)[name], ())
         for way, do, *more in _ways(name, budgets):
             folder = RUNS / "-".join([name, *way.split(), f"chip-{chip}"])
             yield Piece(name, way, chip, task, partial(do, task, *more, chip=chip, folder=folder))
@@ -110,11 +118,11 @@ def _ways(name: str, budgets: Sequence[float]) -> Iterator[tuple[Any, ...]]:
     if name in TASKS:
         yield "looped", probes.looped
         yield "software", probes.software
-    elif name == "decalibration":
+    elif name in ("decalibration", "mnist-decalibration"):
         yield from (
             (f"{what} {strength:.0%}", probes.decalibrated, what, strength) for what, strength in probes.DECALIBRATIONS
         )
-    elif name == "death":
+    elif name in ("death", "mnist-death"):
         yield from ((f"dropout {dropout:.0%}", probes.dying, dropout) for dropout in (0.0, 0.4))
     elif name == "gradient":
         yield "before training", probes.estimated, 0

@@ -93,7 +93,7 @@ def decalibrated(task: Task, what: str, strength: float, chip: int, folder: Path
     substrate, spread = scattered(there, network, what, strength)
     line = trained(there, network, substrate, chip, folder) | {"spread": spread}
     plain = task.network(chip)
-    trained(task, plain, Ideal(), chip, folder.with_name(f"yin-yang-software-chip-{chip}"))
+    trained(task, plain, Ideal(), chip, folder.with_name(f"{task.name}-software-chip-{chip}"))
     return line | {"transferred": tested(task, plain, substrate)}
 
 

@@ -191,6 +191,12 @@ def growth(_: str, lines: Sequence[Line]) -> str:
     return f"{100 * factor:.0f} %"
 
 
+SCATTERED: Mapping[str, Cell] = {
+    "scattered": called, "spread left": left, "in the loop": percent("test"), "transferred": percent("transferred"),
+}  # fmt: skip
+SILENCED: Mapping[str, Cell] = {
+    "training": called, "test": percent("test"), f"with {DEAD} dead": percent("dead"), "error grows by": growth,
+}  # fmt: skip
 SPARSITY: Mapping[str, Cell] = {
     "with": called, "hidden spikes/test sample": mean("hidden_spikes", digits=1), "test": percent("test"),
     "epochs": epochs,
@@ -209,12 +215,12 @@ TABLES = (
         "spikes/sample in the loop": mean("spikes_per_sample", "looped"),
         "seconds": mean("seconds", "looped"),
     }, PUBLISHED_NOTE),
-    Table("Deliberate decalibration (Yin-Yang, EventProp)", ["decalibration"], by_way, {
-        "scattered": called, "spread left": left, "in the loop": percent("test"), "transferred": percent("transferred"),
-    }, DECALIBRATION_NOTE),
-    Table(f"{DEAD} of the hidden neurons fall silent after training (Yin-Yang, EventProp)", ["death"], by_way, {
-        "training": called, "test": percent("test"), f"with {DEAD} dead": percent("dead"), "error grows by": growth,
-    }, DEATH_NOTE),
+    Table("Deliberate decalibration (Yin-Yang, EventProp)", ["decalibration"], by_way, SCATTERED, DECALIBRATION_NOTE),
+    Table("Deliberate decalibration (MNIST 16x16, EventProp)", ["mnist-decalibration"], by_way, SCATTERED),
+    Table(f"{DEAD} of the hidden neurons fall silent after training (Yin-Yang, EventProp)", ["death"], by_way, SILENCED,
+          DEATH_NOTE),
+    Table(f"{DEAD} of the hidden neurons fall silent after training (MNIST 16x16, EventProp)", ["mnist-death"], by_way,
+          SILENCED),
     Table("The gradient estimate against the exact one, cosine per layer (Yin-Yang)", ["gradient"], by_layer, {
         "when | layer": called,
         "floor 0": decimals("cosine, floor 0"),

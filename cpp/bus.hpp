@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "stage.hpp"
+#include "threads.hpp"
 
 namespace spikeloop {
 
@@ -37,22 +38,32 @@ struct Exit {
     double duration = 0;
 };
 
+inline constexpr int64_t kServedTogether = 64;  // samples
+inline constexpr double kServing = 5;           // ns an event
+
+// Calls work(sample, buses), the buses empty, for each sample of a batch.
+template <class Work>
+void with_buses(int64_t batch, int64_t count, double depth, int64_t events, int threads, Work&& work) {
+    parallel_for((batch + kServedTogether - 1) / kServedTogether, worthwhile(threads, kServing * double(events)), 1, [&](int64_t group) {
+        Buses buses(count, depth);
+        for (int64_t s = group * kServedTogether; s < std::min((group + 1) * kServedTogether, batch); ++s) buses.clear(), work(s, buses);
+    });
+}
+
 // Spikes of a batch as they leave, in order of time; `lost` (batch,) counts those that do not.
-inline SpikesPerSample leave(const Trains& spikes, int64_t batch, const Exit& exit, int64_t* lost) {
+inline SpikesPerSample leave(const Trains& spikes, int64_t batch, const Exit& exit, int64_t* lost, int threads) {
     SpikesPerSample out(batch);
-    Buses buses(exit.buses, exit.depth);
     const auto earlier = [](const Spike& x, const Spike& y) { return x.time < y.time; };
     const auto in_order = [&](std::vector<Spike>& run) {
         if (!std::is_sorted(run.begin(), run.end(), earlier)) std::stable_sort(run.begin(), run.end(), earlier);
     };
-    for (int64_t s = 0; s < batch; ++s) {
+    with_buses(batch, exit.buses, exit.depth, spikes.start[batch], threads, [&](int64_t s, Buses& buses) {
         std::vector<Spike>& run = out[s];
         for (int64_t e = spikes.start[s]; e < spikes.start[s + 1]; ++e) run.push_back({spikes.time[e], spikes.unit[e]});
         if (exit.late) {
             for (size_t k = 0; k < run.size(); ++k) run[k].time = std::clamp(run[k].time + exit.late[spikes.start[s] + k], 0.0, exit.duration);
             in_order(run);
         }
-        buses.clear();
         size_t kept = 0;
         for (Spike spike : run) {
             const double left = exit.bus ? buses.pass(exit.bus[spike.unit], spike.time / exit.cycle) : 0;
@@ -66,7 +77,7 @@ inline SpikesPerSample leave(const Trains& spikes, int64_t batch, const Exit& ex
         }
         run.resize(kept);
         in_order(run);
-    }
+    });
     return out;
 }
 

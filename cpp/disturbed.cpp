@@ -31,7 +31,7 @@ struct Layer {
     FlowTable table;
     std::vector<Neuron> neuron;
     std::vector<Stride> stride;
-    std::vector<float> initial, level, floor, most, top;  // padded; top: `peak` with room for rounding
+    std::vector<float> initial, level, floor, most, top, reach;  // padded; top: `peak` with room for rounding; reach: of the noise
     std::vector<uint8_t> alone;   // it is not solved together with others
     std::vector<std::vector<std::pair<int, int64_t>>> sampled;  // by block: (lane, column of the samples)
     double quickest = kInfinity;  // earliest peak of a response
@@ -57,6 +57,7 @@ struct Passage {
 // A block of one passage: where it is.
 struct Walk {
     alignas(64) float v[kBlock], i[kBlock], next_v[kBlock], next_i[kBlock], level[kBlock];
+    alignas(64) float noise[kBlock], seen[kBlock];  // the membrane's noise, and when it was last drawn
     BlockFlows flows;                // of the interval, where the table does not have it
     uint32_t close[kBlockVectors];    // one bit a lane: the bound reached the level
     uint32_t known[kBlockVectors];    // likewise: `lane` holds something
@@ -97,14 +98,14 @@ void describe(Layer& layer) {
     const int64_t size = layer.neurons.size, padded = layer.blocks * kBlock;
     layer.initial.assign(padded, 0.0f), layer.level.assign(padded, std::numeric_limits<float>::infinity());
     layer.floor.assign(padded, -std::numeric_limits<float>::infinity()), layer.most.assign(padded, std::numeric_limits<float>::infinity());
-    layer.top.assign(padded, 0.0f), layer.sampled.resize(layer.blocks);
+    layer.top.assign(padded, 0.0f), layer.reach.assign(padded, 0.0f), layer.sampled.resize(layer.blocks);
     layer.table.a.assign(padded, 0.0), layer.table.b.assign(padded, 0.0);
     for (int64_t m = 0; m < size; ++m) {
         const Neuron& n = layer.neuron.emplace_back(layer.neurons[m]);
         layer.stride.emplace_back(n);
         layer.initial[m] = float(n.initial()), layer.level[m] = look_from(n, d.noise[m]);
         layer.floor[m] = float(d.floor[m] - layer.neurons.leak[m]), layer.most[m] = float(d.most[m]);
-        layer.top[m] = float(layer.stride[m].peak) * (1 + kSlack);
+        layer.top[m] = float(layer.stride[m].peak) * (1 + kSlack), layer.reach[m] = float(kNoiseReach * d.noise[m]);
         layer.table.a[m] = n.a, layer.table.b[m] = n.b;
         layer.alone.push_back(d.noise[m] > 0 || d.threshold_noise[m] > 0 || n.rises_to_threshold());
         layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b)), layer.long_time = std::min(layer.long_time, kLong / n.b);
@@ -146,6 +147,7 @@ Lane& lane_of(const Layer& layer, Walk& x, int l) {
 void start(const Layer& layer, const Passage& way, int64_t block, Walk& x) {
     x.passage = &way, x.block = block, x.n = 0, x.next_sample = 0;
     std::fill_n(x.known, kBlockVectors, 0), std::fill_n(x.i, kBlock, 0.0f);
+    std::fill_n(x.noise, kBlock, 0.0f), std::fill_n(x.seen, kBlock, float(kLongAgo));
     std::copy_n(layer.initial.data() + x.first(), kBlock, x.v), std::copy_n(layer.level.data() + x.first(), kBlock, x.level);
     for (int64_t m = x.first(); m < std::min(x.first() + kBlock, layer.neurons.size); ++m)
         if (layer.disturbance.threshold_noise[m] > 0) x.level[m - x.first()] = lane_of(layer, x, int(m - x.first())).level(0.0);

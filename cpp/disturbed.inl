@@ -109,6 +109,15 @@ SPIKELOOP_INLINE Vector<float> highest(const Vector<float>& v, const Vector<floa
     return (i > v) & (next_i < next_v) ? turning : larger(v, next_v);
 }
 
+// May membranes up to `top` reach their thresholds until `end`? As `noise_until` (noise.hpp) has it; one bit a lane.
+SPIKELOOP_INLINE uint32_t may_reach(const Layer& layer, const Walk& x, int l, const Vector<float>& top, const Vector<float>& a, double end) {
+    using V = Vector<float>;
+    const V reach = load(layer.reach.data() + x.first() + l), noise = load(x.noise + l);
+    const V since = a * (float(end) - load(x.seen + l)), left = noise > 0 ? noise : noise * larger(1 - since, V{});
+    const V room = load(x.level + l) + reach - top - left, far = larger(2 * since, V{});  // who is held was seen in the future
+    return reaches<float>(reach * reach * (far < 1 ? far : V{} + 1), room > 0 ? room * room : V{});
+}
+
 // Only lanes stay close whose highest membrane over `dt`, in so many pieces, reaches their level.
 template <int W>
 uint32_t look_again(const Layer& layer, Walk& x, int pieces, double dt) {
@@ -127,7 +136,8 @@ uint32_t look_again(const Layer& layer, Walk& x, int pieces, double dt) {
             top = larger(top, highest(v, i, next_v, next_i, a, b)), v = next_v, i = next_i;
         }
         top = larger(top, highest(v, i, load(x.next_v + l), load(x.next_i + l), a, b));
-        some |= x.close[k] &= reaches<float>(top, load(x.level + l));
+        x.close[k] &= reaches<float>(top, load(x.level + l));
+        if (x.close[k]) some |= x.close[k] &= may_reach(layer, x, l, top, a, x.end());
     }
     return some;
 }
@@ -151,6 +161,7 @@ bool look(const Layer& layer, Walk& x, Waiting& waiting, const BlockFlows& f, Ra
             const Flow whole{f.em[l], f.es[l], f.g[l]};
             if (lane.follow(s, x.begin(), x.end(), whole, *x.passage->spikes, samples)) x.next_v[l] = float(s.v), x.next_i[l] = float(s.i);
             x.level[l] = lane.level(x.end());
+            x.noise[l] = float(lane.noise.path.x), x.seen[l] = float(lane.noise.path.time);
         }
     return waiting.pack.count > known;
 }

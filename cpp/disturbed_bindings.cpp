@@ -71,13 +71,14 @@ nb::tuple disturbed_door(const std::vector<SourceIn>& sources, const std::option
 }
 
 // (cycles,) when each event is passed on, negative for those that are lost
-nb::object served(const TrainsIn& events, int64_t buses, double depth) {
+nb::object served(const TrainsIn& events, int64_t buses, double depth, int threads) {
     const auto& [time, bus, start] = events;
     std::vector<double> out(time.shape(0));
-    Buses all(buses, depth);
-    for (size_t s = 0; s + 1 < start.shape(0); ++s) {
-        all.clear();
-        for (int64_t e = start.data()[s]; e < start.data()[s + 1]; ++e) out[e] = all.pass(bus.data()[e], time.data()[e]);
+    {
+        nb::gil_scoped_release release;
+        with_buses(int64_t(start.shape(0)) - 1, buses, depth, int64_t(out.size()), threads, [&](int64_t s, Buses& all) {
+            for (int64_t e = start.data()[s]; e < start.data()[s + 1]; ++e) out[e] = all.pass(bus.data()[e], time.data()[e]);
+        });
     }
     return owned(std::move(out));
 }
@@ -85,11 +86,16 @@ nb::object served(const TrainsIn& events, int64_t buses, double depth) {
 // late (or none), sends, bus of each unit (or none), number of buses, depth, cycle, duration
 using ExitIn = std::tuple<std::optional<Array<const double, 1>>, Array<const uint8_t, 1>, std::optional<Array<const int32_t, 1>>, int64_t, double, double, double>;
 
-nb::tuple leave_door(const TrainsIn& spikes, const ExitIn& exit, const Array<int64_t, 1>& lost) {
+nb::tuple leave_door(const TrainsIn& spikes, const ExitIn& exit, const Array<int64_t, 1>& lost, int threads) {
     const auto& [late, sends, bus, buses, depth, cycle, duration] = exit;
     const auto& [time, unit, start] = spikes;
     const Exit out{late ? late->data() : nullptr, sends.data(), bus ? bus->data() : nullptr, buses, depth, cycle, duration};
-    return to_python(leave({time.data(), unit.data(), start.data()}, int64_t(start.shape(0)) - 1, out, lost.data()));
+    SpikesPerSample left;
+    {
+        nb::gil_scoped_release release;
+        left = leave({time.data(), unit.data(), start.data()}, int64_t(start.shape(0)) - 1, out, lost.data(), threads);
+    }
+    return to_python(left);
 }
 
 nb::object normals(uint64_t key, int64_t count) {
@@ -99,6 +105,8 @@ nb::object normals(uint64_t key, int64_t count) {
     return owned(std::move(out));
 }
 
+inline constexpr double kWhole = 0x1.8p52;  // added and taken away, it leaves the nearest whole number
+
 // Readings 0..255 of potentials (batch, times, channels): slope x potential + base, with noise of `rms` from a stream per run.
 nb::object converted(const Array<const double, 3>& potential, const Array<const double, 1>& slope, const Array<const double, 1>& base, double rms,
                      uint64_t key, int threads) {
@@ -107,14 +115,15 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
     nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<uint8_t>*>(p); });
     {
         nb::gil_scoped_release release;
-        const double *k = slope.data(), *c = base.data();
-        parallel_for(runs, worthwhile(threads, 5.0 * double(runs * each)), 8, [&](int64_t run) {
+        const double *v = potential.data(), *k = slope.data(), *c = base.data();
+        uint8_t* __restrict reading = out->data();
+        parallel_for(runs, worthwhile(threads, 5.0 * double(runs * each)), 8, [=](int64_t run) {
             Stream random{keyed(key, uint64_t(run))};
             for (int64_t e = run * each; e < (run + 1) * each; e += channels)
                 for (int64_t channel = 0; channel < channels; ++channel) {
                     const double noise = rms > 0 ? rms * random.normal() : 0.0;
-                    const double reading = std::nearbyint(k[channel] * potential.data()[e + channel] + c[channel] + noise);
-                    (*out)[e + channel] = uint8_t(int(std::clamp(reading, 0.0, 255.0)));
+                    const double value = std::clamp(k[channel] * v[e + channel] + c[channel] + noise, 0.0, 255.0);
+                    reading[e + channel] = uint8_t(int((value + kWhole) - kWhole));
                 }
         });
     }
@@ -125,8 +134,8 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
 
 void define_disturbed(nb::module_& m) {
     m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a, "disturbance"_a, "run"_a, "silent"_a.none(), "sampling"_a.none());
-    m.def("served", &served, "events"_a, "buses"_a, "depth"_a);
-    m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a);
+    m.def("served", &served, "events"_a, "buses"_a, "depth"_a, "threads"_a);
+    m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a, "threads"_a);
     m.def("keyed", &keyed, "key"_a, "coordinate"_a);
     m.def("normals", &normals, "key"_a, "count"_a);
     m.def("converted", &converted, "potential"_a, "slope"_a, "base"_a, "rms"_a, "key"_a, "threads"_a);

@@ -91,7 +91,10 @@ def watch(instruments: Instruments, cycles: int, delay: Float) -> Watch:
     slow, cycle = adc.cadc_times(int(instruments.cadc_period[0]), cycles, delay)
     if not len(instruments.cadc_circuit):
         slow, cycle = slow[:, :0], cycle[:, :0]
-    fast = adc.madc_times(cycles if len(instruments.madc_circuit) else 0)
+    if not len(instruments.madc_circuit):
+        every = np.broadcast_to(np.arange(slow.shape[1]), slow.shape)
+        return Watch(instruments, slow, every, every[:, :0], cycle, [])
+    fast = adc.madc_times(cycles)
     time = np.concatenate([slow, np.broadcast_to(fast, (len(delay), len(fast)))], axis=1)
     order = np.argsort(time, axis=1, kind="stable")
     place = np.argsort(order, axis=1, kind="stable")

@@ -207,7 +207,7 @@ class _Emulation:
 
     def __init__(self, twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int) -> None:
         self.twin, self.configuration, self.drive, self.cycles = twin, configuration, drive, cycles
-        self.batch, self.duration = len(drive), cycles * CYCLE
+        self.batch, self.duration, self.threads = len(drive), cycles * CYCLE, torch.get_num_threads()
         self.noise = twin.strengths()
         routing, analog = ByValue(configuration.routing), ByValue(configuration.analog)
         instruments = ByValue(configuration.instruments)
@@ -244,7 +244,7 @@ class _Emulation:
         time, start = drive.cycle.astype(np.float64), np.ascontiguousarray(drive.start, np.int64)
         if Imperfection.CAPACITY not in self.twin.ideal:
             link = (drive.address >> 14).astype(np.int32)
-            time = served(time, link, start, LINKS, DEPTH)
+            time = served(time, link, start, LINKS, DEPTH, self.threads)
         kept = (time >= 0) & (time < self.cycles)  # what comes when the run is over is lost, too
         if not kept.all():
             before = np.append(0, np.cumsum(kept))[start]
@@ -260,7 +260,7 @@ class _Emulation:
         spikes = forward(
             sources,
             self._population(step),
-            Passage(self.batch, self.duration, CYCLE, self.key(Quantity.ENGINE), torch.get_num_threads()),
+            Passage(self.batch, self.duration, CYCLE, self.key(Quantity.ENGINE), self.threads),
             loop=None if step.loop is None else step.loop.weights(self.synapse),
             silent=self._muted(step),
             sampling=sampling,
@@ -291,7 +291,7 @@ class _Emulation:
         if Imperfection.CAPACITY not in self.twin.ideal:
             output = (self.neurons.head[step.neuron] % COLUMNS // (COLUMNS // OUTPUTS)).astype(np.int32)
         exits = Exit(step.sending.view(np.uint8), output, OUTPUTS, DEPTH, CYCLE, self.duration)
-        return leave(spikes, late, exits, self.lost)
+        return leave(spikes, late, exits, self.lost, self.threads)
 
     def _time_stamps(self, sent: list[Trains]) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]]:
         steps = [step for step in self.plan.steps if step.sends]

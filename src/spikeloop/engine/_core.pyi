@@ -128,13 +128,14 @@ def disturbed_forward(
 ) -> Trains:
     """The spikes of neurons with noise and limits; run: batch, duration, tick, key, spike limit, threads."""
 
-def served(events: Trains, buses: int, depth: float) -> Float:
+def served(events: Trains, buses: int, depth: float, threads: int) -> Float:
     """The cycle in which each event (cycle, bus, start) is passed on, negative for those that are lost."""
 
 def leave(
     spikes: Trains,
     exit: tuple[Float | None, NDArray[np.uint8], NDArray[np.int32] | None, int, float, float, float],
     lost: NDArray[np.int64],
+    threads: int,
 ) -> Trains:
     """Spikes as they leave; exit: delays, who sends, whose bus, buses, depth, cycle, duration; `lost` is counted on."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -99,14 +100,14 @@ def _membranes(setup: Setup, trial: Trial, out: Readout) -> tuple[dict[str, Samp
         head = setup.placement.circuit[name][:, 0]
         reading, gain = out.cadc[:, :, first : first + len(head)], setup.calibration.cadc_gain[head]
         first += len(head)
-        value = torch.from_numpy(lower.lift_slow(reading, gain, setup.scales[name], np.arange(len(head))))
+        lifted = partial(lower.lift_slow, gain=gain, scale=setup.scales[name], neuron=np.arange(len(head)))
         if name in trial.observe.membrane and name not in dict(fast):
             unit = trial.observe.neurons(name, len(head))
             at = _nearest(trial, name, CADC_PERIOD_MIN * cycle, seconds.shape[1])
-            membrane[name] = Samples(seconds[:, at], unit, value[:, at][:, :, unit])
+            membrane[name] = Samples(seconds[:, at], unit, torch.from_numpy(lifted(reading))[:, at][:, :, unit])
         if name in trial.observe.peak:
-            highest, when = value.max(1)
-            peak[name] = Peak(torch.gather(seconds, 1, when), highest)
+            highest, when = torch.from_numpy(reading).max(1)
+            peak[name] = Peak(torch.gather(seconds, 1, when), torch.from_numpy(lifted(highest.numpy())))
     first = 0
     for name, neurons in fast:
         reading = out.madc[:, :, first : first + len(neurons)]
