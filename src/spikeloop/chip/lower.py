@@ -31,6 +31,7 @@ from spikeloop.chip.configuration import (
 )
 from spikeloop.chip.mapping import Placement
 from spikeloop.chip.transfer import REFERENCE_PSP
+from spikeloop.engine.bus import served
 from spikeloop.errors import OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -255,15 +256,20 @@ def _as_given(projection: Projection, dense: NDArray[Any]) -> Tensor:
 def lower_events(
     drive: Mapping[str, Events], placement: Placement, speedup: float, muted: NDArray[np.bool_], trial: int
 ) -> AddressedEvents:
-    """The drive with addresses in the place of units; times rounded to cycles."""
+    """The drive with addresses in the place of units; times rounded to cycles, in which one event is sent each.
+
+    Events of one time follow each other, for a link that gets more than one a cycle soon drops some.
+    """
     parts = [_sent(events, placement.address[name], speedup) for name, events in drive.items()]
-    if len(parts) == 1:
-        return AddressedEvents(*parts[0], muted=muted, trial=trial)
-    sample = np.concatenate([np.repeat(np.arange(len(start) - 1), np.diff(start)) for _, _, start in parts])
-    cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-    order = np.lexsort((cycle, sample))
-    start = sum(part[2] for part in parts)
-    return AddressedEvents(cycle[order], address[order], np.asarray(start), muted=muted, trial=trial)
+    cycle, address, start = parts[0]
+    if len(parts) > 1:
+        sample = np.concatenate([np.repeat(np.arange(len(start) - 1), np.diff(start)) for _, _, start in parts])
+        cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+        order = np.lexsort((cycle, sample))
+        cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
+    one_file = np.zeros(len(cycle), np.int32)
+    sent = served(cycle.astype(np.float64), one_file, start, 1, np.inf, torch.get_num_threads())
+    return AddressedEvents(sent.astype(np.int64), address, start, muted=muted, trial=trial)
 
 
 def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:
