@@ -26,11 +26,13 @@ from spikeloop import (
     run,
 )
 from spikeloop.chip.calibrate import VERSION, calibrate
+from spikeloop.chip.configuration import CYCLE
 from spikeloop.chip.lower import scale_of
-from spikeloop.chip.twin import EVERYTHING
+from spikeloop.chip.twin import EVERYTHING, Imperfection
 from spikeloop.conformance import ConformanceError, check_chip, check_substrate
 from spikeloop.data import YinYang, loader
 from spikeloop.errors import CannotObserve, OutOfRange, SpikeloopWarning, Unsupported
+from spikeloop.initial import Normal
 from spikeloop.loss import first_spike_class, first_spike_cross_entropy
 from spikeloop.protocols import Every
 
@@ -218,6 +220,19 @@ def test_bad_requests_are_refused(network):
     record = run(network, drive(12), 50e-3, observe=Observe(state=True))
     with pytest.raises(Unsupported, match="cannot continue from a state"):
         run(network, drive(12), 50e-3, substrate=ready(network), start=record.state)
+
+
+def test_many_events_of_one_time_are_sent_as_a_link_takes_them():
+    """A link passes one a cycle and drops what comes when 16 wait: `test_chip_twin` has it so."""
+    limited = Twin(7, ideal=EVERYTHING - {Imperfection.CAPACITY})
+    net = feedforward([60, 3], NEURON, weight=Normal(0.05, 0.0))
+    burst = Events.from_lists([np.full(60, 5e-3), [5e-3]], [np.arange(60), [0]], 60)
+    record, free = (run(net, burst, 20e-3, substrate=ready(net, twin), number=0) for twin in (limited, IDEAL))
+    assert record.cost.events_lost == 0
+    assert record.count["output"].tolist() == free.count["output"].tolist()
+    late = record.spikes["output"].first(0.0) - free.spikes["output"].first(0.0)
+    assert (late[0] > 0).all()
+    assert (late < 60 * CYCLE * 1000).all()  # the last of them waits for 59 others
 
 
 def test_spikes_after_the_end_are_lost_at_the_chips_edge(network):

@@ -28,6 +28,8 @@ HALVES, COLUMNS, ROWS, DRIVERS, BUSES, LINKS, OUTPUTS = 2, 256, 256, 128, 4, 4, 
 CIRCUITS = HALVES * COLUMNS
 CYCLE = 8e-9
 """Seconds: events are sent and time-stamped on this grid (hardware.md 1.1)."""
+DEPTH = 16
+"""Events that may wait where a link or an output is busy (hardware.md 5.1, event capacity)."""
 WEIGHT_MAX, LABEL_MAX, CODE_MAX, CAPACITANCE_MAX, COUNTER_MAX = 63, 63, 1022, 63, 255
 CADC_PERIOD_MIN = 213
 """Cycles: 1.7 us, the fastest sampling of all columns (hardware.md 1.1)."""

@@ -23,6 +23,7 @@ from spikeloop.chip.configuration import (
     CIRCUITS,
     COLUMNS,
     CYCLE,
+    DEPTH,
     HALVES,
     ROWS,
     WEIGHT_MAX,
@@ -256,9 +257,9 @@ def _as_given(projection: Projection, dense: NDArray[Any]) -> Tensor:
 def lower_events(
     drive: Mapping[str, Events], placement: Placement, speedup: float, muted: NDArray[np.bool_], trial: int
 ) -> AddressedEvents:
-    """The drive with addresses in the place of units; times rounded to cycles, in which one event is sent each.
+    """The drive with addresses in the place of units; times rounded to cycles.
 
-    Events of one time follow each other, for a link that gets more than one a cycle soon drops some.
+    Of many at once some are sent later: a link passes one a cycle, and drops what comes when too many wait there.
     """
     parts = [_sent(events, placement.address[name], speedup) for name, events in drive.items()]
     cycle, address, start = parts[0]
@@ -267,9 +268,9 @@ def lower_events(
         cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
         order = np.lexsort((cycle, sample))
         cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
-    one_file = np.zeros(len(cycle), np.int32)
-    sent = served(cycle.astype(np.float64), one_file, start, 1, np.inf, torch.get_num_threads())
-    return AddressedEvents(sent.astype(np.int64), address, start, muted=muted, trial=trial)
+    passed = served(cycle.astype(np.float64), np.zeros(len(cycle), np.int32), start, 1, np.inf, torch.get_num_threads())
+    sent = np.maximum(cycle, passed.astype(np.int64) - DEPTH)
+    return AddressedEvents(sent, address, start, muted=muted, trial=trial)
 
 
 def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:

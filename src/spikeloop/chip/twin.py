@@ -18,6 +18,7 @@ from spikeloop.chip.configuration import (
     CIRCUITS,
     COLUMNS,
     CYCLE,
+    DEPTH,
     LINKS,
     OUTPUTS,
     AddressedEvents,
@@ -65,9 +66,6 @@ class Imperfection(Enum):
 
 EVERYTHING = frozenset(Imperfection)
 """All imperfections: ``Twin(7, ideal=EVERYTHING)`` has none."""
-
-DEPTH = 16
-"""Events that may wait where a link or an output is busy (hardware.md 5.1, event capacity)."""
 
 _OFF = Spread(0.0, 0.0)
 _MISMATCH_OFF: dict[Imperfection, dict[str, object]] = {
