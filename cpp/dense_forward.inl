@@ -129,6 +129,21 @@ __attribute__((noinline)) bool look_again(const Layer<T>& layer, Walk<T>& x, int
     return some != 0;
 }
 
+// Only lanes stay close whose highest membrane of the interval, from its ends, reaches their level.
+template <class T>
+bool look_again_from_the_ends(const Layer<T>& layer, Walk<T>& x, int vectors) {
+    using V = Vector<T>;
+    const V a = V{} + T(layer.neuron[0].a), b = V{} + T(layer.neuron[0].b);
+    uint32_t some = 0;
+    for (int k = 0; k < vectors; ++k) {
+        if (!x.close[k]) continue;
+        const int l = k * kLanes<T>;
+        const V top = highest(load(x.v + l), load(x.i + l), load(x.next_v + l), load(x.next_i + l), a, b);
+        some |= x.close[k] &= reaches<T>(top, load(x.level + l));
+    }
+    return some != 0;
+}
+
 // Flows of neurons with time constants of their own, lane by lane.
 template <class T>
 struct OwnFlows {
@@ -218,7 +233,7 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
                 SPIKELOOP_UNROLL
                 for (int k = 0; k < W; ++k) store(x.next_v + k * L, v[k] * em + i[k] * g), store(x.next_i + k * L, i[k] * es);
                 if (sampling) take_samples(layer, x);
-                if (look(layer, x, waiting, W)) {
+                if ((!OneTau || !Spiking || look_again_from_the_ends(layer, x, W)) && look(layer, x, waiting, W)) {
                     std::memcpy(x.v, x.next_v, sizeof v), std::memcpy(x.i, x.next_i, sizeof i);
                     x.n = n + 1;
                     return false;

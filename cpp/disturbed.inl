@@ -100,15 +100,6 @@ __attribute__((noinline)) void take_samples(const Layer& layer, Walk& x, Range r
     }
 }
 
-// The highest membrane of an interval, from its ends. Where it does not turn it is at one of them; while it rises
-// V'' <= -a b i, and i is no less than at the end, so that it rises by no more than V'^2 / (2 a b i), V' = a (i - v).
-SPIKELOOP_INLINE Vector<float> highest(const Vector<float>& v, const Vector<float>& i, const Vector<float>& next_v, const Vector<float>& next_i,
-                                       const Vector<float>& a, const Vector<float>& b) {
-    const Vector<float> most = Vector<float>{} + std::numeric_limits<float>::infinity();
-    const Vector<float> turning = next_i > 0 ? v + a * (i - v) * (i - v) / (2 * b * next_i) : most;
-    return (i > v) & (next_i < next_v) ? turning : larger(v, next_v);
-}
-
 // May membranes up to `top` reach their thresholds until `end`? As `noise_until` (noise.hpp) has it; one bit a lane.
 SPIKELOOP_INLINE uint32_t may_reach(const Layer& layer, const Walk& x, int l, const Vector<float>& top, const Vector<float>& a, double end) {
     using V = Vector<float>;
