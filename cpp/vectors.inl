@@ -37,6 +37,15 @@ SPIKELOOP_INLINE bool any(const Mask& mask) {
     return (quarter[0][0] | quarter[0][1]) != 0;
 }
 
+// The vector with `number` in one lane.
+template <class T>
+SPIKELOOP_INLINE Vector<T> put(const Vector<T>& x, int lane, T number) {
+    typedef decltype(x < x) Lane;
+    Lane lanes;
+    for (int l = 0; l < kLanes<T>; ++l) lanes[l] = l;
+    return lanes == lane ? Vector<T>{} + number : x;
+}
+
 // The larger of both, lane by lane.
 template <class V>
 SPIKELOOP_INLINE V larger(const V& x, const V& y) {
