@@ -50,13 +50,13 @@ struct Job {
     bool one_tau, want_weight = false, want_arrival_time = false;
     bool starts = false, leaps = false;  // not all neurons start at rest; the run is longer than `span`
     int ratio = 0;  // of the one pair of time constants, see `whole_ratio`
-    double span = 0;
+    double span = 0, back_span = 0;
     const Backward& request() const { return stage->request; }
     int64_t size() const { return stage->neurons.size; }
     int64_t blocks() const { return (size() + kLanes<T> - 1) / kLanes<T>; }
     const Modes& modes_of(int64_t m) const { return modes[one_tau ? 0 : m]; }
     bool wants_membrane() const { return request().want_tau || (want_arrival_time && !request().membrane.empty()); }
-    int32_t anchor(double time) const { return int32_t(time / span); }
+    int32_t anchor(double time) const { return int32_t(time * back_span); }
 };
 
 // A block of lanes, and which of the active neurons it has.
@@ -79,6 +79,7 @@ template <class T>
 struct Scratch {
     std::vector<double> time;                   // of arrivals
     std::vector<int32_t> anchor, first;         // of arrivals: their anchor, and the first arrival that has it
+    std::vector<double> since;                  // of arrivals: time since their anchor
     std::vector<const T*> row;                  // of arrivals: their weights
     std::vector<uint64_t> seen;                 // one bit a neuron
     std::vector<ActiveBlock> blocks;
@@ -89,6 +90,10 @@ struct Scratch {
     std::vector<T> r, s;                        // state after each number of arrivals, see Modes: (arrivals + 1, blocks, lanes)
     std::vector<T> move_one, move_two;          // the modes in lambda_V - lambda_I at each arrival, as `one` and `two`
     std::vector<double> arrival;                // dL/d arrival time
+    std::vector<Change<T>> changes;             // of a block of lanes, lane by lane
+    int32_t next_change[kLanes<T>];             // of each lane
+    std::vector<uint32_t> changing;             // the lanes that change at each arrival
+    std::vector<uint64_t> any_changing;         // one bit an arrival
     std::vector<Interval> stretches;
     std::vector<State> way;                     // of a neuron from a mark to the next, at arrivals
     Flow flow(int32_t place) const { return {em[place], es[place], g[place]}; }
@@ -112,7 +117,7 @@ Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
         const Neuron& n = job.neuron.emplace_back(stage.neurons[m]);
         fastest = std::max({fastest, n.a, n.b}), job.starts |= n.initial() != 0;
     }
-    job.span = kSpan / fastest, job.leaps = stage.request.duration >= job.span, job.starts |= stage.request.start.membrane != nullptr;
+    job.span = kSpan / fastest, job.back_span = 1 / job.span, job.leaps = stage.request.duration >= job.span, job.starts |= stage.request.start.membrane != nullptr;
     for (int64_t m = 0; m < (job.one_tau ? std::min<int64_t>(job.size(), 1) : job.size()); ++m) job.modes.emplace_back(job.neuron[m], job.span);
     if (job.one_tau && job.size() > 0) job.ratio = whole_ratio(job.neuron[0].a, job.neuron[0].b);
     for (size_t s = 0; s < stage.sources.size(); ++s) {

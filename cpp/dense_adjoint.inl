@@ -5,7 +5,7 @@
 template <class T, bool OneTau>
 SPIKELOOP_INLINE Vector<T> mode_at(const T* mode, size_t k) {
     if constexpr (OneTau)
-        return Vector<T>{} + mode[k];
+        return mode[k] - Vector<T>{};
     else
         return load(mode + k * kLanes<T>);
 }
@@ -63,9 +63,9 @@ template <class T, bool OneTau, bool Whole, bool Membrane, int Wide>
 void replay(Scratch<T>& scratch, size_t reach, const Lanes<T>* x) {
     constexpr int N = kLanes<T>;
     scratch.r.resize((reach + 1) * Wide * N), scratch.s.resize(Membrane ? scratch.r.size() : 0);
+    T *to_r = scratch.r.data(), *to_s = scratch.s.data();
     Vector<T> r[Wide], s[Wide];
     for (int j = 0; j < Wide; ++j) r[j] = load(x[j].r), s[j] = load(x[j].s);
-    T *to_r = scratch.r.data(), *to_s = scratch.s.data();
     int32_t anchor = 0;
     for (size_t n = 0;; ++n, to_r += Wide * N, to_s += Membrane ? Wide * N : 0) {
         SPIKELOOP_UNROLL
@@ -145,6 +145,8 @@ void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, i
     const Backward& request = job.request();
     const auto& marks = scratch.marks[m];
     const State start = initial_state(n, request.start, job.stage->neurons.leak[m], out.sample * job.size() + m);
+    const int lane = int(m % kLanes<T>);
+    scratch.next_change[lane] = int32_t(scratch.changes.size());
     Adjoint l;
     bool held = marks.empty() ? start.free > 0 : marks.back().held_after(start.free > 0);
     for (size_t k = marks.size(); k-- > 0;) {
@@ -160,17 +162,35 @@ void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, i
         const int32_t low = before ? before->stretch : 0;
         for (int32_t last = mark.stretch - 1; last >= low; last = scratch.first[last] - 1) {
             go_back(scratch.anchor[last]);
-            out.changes.push_back({last, int32_t(m % kLanes<T>), T(pair.p), T(pair.q)});
+            scratch.changes.push_back({last, lane, T(pair.p), T(pair.q)});
+            scratch.changing[last] |= uint32_t(1) << lane, scratch.any_changing[last / 64] |= uint64_t(1) << last % 64;
         }
         if (request.want_tau)
             time_constants_back(job, scratch, m, l, before ? before->time : 0.0, before ? before->v_after : start.v,
                                 before ? before->i : start.i, mark.time, low, mark.stretch, grad);
+        if (!before && !request.want_neuron) break;
         go_back(before ? scratch.mark_anchor[before->flow] : 0);
         const double lv = l.v;
         l = from_anchor(modes, pair, before ? modes.step(scratch.flow(before->flow)) : Step{});
         grad.leak -= (lv - l.v) / n.a;
     }
     start_back(n, l, request.start.membrane != nullptr, grad);
+}
+
+// The changes of a block's lanes, merged: the last first.
+template <class T>
+void merge_changes(SampleAdjoint<T>& out, Scratch<T>& scratch) {
+    size_t to = out.changes.size();
+    out.changes.resize(to + scratch.changes.size());
+    for (size_t word = scratch.any_changing.size(); word-- > 0;) {
+        for (uint64_t& bits = scratch.any_changing[word]; bits;) {
+            const int place = 63 - __builtin_clzll(bits);
+            uint32_t& lanes = scratch.changing[word * 64 + place];
+            for (; lanes; lanes &= lanes - 1) out.changes[to++] = scratch.changes[scratch.next_change[__builtin_ctz(lanes)]++];
+            bits ^= uint64_t(1) << place;
+        }
+    }
+    scratch.changes.clear();
 }
 
 // Calls visit(last, first, p, q) for the arrivals between the places where any lane's modes change, backwards.
@@ -220,8 +240,7 @@ void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
             replay_marks(job, scratch, out.active[a], scratch.r.data() + lane, scratch.s.data() + lane, Wide * N);
             sweep_back(job, out, scratch, out.active[a], job.request().want_neuron ? out.neuron[a] : unwanted);
         }
-        std::sort(out.changes.begin() + begin, out.changes.end(),
-                  [](const Change<T>& c, const Change<T>& d) { return c.arrival > d.arrival; });
+        merge_changes(out, scratch);
         out.first_change[blocks[j].block + 1] = int32_t(out.changes.size() - begin);
         if (job.want_arrival_time) move_arrivals<T, OneTau, Whole>(out.changes.data() + begin, out.changes.data() + out.changes.size(), scratch, x[j]);
     }
@@ -254,6 +273,7 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     make_modes(job, out, scratch, reach);
     if (job.request().want_tau && job.one_tau) make_stretches(job, scratch, reach);
     scratch.arrival.assign(out.arrivals.size(), 0.0);
+    scratch.changing.assign(reach, 0), scratch.any_changing.assign(reach / 64 + 1, 0);
     if (job.one_tau)
         blocks_back<T, true>(job, out, scratch, reach, watch);
     else

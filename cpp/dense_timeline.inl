@@ -26,12 +26,14 @@ void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch
     gather_arrivals(job.stage->sources, {}, out.sample, job.request().duration, out.arrivals);
     const size_t count = out.arrivals.size();
     scratch.time.resize(count), scratch.anchor.resize(count), scratch.first.resize(count), scratch.row.resize(count), out.row.resize(count);
+    scratch.since.assign(count + kDoubles, 0.0);
     for (size_t k = 0; k < count; ++k) {
         const Arrival& arrival = out.arrivals[k];
         const int64_t row = arrival.unit * job.size();
         T* gradient = job.stage->weight[arrival.source];
         scratch.row[k] = job.stage->sources[arrival.source].weight + row, out.row[k] = gradient ? gradient + row : nullptr;
         scratch.time[k] = arrival.time, scratch.anchor[k] = job.anchor(arrival.time);
+        scratch.since[k] = arrival.time - scratch.anchor[k] * job.span;
         scratch.first[k] = k > 0 && scratch.anchor[k] == scratch.anchor[k - 1] ? scratch.first[k - 1] : int32_t(k);
     }
 }
@@ -93,14 +95,19 @@ size_t place_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& s
     return reach;
 }
 
-// The modes after `dt` from an anchor, as arrivals need them, of one arrival and eight neurons or the other way round.
+// What `modes_at` needs of neurons: one for all lanes, or one a lane.
+struct LaneModes {
+    Rates rates;
+    Doubles k, mix, tau_syn = 1.0 / rates.b, back_k = 1.0 / k, near = (1.0 - mix) * rates.b / rates.a;
+};
+
+// The modes after `dt` from an anchor, as arrivals need them, of eight arrivals or of eight neurons.
 template <class T>
-SPIKELOOP_INLINE void modes_at(const Doubles& dt, const Rates& rates, const Doubles& k, const Doubles& mix, size_t place,
-                               SampleAdjoint<T>& out, Scratch<T>& scratch) {
-    const Flows f = flows(dt, rates);
-    const Doubles p = 1.0 / f.es, v = 1.0 / f.em, x = (1.0 - mix) * f.g * rates.b / rates.a, q = v * (mix - x * p);
-    store_as(out.one.data() + place, p / rates.b), store_as(out.two.data() + place, q / rates.b);
-    store_as(scratch.move_one.data() + place, -p), store_as(scratch.move_two.data() + place, v / k - q);
+SPIKELOOP_INLINE void modes_at(const Doubles& dt, const LaneModes& n, size_t place, SampleAdjoint<T>& out, Scratch<T>& scratch) {
+    const Flows f = flows(dt, n.rates);
+    const Doubles both = 1.0 / (f.em * f.es), p = f.em * both, v = f.es * both, q = n.mix * v - n.near * f.g * both;
+    store_as(out.one.data() + place, p * n.tau_syn), store_as(out.two.data() + place, q * n.tau_syn);
+    store_as(scratch.move_one.data() + place, -p), store_as(scratch.move_two.data() + place, v * n.back_k - q);
 }
 
 // The modes at the first `reach` arrivals, for all neurons or for those of each block of lanes with an active one.
@@ -111,15 +118,11 @@ void make_modes(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, s
     const auto make_room = [&](size_t size) {
         for (auto* x : {&out.one, &out.two, &scratch.move_one, &scratch.move_two}) x->resize(size);
     };
-    const auto since_anchor = [&](size_t k) { return scratch.time[k] - scratch.anchor[k] * job.span; };
     if (job.one_tau) {
         const Modes& modes = job.modes[0];
+        const LaneModes all{{all_of(modes.a), all_of(modes.b), job.ratio}, all_of(modes.k), all_of(modes.mix)};
         make_room((reach + kDoubles - 1) / kDoubles * kDoubles);
-        for (size_t first = 0; first < reach; first += kDoubles) {
-            Doubles dt{};
-            for (size_t k = first; k < std::min(first + kDoubles, reach); ++k) dt[k - first] = since_anchor(k);
-            modes_at(dt, Rates{all_of(modes.a), all_of(modes.b), job.ratio}, all_of(modes.k), all_of(modes.mix), first, out, scratch);
-        }
+        for (size_t k = 0; k < reach; k += kDoubles) modes_at(load(scratch.since.data() + k), all, k, out, scratch);
         return;
     }
     out.place.assign(job.blocks(), 0);
@@ -133,8 +136,8 @@ void make_modes(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, s
                 const Modes& modes = job.modes[first + half + l];
                 a[l] = modes.a, b[l] = modes.b, k[l] = modes.k, mix[l] = modes.mix;
             }
-            for (size_t n = 0; n < reach; ++n)
-                modes_at(all_of(since_anchor(n)), Rates{a, b}, k, mix, (place * reach + n) * N + half, out, scratch);
+            const LaneModes own{{a, b}, k, mix};
+            for (size_t n = 0; n < reach; ++n) modes_at(all_of(scratch.since[n]), own, (place * reach + n) * N + half, out, scratch);
         }
     }
 }

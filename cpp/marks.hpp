@@ -53,7 +53,8 @@ inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, cons
 }
 
 inline void sort_marks(std::vector<Mark>& marks) {
-    std::stable_sort(marks.begin(), marks.end(), [](const Mark& x, const Mark& y) { return x.time < y.time; });
+    const auto before = [](const Mark& x, const Mark& y) { return x.time < y.time; };
+    if (!std::is_sorted(marks.begin(), marks.end(), before)) std::stable_sort(marks.begin(), marks.end(), before);
 }
 
 // Undo one mark; `held` tells whether V is held right after it and is updated to right before it.
