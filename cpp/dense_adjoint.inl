@@ -26,6 +26,12 @@ SPIKELOOP_INLINE void store_block(T* row, const Vector<T>& x, int count) {
         store_some(row, x, count);
 }
 
+// Where neuron m starts.
+template <class T>
+State start_of(const Job<T>& job, const SampleAdjoint<T>& out, int64_t m) {
+    return initial_state(job.neuron[m], job.request().start, job.stage->neurons.leak[m], out.sample * job.size() + m);
+}
+
 // A block of lanes and how its neurons' modes are found.
 template <class T>
 struct Lanes {
@@ -52,7 +58,7 @@ void open_lanes(const Job<T>& job, const SampleAdjoint<T>& out, const Scratch<T>
     for (int l = 0; l < x.count && job.starts; ++l) {
         const int64_t m = x.first + l;
         const Modes& modes = job.modes_of(m);
-        const State state = initial_state(job.neuron[m], job.request().start, job.stage->neurons.leak[m], out.sample * job.size() + m);
+        const State state = start_of(job, out, m);
         x.r[l] = T(state.i / modes.b), x.s[l] = T((state.v / modes.v_of + modes.mix * state.i) / modes.b);
     }
 }
@@ -90,11 +96,13 @@ void replay(Scratch<T>& scratch, size_t reach, const Lanes<T>* x) {
 
 // Current, and V, of neuron m at its marks; `r` and `s` are its lane's, `stride` numbers apart.
 template <class T>
-void replay_marks(const Job<T>& job, Scratch<T>& scratch, int64_t m, const T* r, const T* s, size_t stride) {
+void replay_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch, int64_t m, const T* r, const T* s, size_t stride) {
     const Neuron& n = job.neuron[m];
     const Modes& modes = job.modes_of(m);
     const bool membrane = job.wants_membrane();
-    double beyond = 0;  // V beyond what arrivals alone would have made of it, relative to the anchor
+    const State start = start_of(job, out, m);
+    double v = start.v, beyond = 0;  // beyond what arrivals alone would have made of V, relative to the anchor
+    bool held = start.free > 0;
     int32_t anchor = 0;
     for (Mark& mark : scratch.marks[m]) {
         const int32_t here = scratch.mark_anchor[mark.flow], from = mark.stretch > 0 ? scratch.anchor[mark.stretch - 1] : 0;
@@ -105,10 +113,12 @@ void replay_marks(const Job<T>& job, Scratch<T>& scratch, int64_t m, const T* r,
         if (!membrane) continue;
         const double linear = modes.v(mark.i, n.b * double(s[mark.stretch * stride]) * step.m + current * step.x);
         beyond *= modes.over_span.times(here - anchor).m, anchor = here;
-        mark.v_after = linear + beyond * own.m;
-        if (mark.kind != MarkKind::sample) mark.v_after = n.reset, beyond = (n.reset - linear) / own.m;
+        if (!held) v = linear + beyond * own.m;
+        if (mark.kind == MarkKind::spike) v = n.reset;
+        if (mark.kind != MarkKind::sample) beyond = (v - linear) / own.m;
+        mark.v_after = v, held = mark.held_after(held);
         if (job.want_arrival_time && mark.peak && size_t(mark.stretch) < scratch.time.size() && mark.time == scratch.time[mark.stretch])
-            scratch.arrival[mark.stretch] += mark.cotangent * n.a * (mark.i - mark.v_after);
+            scratch.arrival[mark.stretch] += mark.cotangent * n.a * (mark.i - v);
     }
 }
 
@@ -144,11 +154,12 @@ void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, i
     const Modes& modes = job.modes_of(m);
     const Backward& request = job.request();
     const auto& marks = scratch.marks[m];
-    const State start = initial_state(n, request.start, job.stage->neurons.leak[m], out.sample * job.size() + m);
+    const State start = start_of(job, out, m);
     const int lane = int(m % kLanes<T>);
     scratch.next_change[lane] = int32_t(scratch.changes.size());
     Adjoint l;
-    bool held = marks.empty() ? start.free > 0 : marks.back().held_after(start.free > 0);
+    bool held = start.free > 0;
+    for (const Mark& mark : marks) held = mark.held_after(held);
     for (size_t k = marks.size(); k-- > 0;) {
         const Mark& mark = marks[k];
         mark_back(n, mark, l, held, request.time_cotangent, out.slope, grad);
@@ -237,7 +248,7 @@ void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
         const size_t begin = out.changes.size();
         for (int32_t a = blocks[j].begin; a < blocks[j].end; ++a) {
             const size_t lane = j * N + out.active[a] % N;
-            replay_marks(job, scratch, out.active[a], scratch.r.data() + lane, scratch.s.data() + lane, Wide * N);
+            replay_marks(job, out, scratch, out.active[a], scratch.r.data() + lane, scratch.s.data() + lane, Wide * N);
             sweep_back(job, out, scratch, out.active[a], job.request().want_neuron ? out.neuron[a] : unwanted);
         }
         merge_changes(out, scratch);
@@ -293,19 +304,20 @@ void add_weights(const Job<T>& job, int64_t count, int64_t block) {
     const int lanes = int(std::min<int64_t>(N, job.size() - block * N));
     for (int64_t sample = 0; sample < count; ++sample) {
         const SampleAdjoint<T>& out = job.samples[sample];
-        const Change<T>* changes = out.changes.data();
-        const size_t place = OneTau || out.place.empty() ? 0 : out.place[block] * out.reach * N;
+        const Change<T>* changes = out.changes.data() + out.first_change[block];
+        const Change<T>* end = out.changes.data() + out.first_change[block + 1];
+        if (changes == end) continue;
+        const size_t place = OneTau ? 0 : out.place[block] * out.reach * N;
         const T *one = out.one.data() + place, *two = out.two.data() + place;
         T* const* row = out.row.data();
-        for_each_run(changes + out.first_change[block], changes + out.first_change[block + 1],
-                     [&](int32_t last, int32_t first, const Vector<T>& p, const Vector<T>& q) {
-                         for (int32_t k = last; k >= first; --k) {
-                             if (!row[k]) continue;
-                             T* to = row[k] + block * N;
-                             const Vector<T> charge = p * mode_at<T, OneTau>(one, k) + q * mode_at<T, OneTau>(two, k);
-                             store_block<T, Whole>(to, load_block<T, Whole>(to, lanes) - charge, lanes);
-                         }
-                     });
+        for_each_run(changes, end, [&](int32_t last, int32_t first, const Vector<T>& p, const Vector<T>& q) {
+            for (int32_t k = last; k >= first; --k) {
+                if (!row[k]) continue;
+                T* to = row[k] + block * N;
+                const Vector<T> charge = p * mode_at<T, OneTau>(one, k) + q * mode_at<T, OneTau>(two, k);
+                store_block<T, Whole>(to, load_block<T, Whole>(to, lanes) - charge, lanes);
+            }
+        });
     }
 }
 
