@@ -117,8 +117,10 @@ Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
         const Neuron& n = job.neuron.emplace_back(stage.neurons[m]);
         fastest = std::max({fastest, n.a, n.b}), job.starts |= n.initial() != 0;
     }
-    job.span = kSpan / fastest, job.back_span = 1 / job.span, job.leaps = stage.request.duration >= job.span, job.starts |= stage.request.start.membrane != nullptr;
-    for (int64_t m = 0; m < (job.one_tau ? std::min<int64_t>(job.size(), 1) : job.size()); ++m) job.modes.emplace_back(job.neuron[m], job.span);
+    job.span = kSpan / fastest, job.back_span = 1 / job.span;
+    job.starts |= stage.request.start.membrane != nullptr, job.leaps = stage.request.duration >= job.span;
+    for (const Neuron& n : job.neuron)
+        if (!job.one_tau || job.modes.empty()) job.modes.emplace_back(n, job.span);
     if (job.one_tau && job.size() > 0) job.ratio = whole_ratio(job.neuron[0].a, job.neuron[0].b);
     for (size_t s = 0; s < stage.sources.size(); ++s) {
         job.want_arrival_time |= stage.time[s] || stage.source_time[s];

@@ -146,5 +146,6 @@ void make_modes(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, s
 template <class T>
 void make_stretches(const Job<T>& job, Scratch<T>& scratch, size_t reach) {
     scratch.stretches.resize(reach);
-    for (size_t k = 1; k < reach; ++k) scratch.stretches[k] = interval(scratch.time[k] - scratch.time[k - 1], job.neuron[0].a, job.neuron[0].b);
+    const Neuron& n = job.neuron[0];
+    for (size_t k = 1; k < reach; ++k) scratch.stretches[k] = interval(scratch.time[k] - scratch.time[k - 1], n.a, n.b);
 }
