@@ -14,7 +14,7 @@
 namespace spikeloop {
 namespace {
 
-constexpr int64_t kSlabBytes = int64_t(1) << 19;  // of samples kept for the sums: they should stay in the cache
+constexpr int64_t kSlabBytes = int64_t(1) << 18;  // of samples kept for the sums: they should stay in the cache
 constexpr int kWide = 4;                          // blocks of neurons that are replayed side by side
 
 // From `arrival` backwards, dL/dw = -(p one + q two) in this lane.
@@ -28,7 +28,6 @@ struct Change {
 template <class T>
 struct SampleAdjoint {
     int64_t sample = 0;
-    std::vector<Arrival> arrivals;
     std::vector<T*> row;                 // of the gradient, of each arrival; null where it is not wanted
     std::vector<T> one, two;             // the modes at each arrival, times tau_syn; (blocks, arrivals, lanes) unless all are equal
     std::vector<Change<T>> changes;      // block by block, the last first
@@ -77,6 +76,7 @@ inline Interval interval(double dt, double a, double b) {
 // Scratch of one thread.
 template <class T>
 struct Scratch {
+    std::vector<Arrival> arrivals;
     std::vector<double> time;                   // of arrivals
     std::vector<int32_t> anchor, first;         // of arrivals: their anchor, and the first arrival that has it
     std::vector<double> since;                  // of arrivals: time since their anchor
@@ -153,7 +153,7 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
         const double events = arrivals_of(stage), spikes = double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]);
         const double blocks = double(job.blocks()), active = stage.request.membrane.empty() ? std::min(blocks, spikes / double(batch) + 1) : blocks;
         work += 50.0 * spikes + 2.0 * events * active, sums += 2.0 * events * active;
-        bytes += events * (sizeof(Arrival) + 16 + 2 * sizeof(T) * (job.one_tau ? 1 : active * kLanes<T>)) + spikes * sizeof(Change<T>);
+        bytes += events * (sizeof(T*) + 2 * sizeof(T) * (job.one_tau ? 1 : active * kLanes<T>)) + spikes * sizeof(Change<T>);
         for (int64_t block = 0; block < job.blocks() && job.want_weight; ++block) parts.push_back({jobs.size() - 1, block});
     }
     if (batch == 0) return;

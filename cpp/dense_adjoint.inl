@@ -164,15 +164,15 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     const size_t reach = place_marks(job, out, scratch);
     make_modes(job, out, scratch, reach);
     if (job.request().want_tau && job.one_tau) make_stretches(job, scratch, reach);
-    scratch.arrival.assign(out.arrivals.size(), 0.0);
+    scratch.arrival.assign(scratch.arrivals.size(), 0.0);
     scratch.changing.assign(reach, 0), scratch.any_changing.assign(reach / 64 + 1, 0);
     if (job.one_tau)
         blocks_back<T, true>(job, out, scratch, reach, watch);
     else
         blocks_back<T, false>(job, out, scratch, reach, watch);
     std::partial_sum(out.first_change.begin(), out.first_change.end(), out.first_change.begin());
-    for (size_t k = 0; k < out.arrivals.size() && job.want_arrival_time; ++k) {
-        const Arrival& arrival = out.arrivals[k];
+    for (size_t k = 0; k < scratch.arrivals.size() && job.want_arrival_time; ++k) {
+        const Arrival& arrival = scratch.arrivals[k];
         for (double* time : {job.stage->time[arrival.source], job.stage->source_time[arrival.source]})
             if (time) time[arrival.event] += scratch.arrival[k];
     }

@@ -23,12 +23,12 @@ void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) 
 
 template <class T>
 void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
-    gather_arrivals(job.stage->sources, {}, out.sample, job.request().duration, out.arrivals);
-    const size_t count = out.arrivals.size();
+    gather_arrivals(job.stage->sources, {}, out.sample, job.request().duration, scratch.arrivals);
+    const size_t count = scratch.arrivals.size();
     scratch.time.resize(count), scratch.anchor.resize(count), scratch.first.resize(count), scratch.row.resize(count), out.row.resize(count);
     scratch.since.assign(count + kDoubles, 0.0);
     for (size_t k = 0; k < count; ++k) {
-        const Arrival& arrival = out.arrivals[k];
+        const Arrival& arrival = scratch.arrivals[k];
         const int64_t row = arrival.unit * job.size();
         T* gradient = job.stage->weight[arrival.source];
         scratch.row[k] = job.stage->sources[arrival.source].weight + row, out.row[k] = gradient ? gradient + row : nullptr;
@@ -41,7 +41,7 @@ void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch
 template <class T>
 void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const Backward& r = job.request();
-    const int32_t last = int32_t(out.arrivals.size());
+    const int32_t last = int32_t(scratch.arrivals.size());
     scratch.marks.resize(std::max<size_t>(scratch.marks.size(), job.size()));
     for (const int32_t m : out.active) {
         scratch.marks[m].clear();
