@@ -8,22 +8,21 @@ template <class T>
 void time_constants_back(const Job<T>& job, Scratch<T>& scratch, int64_t m, Adjoint l, double begin, double v, double i, double end,
                          int32_t low, int32_t high, NeuronGradient& grad) {
     const Neuron& n = job.neuron[m];
-    const auto wait = [&](int32_t k) {  // of the piece that ends at arrival k, or at the end
-        return (k < high ? scratch.time[k] : end) - (k > low ? scratch.time[k - 1] : begin);
-    };
-    const auto whole = [&](int32_t k) { return job.one_tau && k > low && k < high; };
+    const Interval first = interval((low < high ? scratch.time[low] : end) - begin, n.a, n.b);
+    const Interval last = low < high ? interval(end - scratch.time[high - 1], n.a, n.b) : first;
+    const auto piece = [&](int32_t k) -> const Interval& { return k == low ? first : k == high ? last : scratch.stretches[k]; };
     auto& way = scratch.way;
     way.assign(1, {v, i});
-    for (int32_t k = low; k < high; ++k) {
-        const Flow f = whole(k) ? scratch.stretches[k].flow : flow(wait(k), n.a, n.b);
+    for (int32_t k = low; k < high; ++k) {  // the piece that ends at arrival k
+        if (!job.one_tau && k > low) scratch.stretches[k] = interval(scratch.time[k] - scratch.time[k - 1], n.a, n.b);
+        const Flow& f = piece(k).flow;
         v = v * f.em + i * f.g, i = i * f.es + double(scratch.row[k][m]);
         way.push_back({v, i});
     }
     for (int32_t k = high; k >= low; --k) {
-        const Interval piece = whole(k) ? scratch.stretches[k] : interval(wait(k), n.a, n.b);
         const State& state = way[k - low];
-        time_constants_back(l, piece.integrals, state.v, state.i, grad);
-        flow_back(n, l, piece.flow);
+        time_constants_back(l, piece(k).integrals, state.v, state.i, grad);
+        flow_back(n, l, piece(k).flow);
     }
 }
 
@@ -163,7 +162,7 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     make_marks(job, out, scratch);
     const size_t reach = place_marks(job, out, scratch);
     make_modes(job, out, scratch, reach);
-    if (job.request().want_tau && job.one_tau) make_stretches(job, scratch, reach);
+    if (job.request().want_tau) make_stretches(job, scratch, reach);
     scratch.arrival.assign(scratch.arrivals.size(), 0.0);
     scratch.changing.assign(reach, 0), scratch.any_changing.assign(reach / 64 + 1, 0);
     if (job.one_tau)

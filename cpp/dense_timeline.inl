@@ -142,10 +142,10 @@ void make_modes(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, s
     }
 }
 
-// Flow and integrals between arrivals, where time constants are wanted.
+// Flow and integrals between arrivals, where time constants are wanted; those of one neuron at a time if each has its own.
 template <class T>
 void make_stretches(const Job<T>& job, Scratch<T>& scratch, size_t reach) {
     scratch.stretches.resize(reach);
     const Neuron& n = job.neuron[0];
-    for (size_t k = 1; k < reach; ++k) scratch.stretches[k] = interval(scratch.time[k] - scratch.time[k - 1], n.a, n.b);
+    for (size_t k = 1; k < reach && job.one_tau; ++k) scratch.stretches[k] = interval(scratch.time[k] - scratch.time[k - 1], n.a, n.b);
 }

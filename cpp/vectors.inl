@@ -185,10 +185,10 @@ SPIKELOOP_INLINE Doubles exponential(const Doubles& x) { return exponential_of(x
 // log(1 + y) for y > -1.
 SPIKELOOP_INLINE Doubles log_one_plus(const Doubles& y) {
     const Doubles u = 1.0 + y;
-    Integers bits;
+    Vector<uint64_t> bits;  // unsigned: of lanes where y is out of range nothing is asked, but they must not overflow
     std::memcpy(&bits, &u, sizeof bits);
-    const Integers k = (bits - 0x3fe6a09e667f3bcd) >> 52;  // u = 2^k m, m from sqrt(1/2) to sqrt(2)
-    bits -= k << 52;
+    const Integers k = Integers(bits - 0x3fe6a09e667f3bcd) >> 52;  // u = 2^k m, m from sqrt(1/2) to sqrt(2)
+    bits -= Vector<uint64_t>(k) << 52;
     Doubles m;
     std::memcpy(&m, &bits, sizeof m);
     const Doubles s = (m - 1.0) / (m + 1.0), z = s * s;
