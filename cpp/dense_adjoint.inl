@@ -164,6 +164,7 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     make_modes(job, out, scratch, reach);
     if (job.request().want_tau) make_stretches(job, scratch, reach);
     scratch.arrival.assign(scratch.arrivals.size(), 0.0);
+    scratch.changes.clear();  // an earlier call may have been ended
     scratch.changing.assign(reach, 0), scratch.any_changing.assign(reach / 64 + 1, 0);
     if (job.one_tau)
         blocks_back<T, true>(job, out, scratch, reach, watch);
