@@ -92,13 +92,23 @@ SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end
     return c;
 }
 
-// To the next spike of those that fire, which it returns, and the others to the end.
-SPIKELOOP_INLINE Integers go(Group& n, const Course& c, const Doubles& end) {
+// To the next spike of those that fire, which it returns, and the others to the end. Those that cannot reach the threshold
+// again, for there is no refractory period and too little current, go on to the end: `goes_on`.
+SPIKELOOP_INLINE Integers go(Group& n, const Course& c, const Doubles& end, const Doubles& reset, const Doubles& refractory, Integers& goes_on,
+                             Doubles& spike) {
     const Integers fires = c.now | c.later;
     const Doubles wait = c.later ? c.search.t : all_of(0);
     n.time = fires ? n.time + wait : end;
     n.v = c.end_v;
     n.i = fires ? n.i * exponential(-n.rate.b * wait) : c.end_i;
+    spike = n.time;
+    const Doubles left = end - n.time, bound = larger(reset, all_of(0)) + n.i * smaller(n.rate.a * left, n.peak * (1 + kMargin));
+    goes_on = fires & (refractory == 0) & (left >= 0) & (bound < n.threshold);
+    if (any(goes_on)) {
+        const Flows f = n.after(left);
+        n.v = goes_on ? reset * f.em + n.i * f.g : n.v;
+        n.i = goes_on ? n.i * f.es : n.i;
+    }
     return fires;
 }
 
@@ -122,21 +132,23 @@ SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept, std::vector<Spike>& out
         for (int g = 0; g < G; ++g) narrow(n[g], c[g].search), open |= c[g].search.open;
     }
     alignas(64) double time[G * kDoubles], v[G * kDoubles], i[G * kDoubles];
-    alignas(64) int64_t fired[G * kDoubles];
+    alignas(64) int64_t fired[G * kDoubles], done[G * kDoubles];
     SPIKELOOP_UNROLL
     for (int g = 0; g < G; ++g) {
-        const int at = g * kDoubles;
-        store(fired + at, go(n[g], c[g], load(p.until + first + at)));
-        store(time + at, n[g].time), store(v + at, n[g].v), store(i + at, n[g].i);
+        const int at = g * kDoubles, from = first + at;
+        Integers goes_on;
+        Doubles spike;
+        const Integers fires = go(n[g], c[g], load(p.until + from), load(p.reset + from), load(p.refractory + from), goes_on, spike);
+        store(fired + at, fires), store(done + at, ~fires | goes_on);
+        store(time + at, spike), store(v + at, n[g].v), store(i + at, n[g].i);
     }
     for (int l = 0; l < G * kDoubles && first + l < p.count; ++l) {
         const int from = first + l, place = p.place[from];
-        if (!fired[l]) {
-            p.end[place] = {v[l], i[l], p.free[from]};
+        if (fired[l]) ++p.spikes[place], out.push_back({time[l], place});
+        if (done[l]) {
+            p.end[place] = {v[l], i[l], fired[l] ? time[l] : p.free[from]};
             continue;
         }
-        ++p.spikes[place];
-        out.push_back({time[l], place});
         const int to = kept++;
         p.time[to] = time[l], p.until[to] = p.until[from], p.v[to] = p.reset[from], p.i[to] = i[l], p.free[to] = time[l] + p.refractory[from];
         p.place[to] = place;

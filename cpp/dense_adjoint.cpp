@@ -1,42 +1,40 @@
-// Adjoint of dense feed-forward populations, sample by sample through all stages: only neurons that spiked, or whose membrane
-// the loss looks at, take part. They are packed into blocks of lanes; a block replays the currents forwards and sweeps the
-// adjoint backwards over the arrivals before its last spike. Weight gradients are added up afterwards, sample by sample, so
-// they do not depend on the threads.
+// Adjoint of dense feed-forward populations, sample by sample through all stages. Only neurons that spiked, or whose membrane
+// the loss looks at, take part. Between two marks of its own a neuron's adjoint is a sum of two modes, which arrivals do not
+// change: it is taken back from mark to mark, neuron by neuron, and leaves what its modes are from which arrival on. What an
+// arrival brings to the weights of a block of neurons is then two products, added up afterwards, block by block, samples in
+// order: sums do not depend on the threads.
 #include <numeric>
 
 #include "dense.hpp"
 #include "marks.hpp"
+#include "modes.hpp"
 #include "simd.hpp"
 #include "threads.hpp"
 
 namespace spikeloop {
 namespace {
 
-constexpr int64_t kSlabBytes = int64_t(2) << 20;  // adjoints of arrivals kept at a time: they should stay in the cache
+constexpr int64_t kSlabBytes = int64_t(1) << 18;  // of samples kept for the sums: they should stay in the cache
+constexpr int kWide = 4;                          // blocks of neurons that are replayed side by side
 
-// One stretch between arrivals, for neurons of one pair of time constants.
+// From `arrival` backwards, dL/dw = -(p one + q two) in this lane.
 template <class T>
-struct Interval {
-    T em, es, g, back, leak;  // back: lambda_V's share in lambda_I; leak: integral of lambda_V
-    T vv, vi, ii, iv;
-    Flow flow() const { return {double(em), double(es), double(g)}; }
+struct Change {
+    int32_t arrival, lane;
+    T p, q;
 };
 
-// Of the active neurons that share a vector: how many arrivals they can feel, and where the adjoints of these are.
-struct Reach {
-    size_t arrivals = 0, offset = 0;
-    bool side_by_side = false;  // they follow each other
-};
-
-// What one sample leaves of one stage for the reduction.
+// What one sample leaves of one stage for the sums.
 template <class T>
 struct SampleAdjoint {
     int64_t sample = 0;
-    std::vector<Arrival> arrivals;
-    std::vector<std::vector<int32_t>> shares;  // the arrivals, by who adds up the weight rows of their units
-    std::vector<int32_t> active;   // neurons: all in order, or the last to spike first
-    std::vector<Reach> blocks;
-    std::vector<T> charge;         // (blocks, arrivals, lanes): tau_syn lambda_I = -dL/dw of each arrival
+    std::vector<T*> row;                 // of the gradient, of each arrival; null where it is not wanted
+    std::vector<T> one, two;             // the modes at each arrival, times tau_syn; (blocks, arrivals, lanes) unless all are equal
+    std::vector<Change<T>> changes;      // block by block, the last first
+    std::vector<int32_t> first_change;   // of each block, and the end
+    std::vector<int32_t> place;          // of each block in `one` and `two`, unless all are equal
+    size_t reach = 0;                    // arrivals that any neuron can feel
+    std::vector<int32_t> active;         // neurons, in order
     std::vector<NeuronGradient> neuron;  // per active neuron
     SlopeFloor slope{0};
 };
@@ -45,43 +43,60 @@ struct SampleAdjoint {
 template <class T>
 struct Job {
     DenseBack<T>* stage;
-    std::vector<Neuron> neuron;
-    bool one_tau, want_weight = false, want_arrival_time = false;
     std::vector<SampleAdjoint<T>>& samples;
-    int ratio = 0;    // that of its neurons
-    int shares = 1;   // of the presynaptic units, in which weight rows are added up
+    std::vector<Neuron> neuron;
+    std::vector<Modes> modes;  // of each neuron, or the one that all have
+    bool one_tau, want_weight = false, want_arrival_time = false;
+    bool starts = false, leaps = false;  // not all neurons start at rest; the run is longer than `span`
+    int ratio = 0;  // that of its neurons
+    double span = 0, back_span = 0;
     const Backward& request() const { return stage->request; }
     int64_t size() const { return stage->neurons.size; }
+    int64_t blocks() const { return (size() + kLanes<T> - 1) / kLanes<T>; }
+    const Modes& modes_of(int64_t m) const { return modes[one_tau ? 0 : m]; }
+    bool wants_membrane() const { return request().want_tau || (want_arrival_time && !request().membrane.empty()); }
+    int32_t anchor(double time) const { return int32_t(time * back_span); }
 };
+
+// A block of lanes, and which of the active neurons it has.
+struct ActiveBlock {
+    int32_t block, begin, end;
+};
+
+// A stretch between arrivals, for the time constants' gradients.
+struct Interval {
+    Flow flow;
+    StretchIntegrals integrals;
+};
+inline Interval interval(double dt, double a, double b) {
+    const Flow f = flow(dt, a, b);
+    return {f, stretch_integrals(dt, a, b, f)};
+}
 
 // Scratch of one thread.
 template <class T>
 struct Scratch {
-    std::vector<double> time;              // where the stretches begin, and the end
-    std::vector<Interval<T>> stretches;
-    std::vector<const T*> row;             // the weights of each arrival
-    std::vector<std::vector<Mark>> marks;  // per active neuron
-    std::vector<size_t> spike_marks;       // how many of them are not the loss's
-    std::vector<uint32_t> close;           // (blocks, stretches): lanes that a stretch has to treat one by one
-    std::vector<double> wait, a, b, em, es, g;  // flows from mark to mark; that of mark k starts at place marks[k].flow
-    std::vector<int32_t> place;            // neuron -> position in `active`, -1
-    std::vector<T> v0, i0, weight;         // (stretches, lanes) of the current block
-    std::vector<double> arrival;           // dL/d arrival time
+    std::vector<Arrival> arrivals;
+    std::vector<double> time;                   // of arrivals
+    std::vector<int32_t> anchor, first;         // of arrivals: their anchor, and the first arrival that has it
+    std::vector<double> since;                  // of arrivals: time since their anchor
+    std::vector<const T*> row;                  // of arrivals: their weights
+    std::vector<uint64_t> seen;                 // one bit a neuron
+    std::vector<ActiveBlock> blocks;
+    std::vector<std::vector<Mark>> marks;       // per neuron
+    std::vector<size_t> spike_marks;            // how many of them are not the loss's
+    std::vector<double> wait, a, b, em, es, g;  // from its anchor to each mark, and the flow there
+    std::vector<int32_t> mark_anchor;
+    std::vector<T> r, s;                        // state after each number of arrivals, see Modes: (arrivals + 1, blocks, lanes)
+    std::vector<T> move_one, move_two;          // the modes in lambda_V - lambda_I at each arrival, as `one` and `two`
+    std::vector<double> arrival;                // dL/d arrival time
+    std::vector<Change<T>> changes;             // of a block of lanes, lane by lane
+    int32_t next_change[kLanes<T>];             // of each lane
+    std::vector<uint32_t> changing;             // the lanes that change at each arrival
+    std::vector<uint64_t> any_changing;         // one bit an arrival
+    std::vector<Interval> stretches;
+    std::vector<State> way;                     // of a neuron from a mark to the next, at arrivals
     Flow flow(int32_t place) const { return {em[place], es[place], g[place]}; }
-};
-
-template <class T>
-struct Lanes {
-    static constexpr int N = kLanes<T>;
-    alignas(64) T v[N], i[N], lv[N], li[N], leak[N], tau_mem[N], tau_syn[N];
-    alignas(64) int32_t column[N];
-    bool side_by_side;  // the columns follow each other
-    int count;
-    Neuron neuron[N];
-    bool held[N];
-    std::vector<Mark>* marks[N];
-    int64_t next[N];  // the next mark, forwards or backwards
-    NeuronGradient gradient[N];
 };
 
 }  // namespace
@@ -95,8 +110,17 @@ namespace {
 
 template <class T>
 Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
-    Job<T> job{&stage, {}, stage.neurons.one_tau(), false, false, samples};
-    for (int64_t m = 0; m < stage.neurons.size; ++m) job.neuron.push_back(stage.neurons[m]);
+    constexpr double kSpan = 16;  // of the modes' exponents
+    Job<T> job{&stage, samples, {}, {}, stage.neurons.one_tau()};
+    double fastest = 0;
+    for (int64_t m = 0; m < stage.neurons.size; ++m) {
+        const Neuron& n = job.neuron.emplace_back(stage.neurons[m]);
+        fastest = std::max({fastest, n.a, n.b}), job.starts |= n.initial() != 0;
+    }
+    job.span = kSpan / fastest, job.back_span = 1 / job.span;
+    job.starts |= stage.request.start.membrane != nullptr, job.leaps = stage.request.duration >= job.span;
+    for (const Neuron& n : job.neuron)
+        if (!job.one_tau || job.modes.empty()) job.modes.emplace_back(n, job.span);
     job.ratio = stage.neurons.ratio();
     for (size_t s = 0; s < stage.sources.size(); ++s) {
         job.want_arrival_time |= stage.time[s] || stage.source_time[s];
@@ -107,10 +131,10 @@ Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
 }
 
 template <class T>
-int64_t arrivals_of(const DenseBack<T>& stage) {
+double arrivals_of(const DenseBack<T>& stage) {
     int64_t events = 1;
     for (const auto& source : stage.sources) events += source.trains.start[stage.request.batch] - source.trains.start[0];
-    return events;
+    return double(events);
 }
 
 }  // namespace
@@ -121,21 +145,22 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
     std::vector<Job<T>> jobs;
     auto& kept = own<std::vector<std::vector<SampleAdjoint<T>>>>();  // their room serves the next call
     kept.resize(std::max(kept.size(), stages.size()));
-    double work = 0, bytes = 1, rows = 0;
+    double work = 0, bytes = 1, sums = 0;
+    std::vector<std::pair<size_t, int64_t>> parts;  // of the sums: stage and block
     for (DenseBack<T>& stage : stages) {
-        jobs.push_back(make_job(stage, kept[jobs.size()]));
+        const Job<T>& job = jobs.emplace_back(make_job(stage, kept[jobs.size()]));
         if (batch == 0) continue;
-        const double events = double(arrivals_of(stage)), vectors = double(stage.neurons.size / kLanes<T> + 1);
-        const double spikes = double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]);
-        const double active = stage.request.membrane.empty() ? std::min(vectors, spikes / double(batch) / kLanes<T> + 1) : vectors;
-        work += 100.0 * spikes + 20.0 * events * active;
-        rows += 2.0 * events * active, bytes += events * active * kLanes<T> * sizeof(T);
+        const double events = arrivals_of(stage), spikes = double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]);
+        const double blocks = double(job.blocks()), active = stage.request.membrane.empty() ? std::min(blocks, spikes / double(batch) + 1) : blocks;
+        work += 50.0 * spikes + 2.0 * events * active, sums += 2.0 * events * active;
+        bytes += events * (sizeof(T*) + 2 * sizeof(T) * (job.one_tau ? 1 : active * kLanes<T>)) + spikes * sizeof(Change<T>);
+        for (int64_t block = 0; block < job.blocks() && job.want_weight; ++block) parts.push_back({jobs.size() - 1, block});
     }
     if (batch == 0) return;
     const int threads = worthwhile(stages[0].request.threads, work);
     const int64_t slab = std::clamp<int64_t>(int64_t(double(kSlabBytes) * double(batch) / bytes), 1, batch);
-    const int shares = worthwhile(threads, rows * double(slab) / double(batch));
-    for (Job<T>& job : jobs) job.samples.resize(std::max<size_t>(job.samples.size(), slab)), job.shares = shares;
+    const int adders = worthwhile(threads, sums * double(slab) / double(batch));
+    for (Job<T>& job : jobs) job.samples.resize(std::max<size_t>(job.samples.size(), slab));
     for (int64_t first = 0; first < batch; first += slab) {
         const int64_t count = std::min(slab, batch - first);
         parallel_for(count, threads, 2, [&](int64_t s, Watch& watch) {
@@ -146,9 +171,8 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
                 if (jobs[k].size() > 0) SPIKELOOP_BEST(sample_back(jobs[k], out, scratch, watch));
             }
         });
-        parallel_for(shares, shares, 1, [&](int64_t share) {
-            for (const Job<T>& job : jobs)
-                if (job.want_weight) SPIKELOOP_BEST(add_weight_rows(job, count, share));
+        parallel_for(parts.size(), adders, 1, [&](int64_t part) {
+            SPIKELOOP_BEST(add_weights(jobs[parts[part].first], count, parts[part].second));
         });
         for (Job<T>& job : jobs)
             for (int64_t s = 0; s < count; ++s) {

@@ -1,290 +1,212 @@
 // One sample's way back through one stage, and the sum over samples, see dense_adjoint.cpp.
 #include "dense_timeline.inl"
+#include "dense_replay.inl"
 
-// What an arrival brings to each lane.
+// What neuron m's time constants get on the way from `end`, where its adjoint is `l`, back to `begin`, where its state is
+// `v`, `i`, past the arrivals from `low` to `high`.
 template <class T>
-SPIKELOOP_INLINE Vector<T> weights_of(const T* row, const Lanes<T>& x) {
-    if (!x.side_by_side) return gather(row, x.column);
-    return x.count == kLanes<T> ? load(row + x.column[0]) : load_some(row + x.column[0], x.count);
-}
-
-// A lane's flow over a whole stretch.
-template <class T>
-Flow whole(const Job<T>& job, const Scratch<T>& scratch, const Neuron& n, size_t stretch) {
-    return job.one_tau ? scratch.stretches[stretch].flow() : flow(scratch.time[stretch + 1] - scratch.time[stretch], n.a, n.b);
-}
-
-// Replay one lane over a stretch, mark by mark, and note the current at each.
-template <class T>
-void replay_lane(const Job<T>& job, const Scratch<T>& scratch, Lanes<T>& x, int l, size_t stretch, double* kink) {
-    const Neuron& n = x.neuron[l];
-    const double end = scratch.time[stretch + 1];
-    double v = x.v[l], i = x.i[l];
-    const auto pass = [&](const Flow& f) {
-        if (!x.held[l]) v = v * f.em + i * f.g;
-        i *= f.es;
-    };
-    auto& marks = *x.marks[l];
-    int64_t& k = x.next[l];
-    const int64_t first = k;
-    for (; k < int64_t(marks.size()) && marks[k].time <= end; ++k) {
-        Mark& mark = marks[k];
-        pass(scratch.flow(mark.flow - 1));
-        mark.i = i;
-        if (mark.kind == MarkKind::spike) v = n.reset;
-        x.held[l] = mark.held_after(x.held[l]);
-        if (mark.peak && kink && mark.time == end) *kink += mark.cotangent * n.a * (i - v);
-        mark.v_after = v;
+void time_constants_back(const Job<T>& job, Scratch<T>& scratch, int64_t m, Adjoint l, double begin, double v, double i, double end,
+                         int32_t low, int32_t high, NeuronGradient& grad) {
+    const Neuron& n = job.neuron[m];
+    const Interval first = interval((low < high ? scratch.time[low] : end) - begin, n.a, n.b);
+    const Interval last = low < high ? interval(end - scratch.time[high - 1], n.a, n.b) : first;
+    const auto piece = [&](int32_t k) -> const Interval& { return k == low ? first : k == high ? last : scratch.stretches[k]; };
+    auto& way = scratch.way;
+    way.assign(1, {v, i});
+    for (int32_t k = low; k < high; ++k) {  // the piece that ends at arrival k
+        if (!job.one_tau && k > low) scratch.stretches[k] = interval(scratch.time[k] - scratch.time[k - 1], n.a, n.b);
+        const Flow& f = piece(k).flow;
+        v = v * f.em + i * f.g, i = i * f.es + double(scratch.row[k][m]);
+        way.push_back({v, i});
     }
-    pass(k == first ? whole(job, scratch, n, stretch) : scratch.flow(marks[k - 1].flow));
-    x.v[l] = T(v), x.i[l] = T(i);
-}
-
-// The same backwards.
-template <class T>
-void sweep_lane_back(const Job<T>& job, const Scratch<T>& scratch, Lanes<T>& x, int l, size_t stretch, double v0, double i0, SlopeFloor& slope) {
-    const Neuron& n = x.neuron[l];
-    const double begin = scratch.time[stretch];
-    Adjoint adjoint{double(x.lv[l]), double(x.li[l])};
-    NeuronGradient& grad = x.gradient[l];
-    double t = scratch.time[stretch + 1];
-    const auto back_to = [&](double time, const Flow& f, double v, double i) {
-        if (x.held[l])
-            flow_back_held(n, adjoint, t - time, f.es, i, grad);
-        else
-            flow_back_free(n, adjoint, t - time, f, v, i, job.request().want_tau, grad);
-        t = time;
-    };
-    const auto& marks = *x.marks[l];
-    int64_t& k = x.next[l];
-    const int64_t last = k;
-    for (; k >= 0 && (stretch == 0 || marks[k].time > begin); --k) {
-        back_to(marks[k].time, scratch.flow(marks[k].flow), marks[k].v_after, marks[k].i);
-        mark_back(n, marks[k], adjoint, x.held[l], job.request().time_cotangent, slope, grad);
+    for (int32_t k = high; k >= low; --k) {
+        const State& state = way[k - low];
+        time_constants_back(l, piece(k).integrals, state.v, state.i, grad);
+        flow_back(n, l, piece(k).flow);
     }
-    back_to(begin, k == last ? whole(job, scratch, n, stretch) : scratch.flow(marks[k + 1].flow - 1), v0, i0);
-    x.lv[l] = T(adjoint.v), x.li[l] = T(adjoint.i);
 }
 
+// Neuron m back over its marks, from the last to the start.
 template <class T>
-void open_lanes(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch, size_t begin, Lanes<T>& x) {
-    x.count = int(std::min<size_t>(Lanes<T>::N, out.active.size() - begin));
-    for (int l = 0; l < Lanes<T>::N; ++l) {
-        const size_t p = begin + std::min(l, x.count - 1);
-        const int32_t m = out.active[p];
-        x.column[l] = m;
-        x.v[l] = x.i[l] = x.lv[l] = x.li[l] = x.leak[l] = x.tau_mem[l] = x.tau_syn[l] = 0;
-        if (l >= x.count) continue;
-        x.neuron[l] = job.neuron[m], x.marks[l] = &scratch.marks[p];
-        const State s = initial_state(x.neuron[l], job.request().start, job.stage->neurons.leak[m], out.sample * job.size() + m);
-        x.v[l] = T(s.v), x.i[l] = T(s.i);
-        x.held[l] = s.free > 0, x.next[l] = 0, x.gradient[l] = {};
+void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, int64_t m, NeuronGradient& grad) {
+    const Neuron& n = job.neuron[m];
+    const Modes& modes = job.modes_of(m);
+    const Backward& request = job.request();
+    const auto& marks = scratch.marks[m];
+    const State start = start_of(job, out, m);
+    const int lane = int(m % kLanes<T>);
+    scratch.next_change[lane] = int32_t(scratch.changes.size());
+    Adjoint l;
+    bool held = start.free > 0;
+    for (const Mark& mark : marks) held = mark.held_after(held);
+    for (size_t k = marks.size(); k-- > 0;) {
+        const Mark& mark = marks[k];
+        mark_back(n, mark, l, held, request.time_cotangent, out.slope, grad);
+        const Mark* before = k > 0 ? &marks[k - 1] : nullptr;
+        Pair pair = to_anchor(modes, l, modes.step(scratch.flow(mark.flow)));
+        int32_t anchor = scratch.mark_anchor[mark.flow];
+        const auto go_back = [&](int32_t to) {
+            if (anchor > to) pair.back(modes.over_span.times(anchor - to));
+            anchor = to;
+        };
+        const int32_t low = before ? before->stretch : 0;
+        for (int32_t last = mark.stretch - 1; last >= low; last = scratch.first[last] - 1) {
+            go_back(scratch.anchor[last]);
+            scratch.changes.push_back({last, lane, T(pair.p), T(pair.q)});
+            scratch.changing[last] |= uint32_t(1) << lane, scratch.any_changing[last / 64] |= uint64_t(1) << last % 64;
+        }
+        if (request.want_tau)
+            time_constants_back(job, scratch, m, l, before ? before->time : 0.0, before ? before->v_after : start.v,
+                                before ? before->i : start.i, mark.time, low, mark.stretch, grad);
+        if (!before && !request.want_neuron) break;
+        go_back(before ? scratch.mark_anchor[before->flow] : 0);
+        const double lv = l.v;
+        l = from_anchor(modes, pair, before ? modes.step(scratch.flow(before->flow)) : Step{});
+        grad.leak -= (lv - l.v) / n.a;
     }
-    x.side_by_side = true;
-    for (int l = 1; l < x.count; ++l) x.side_by_side &= x.column[l] == x.column[0] + l;
+    start_back(n, l, request.start.membrane != nullptr, grad);
 }
 
-// Calls `visit(lane)` for every bit below `count`.
-template <class Visit>
-SPIKELOOP_INLINE void for_each_lane(uint32_t bits, int count, Visit&& visit) {
-    for (bits &= uint32_t((uint64_t(1) << count) - 1); bits; bits &= bits - 1) visit(__builtin_ctz(bits));
-}
-
-// All lanes over a stretch in which those of `marked` have to be treated one by one.
+// The changes of a block's lanes, merged: the last first.
 template <class T>
-__attribute__((noinline)) void replay_marked(const Job<T>& job, Scratch<T>& scratch, Lanes<T>& x, size_t n, uint32_t marked) {
-    const Interval<T>& s = scratch.stretches[n];
-    const Vector<T> v = load(x.v), i = load(x.i);
-    alignas(64) T next_v[kLanes<T>], next_i[kLanes<T>];
-    store(next_v, v * s.em + i * s.g), store(next_i, i * s.es);
-    double* kink = n < scratch.arrival.size() && job.want_arrival_time ? &scratch.arrival[n] : nullptr;
-    for_each_lane(marked, x.count, [&](int l) {
-        replay_lane(job, scratch, x, l, n, kink);
-        next_v[l] = x.v[l], next_i[l] = x.i[l];
+void merge_changes(SampleAdjoint<T>& out, Scratch<T>& scratch) {
+    size_t to = out.changes.size();
+    out.changes.resize(to + scratch.changes.size());
+    for (size_t word = scratch.any_changing.size(); word-- > 0;) {
+        for (uint64_t& bits = scratch.any_changing[word]; bits;) {
+            const int place = 63 - __builtin_clzll(bits);
+            uint32_t& lanes = scratch.changing[word * 64 + place];
+            for (; lanes; lanes &= lanes - 1) out.changes[to++] = scratch.changes[scratch.next_change[__builtin_ctz(lanes)]++];
+            bits ^= uint64_t(1) << place;
+        }
+    }
+    scratch.changes.clear();
+}
+
+// Calls visit(last, first, p, q) for the arrivals between the places where any lane's modes change, backwards.
+template <class T, class Visit>
+SPIKELOOP_INLINE void for_each_run(const Change<T>* change, const Change<T>* end, Visit&& visit) {
+    Vector<T> p{}, q{};
+    while (change < end) {
+        const int32_t last = change->arrival;
+        for (; change < end && change->arrival == last; ++change)
+            p = put(p, change->lane, change->p), q = put(q, change->lane, change->q);
+        visit(last, change < end ? change->arrival + 1 : 0, p, q);
+    }
+}
+
+// dL/d arrival time: the sum of w (lambda_V - lambda_I).
+template <class T, bool OneTau, bool Whole>
+void move_arrivals(const Change<T>* changes, const Change<T>* end, Scratch<T>& scratch, const Lanes<T>& x) {
+    for_each_run(changes, end, [&](int32_t last, int32_t first, const Vector<T>& p, const Vector<T>& q) {
+        for (int32_t k = last; k >= first; --k) {
+            const Vector<T> w = load_block<T, Whole>(scratch.row[k] + x.first, x.count);
+            scratch.arrival[k] += total<T>(w * (p * mode_at<T, OneTau>(x.move_one, k) + q * mode_at<T, OneTau>(x.move_two, k)));
+        }
     });
-    std::memcpy(x.v, next_v, sizeof next_v), std::memcpy(x.i, next_i, sizeof next_i);
 }
 
-// The currents at all marks where nothing else is wanted of the way there: spikes do not change them.
-template <class T>
-void replay_currents(Scratch<T>& scratch, size_t reach, bool keep_weights, Lanes<T>& x) {
-    constexpr int N = Lanes<T>::N;
-    scratch.i0.resize((reach + 1) * N), scratch.weight.resize(keep_weights ? reach * N : 0);
-    const T* const* row = scratch.row.data();
-    const Interval<T>* s = scratch.stretches.data();
-    T *i0 = scratch.i0.data(), *weight = scratch.weight.data();
-    Vector<T> i = load(x.i);
-    for (size_t n = 0; n < reach; ++n) {
-        store(i0 + n * N, i);
-        const Vector<T> w = weights_of(row[n], x);
-        if (keep_weights) store(weight + n * N, w);
-        i = i * s[n].es + w;
-    }
-    store(i0 + reach * N, i);
-    for (int l = 0; l < x.count; ++l) {
-        auto& marks = *x.marks[l];
-        x.next[l] = int64_t(marks.size()) - 1;
-        double now = 0;
-        int32_t stretch = -1;
-        for (Mark& mark : marks) {
-            if (mark.stretch != stretch) stretch = mark.stretch, now = double(i0[stretch * N + l]);
-            mark.i = now *= scratch.es[mark.flow - 1];
-        }
-        if (!marks.empty()) x.held[l] = marks.back().held_after(x.held[l]);
-    }
+// The first `Wide` of the blocks in `x`.
+template <class T, bool OneTau, bool Whole, int Wide>
+void replay_blocks(const Job<T>& job, Scratch<T>& scratch, size_t reach, const Lanes<T>* x) {
+    if (job.wants_membrane())
+        replay<T, OneTau, Whole, true, Wide>(scratch, reach, x);
+    else
+        replay<T, OneTau, Whole, false, Wide>(scratch, reach, x);
 }
 
-// The currents at all marks, from the first stretch to the last with any.
-template <class T>
-void replay(const Job<T>& job, Scratch<T>& scratch, size_t reach, const uint32_t* close, Lanes<T>& x) {
-    constexpr int N = Lanes<T>::N;
-    const bool want_tau = job.request().want_tau;
-    if (want_tau) scratch.v0.resize((reach + 1) * N), scratch.i0.resize((reach + 1) * N);
-    scratch.weight.resize(reach * N);
-    const T* const* row = scratch.row.data();
-    const Interval<T>* s = scratch.stretches.data();
-    T* weight = scratch.weight.data();
-    Vector<T> v = load(x.v), i = load(x.i);
-    for (size_t n = 0;; ++n) {
-        if (want_tau) store(scratch.v0.data() + n * N, v), store(scratch.i0.data() + n * N, i);
-        if (close[n]) {
-            store(x.v, v), store(x.i, i);
-            replay_marked(job, scratch, x, n, close[n]);
-            v = load(x.v), i = load(x.i);
-        } else {
-            v = v * s[n].em + i * s[n].g, i *= s[n].es;
-        }
-        if (n == reach) break;
-        const Vector<T> w = weights_of(row[n], x);
-        store(weight + n * N, w);
-        i += w;
-    }
-    for (int l = 0; l < x.count; ++l) x.next[l] = int64_t(x.marks[l]->size()) - 1;
-}
-
-// All lanes back over a stretch.
-template <class T, bool Tau>
-SPIKELOOP_INLINE void back_over(const Scratch<T>& scratch, Lanes<T>& x, size_t n, Vector<T>& lv, Vector<T>& li, Vector<T>& leak) {
-    const Interval<T>& s = scratch.stretches[n];
-    if constexpr (Tau) {
-        const Vector<T> v0 = load(scratch.v0.data() + n * kLanes<T>), i0 = load(scratch.i0.data() + n * kLanes<T>);
-        store(x.tau_mem, load(x.tau_mem) + lv * (i0 * s.vi - v0 * s.vv));
-        store(x.tau_syn, load(x.tau_syn) - i0 * (li * s.ii + lv * s.iv));
-    }
-    leak -= lv * s.leak;
-    li = li * s.es + lv * s.back, lv *= s.em;
-}
-
-template <class T, bool Tau>
-__attribute__((noinline)) void back_over_marked(const Job<T>& job, const Scratch<T>& scratch, Lanes<T>& x, size_t n, uint32_t marked, SlopeFloor& slope) {
+// Some active blocks, side by side: the currents at their marks, and from there back.
+template <class T, bool OneTau, bool Whole, int Wide>
+void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, size_t reach, const ActiveBlock* blocks) {
     constexpr int N = kLanes<T>;
-    alignas(64) T far_lv[N], far_li[N];  // the others go on side by side
-    std::memcpy(far_lv, x.lv, sizeof far_lv), std::memcpy(far_li, x.li, sizeof far_li);
-    for_each_lane(marked, x.count, [&](int l) {
-        sweep_lane_back(job, scratch, x, l, n, Tau ? scratch.v0[n * N + l] : 0, Tau ? scratch.i0[n * N + l] : 0, slope);
-        far_lv[l] = far_li[l] = 0;
-    });
-    Vector<T> lv = load(far_lv), li = load(far_li), leak = load(x.leak);
-    back_over<T, Tau>(scratch, x, n, lv, li, leak);
-    store(x.leak, leak), store(far_lv, lv), store(far_li, li);
-    for_each_lane(marked, x.count, [&](int l) { far_lv[l] = x.lv[l], far_li[l] = x.li[l]; });
-    std::memcpy(x.lv, far_lv, sizeof far_lv), std::memcpy(x.li, far_li, sizeof far_li);
-}
-
-template <class T, bool Tau>
-void sweep_back(const Job<T>& job, Scratch<T>& scratch, size_t reach, const uint32_t* close, Lanes<T>& x, T* charge, SlopeFloor& slope) {
-    constexpr int N = Lanes<T>::N;
-    Vector<T> lv{}, li{}, leak{}, charge_of{};
-    for (int l = 0; l < x.count; ++l) charge_of[l] = T(1 / x.neuron[l].b);
-    const T* weight = scratch.weight.data();
-    for (size_t n = reach;; --n) {
-        if (close[n]) {
-            store(x.lv, lv), store(x.li, li), store(x.leak, leak);
-            back_over_marked<T, Tau>(job, scratch, x, n, close[n], slope);
-            lv = load(x.lv), li = load(x.li), leak = load(x.leak);
-        } else {
-            back_over<T, Tau>(scratch, x, n, lv, li, leak);
+    Lanes<T> x[Wide];
+    for (int j = 0; j < Wide; ++j) open_lanes(job, out, scratch, blocks[j], reach, x[j]);
+    replay_blocks<T, OneTau, Whole, Wide>(job, scratch, reach, x);
+    NeuronGradient unwanted;
+    for (int j = 0; j < Wide; ++j) {
+        const size_t begin = out.changes.size();
+        for (int32_t a = blocks[j].begin; a < blocks[j].end; ++a) {
+            const size_t lane = j * N + out.active[a] % N;
+            replay_marks(job, out, scratch, out.active[a], scratch.r.data() + lane, scratch.s.data() + lane, Wide * N);
+            sweep_back(job, out, scratch, out.active[a], job.request().want_neuron ? out.neuron[a] : unwanted);
         }
-        if (n == 0) break;
-        store(charge + (n - 1) * N, li * charge_of);
-        if (job.want_arrival_time) scratch.arrival[n - 1] += total<T>(load(weight + (n - 1) * N) * (lv - li));
+        merge_changes(out, scratch);
+        out.first_change[blocks[j].block + 1] = int32_t(out.changes.size() - begin);
+        const Change<T>* changes = out.changes.data();
+        if (job.want_arrival_time) move_arrivals<T, OneTau, Whole>(changes + begin, changes + out.changes.size(), scratch, x[j]);
     }
-    store(x.lv, lv), store(x.li, li), store(x.leak, leak);
-    for (int l = 0; l < x.count; ++l)
-        x.gradient[l].leak += x.leak[l], x.gradient[l].tau_mem += x.tau_mem[l], x.gradient[l].tau_syn += x.tau_syn[l];
 }
 
-// Of arrivals whose weights have gradients that are wanted.
-template <class T>
-void share_arrivals(const Job<T>& job, SampleAdjoint<T>& out) {
-    out.shares.resize(job.shares);
-    for (auto& share : out.shares) share.clear();
-    for (size_t k = 0; k < out.arrivals.size(); ++k)
-        if (job.stage->weight[out.arrivals[k].source]) out.shares[out.arrivals[k].unit % job.shares].push_back(int32_t(k));
+template <class T, bool OneTau>
+void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, size_t reach, Watch& watch) {
+    const auto& blocks = scratch.blocks;
+    const size_t whole = blocks.size() - ((blocks.back().block + 1) * kLanes<T> > job.size());
+    size_t k = 0;
+    for (; OneTau && k + kWide <= whole; k += kWide) {
+        watch.glance();
+        blocks_back<T, OneTau, true, kWide>(job, out, scratch, reach, &blocks[k]);
+    }
+    for (; k < whole; ++k) {
+        watch.glance();
+        blocks_back<T, OneTau, true, 1>(job, out, scratch, reach, &blocks[k]);
+    }
+    if (k < blocks.size()) blocks_back<T, OneTau, false, 1>(job, out, scratch, reach, &blocks[k]);
 }
 
 template <class T>
 void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, Watch& watch) {
-    constexpr int N = Lanes<T>::N;
     find_active(job, out, scratch);
-    out.blocks.clear();
+    out.changes.clear(), out.first_change.assign(job.blocks() + 1, 0);
     if (out.active.empty()) return;
-    gather_arrivals(job.stage->sources, {}, out.sample, job.request().duration, out.arrivals);
-    share_arrivals(job, out);
-    make_stretches(job, out, scratch);
+    find_arrivals(job, out, scratch);
     make_marks(job, out, scratch);
-    make_flows(job, out, scratch);
-    scratch.arrival.assign(out.arrivals.size(), 0.0);
-    Lanes<T> x;
-    for (size_t block = 0; block < out.blocks.size(); ++block) {
-        watch.glance();
-        open_lanes(job, out, scratch, block * N, x);
-        Reach& reach = out.blocks[block];
-        reach.side_by_side = x.side_by_side;
-        const uint32_t* close = scratch.close.data() + block * scratch.stretches.size();
-        T* charge = out.charge.data() + reach.offset;
-        if (job.one_tau && !job.request().want_tau && job.request().membrane.empty())
-            replay_currents(scratch, reach.arrivals, job.want_arrival_time, x);
-        else
-            replay(job, scratch, reach.arrivals, close, x);
-        if (job.request().want_tau)
-            sweep_back<T, true>(job, scratch, reach.arrivals, close, x, charge, out.slope);
-        else
-            sweep_back<T, false>(job, scratch, reach.arrivals, close, x, charge, out.slope);
-        for (int l = 0; l < x.count && job.request().want_neuron; ++l) {
-            start_back(x.neuron[l], {double(x.lv[l]), double(x.li[l])}, job.request().start.membrane != nullptr, x.gradient[l]);
-            out.neuron[block * N + l] += x.gradient[l];
-        }
-    }
-    for (size_t k = 0; k < out.arrivals.size() && job.want_arrival_time; ++k) {
-        const Arrival& arrival = out.arrivals[k];
+    const size_t reach = place_marks(job, out, scratch);
+    make_modes(job, out, scratch, reach);
+    if (job.request().want_tau) make_stretches(job, scratch, reach);
+    scratch.arrival.assign(scratch.arrivals.size(), 0.0);
+    scratch.changes.clear();  // an earlier call may have been ended
+    scratch.changing.assign(reach, 0), scratch.any_changing.assign(reach / 64 + 1, 0);
+    if (job.one_tau)
+        blocks_back<T, true>(job, out, scratch, reach, watch);
+    else
+        blocks_back<T, false>(job, out, scratch, reach, watch);
+    std::partial_sum(out.first_change.begin(), out.first_change.end(), out.first_change.begin());
+    for (size_t k = 0; k < scratch.arrivals.size() && job.want_arrival_time; ++k) {
+        const Arrival& arrival = scratch.arrivals[k];
         for (double* time : {job.stage->time[arrival.source], job.stage->source_time[arrival.source]})
             if (time) time[arrival.event] += scratch.arrival[k];
     }
 }
 
-// Weight gradients of the presynaptic units that `share` owns, samples in order.
-template <class T>
-void add_weight_rows(const Job<T>& job, int64_t count, int64_t share) {
-    constexpr int N = Lanes<T>::N;
-    for (int64_t s = 0; s < count; ++s) {
-        const SampleAdjoint<T>& out = job.samples[s];
-        for (size_t block = 0; block < out.blocks.size(); ++block) {
-            const Reach& reach = out.blocks[block];
-            const int32_t* column = out.active.data() + block * N;
-            const int lanes = int(std::min<size_t>(N, out.active.size() - block * N));
-            const T* charge = out.charge.data() + reach.offset;
-            for (const int32_t k : out.shares[share]) {
-                if (size_t(k) >= reach.arrivals) break;
-                const Arrival& arrival = out.arrivals[k];
-                T* row = job.stage->weight[arrival.source] + arrival.unit * job.size();
-                if (!reach.side_by_side)
-                    for (int l = 0; l < lanes; ++l) row[column[l]] -= charge[k * N + l];
-                else if (lanes == N)
-                    store(row + column[0], load(row + column[0]) - load(charge + k * N));
-                else
-                    store_some(row + column[0], load_some(row + column[0], lanes) - load(charge + k * N), lanes);
+// What `count` samples bring to the weights of a block of neurons, in order.
+template <class T, bool OneTau, bool Whole>
+void add_weights(const Job<T>& job, int64_t count, int64_t block) {
+    constexpr int N = kLanes<T>;
+    const int lanes = int(std::min<int64_t>(N, job.size() - block * N));
+    for (int64_t sample = 0; sample < count; ++sample) {
+        const SampleAdjoint<T>& out = job.samples[sample];
+        const Change<T>* changes = out.changes.data() + out.first_change[block];
+        const Change<T>* end = out.changes.data() + out.first_change[block + 1];
+        if (changes == end) continue;
+        const size_t place = OneTau ? 0 : out.place[block] * out.reach * N;
+        const T *one = out.one.data() + place, *two = out.two.data() + place;
+        T* const* row = out.row.data();
+        for_each_run(changes, end, [&](int32_t last, int32_t first, const Vector<T>& p, const Vector<T>& q) {
+            for (int32_t k = last; k >= first; --k) {
+                if (!row[k]) continue;
+                T* to = row[k] + block * N;
+                const Vector<T> charge = p * mode_at<T, OneTau>(one, k) + q * mode_at<T, OneTau>(two, k);
+                store_block<T, Whole>(to, load_block<T, Whole>(to, lanes) - charge, lanes);
             }
-        }
+        });
     }
+}
+
+template <class T>
+void add_weights(const Job<T>& job, int64_t count, int64_t block) {
+    const bool whole = (block + 1) * kLanes<T> <= job.size();
+    if (job.one_tau)
+        whole ? add_weights<T, true, true>(job, count, block) : add_weights<T, true, false>(job, count, block);
+    else
+        whole ? add_weights<T, false, true>(job, count, block) : add_weights<T, false, false>(job, count, block);
 }

@@ -5,6 +5,7 @@
 #include "crossings.hpp"
 #include "dense.hpp"
 #include "simd.hpp"
+#include "spike_order.hpp"
 #include "threads.hpp"
 
 namespace spikeloop {
@@ -39,6 +40,7 @@ struct Layer {
     const Request& request() const { return stage->request; }
     const Neurons& neurons() const { return stage->neurons; }
     bool wants_peak() const { return request().peaks.value != nullptr; }
+    bool together() const { return neurons().spiking && !wants_peak() && !tonic; }  // crossings are solved together
 };
 
 // Pieces of an interval of equal length: the membrane's decay until the end of each, from 1 on, and bounds on the response
@@ -254,7 +256,7 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
         shop.going.resize(kept);
         SPIKELOOP_BEST(settle(layer, shop.waiting));
     }
-    for (int64_t s = first; s < first + count; ++s) std::sort(spikes[layer.number][s].begin(), spikes[layer.number][s].end(), Earlier());
+    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[layer.number][s], layer.request().duration);
 }
 
 }  // namespace

@@ -37,25 +37,28 @@ void raise_peaks(const Layer<T>& layer, Walk<T>& x, int l) {
     set_level(layer, x, l, x.end());
 }
 
-// Lanes whose bound reached their level: those that can only spike wait, the others are looked at one by one. True: some wait.
-template <class T>
-bool look(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting, int vectors) {
-    const bool peaks = layer.wants_peak(), spiking = layer.neurons().spiking;
-    const int known = waiting.pack.count;
+// Calls visit(lane) for those whose bound reached their level.
+template <class T, class Visit>
+SPIKELOOP_INLINE void for_each_close(const Walk<T>& x, int vectors, Visit&& visit) {
     for (int k = 0; k < vectors; ++k)
-        for (uint32_t close = x.close[k]; close; close &= close - 1) {
-            const int l = k * kLanes<T> + __builtin_ctz(close);
-            const int64_t m = x.block->first + l;
-            if (!spiking) {
-                raise_peaks(layer, x, l);
-            } else if (peaks || layer.tonic) {
-                look_closely(layer, x, l);
-            } else {
-                waiting.lane[waiting.pack.count] = {&x, l};
-                waiting.pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, x.begin(), x.end());
-            }
-        }
-    return waiting.pack.count > known;
+        for (uint32_t close = x.close[k]; close; close &= close - 1) visit(k * kLanes<T> + __builtin_ctz(close));
+}
+
+// They wait for others, with which their crossings are solved.
+template <class T>
+void wait(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting, int vectors) {
+    const double begin = x.begin(), end = x.end();
+    for_each_close(x, vectors, [&](int l) {
+        const int64_t m = x.block->first + l;
+        waiting.lane[waiting.pack.count] = {&x, l};
+        waiting.pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, begin, end);
+    });
+}
+
+// They are looked at one by one.
+template <class T>
+__attribute__((noinline)) void look(const Layer<T>& layer, Walk<T>& x, int vectors) {
+    for_each_close(x, vectors, [&](int l) { layer.neurons().spiking ? look_closely(layer, x, l) : raise_peaks(layer, x, l); });
 }
 
 // The neurons that wait, at the ends of their intervals.
@@ -72,8 +75,8 @@ void settle(const Layer<T>& layer, Waiting<T>& waiting) {
             count_spikes(layer, x, l, waiting.pack.spikes[k]);
             const State& s = waiting.pack.end[k];
             x.v[l] = T(s.v), x.i[l] = T(s.i), x.free[l] = s.free;
+            set_level(layer, x, l, end);
         }
-        set_level(layer, x, l, end);
     }
     for (const Spike& spike : waiting.spikes) {
         const auto [walk, l] = waiting.lane[spike.unit];
@@ -125,21 +128,6 @@ __attribute__((noinline)) bool look_again(const Layer<T>& layer, Walk<T>& x, int
         V bound = v;
         for (int p = 0; p < kPieces; ++p) bound = larger(bound, (v > 0 ? v * pieces.em[p] : v * pieces.em[p + 1]) + rising * pieces.top[p]);
         some |= x.close[k] = reaches<T>(bound, load(x.level + k * kLanes<T>));
-    }
-    return some != 0;
-}
-
-// Only lanes stay close whose highest membrane of the interval, from its ends, reaches their level.
-template <class T>
-bool look_again_from_the_ends(const Layer<T>& layer, Walk<T>& x, int vectors) {
-    using V = Vector<T>;
-    const V a = V{} + T(layer.neuron[0].a), b = V{} + T(layer.neuron[0].b);
-    uint32_t some = 0;
-    for (int k = 0; k < vectors; ++k) {
-        if (!x.close[k]) continue;
-        const int l = k * kLanes<T>;
-        const V top = highest(load(x.v + l), load(x.i + l), load(x.next_v + l), load(x.next_i + l), a, b);
-        some |= x.close[k] &= reaches<T>(top, load(x.level + l));
     }
     return some != 0;
 }
@@ -198,6 +186,7 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     const size_t count = way.arrivals.size() + 1;
     const int64_t first = x.block->first;
     const double a_long_time = kLong / layer.neuron[0].b;
+    const V a = V{} + T(layer.neuron[0].a), b = V{} + T(layer.neuron[0].b);
     V v[W], i[W];
     const auto pick_up = [&](const T* from_v, const T* from_i) {
         SPIKELOOP_UNROLL
@@ -213,7 +202,7 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
         if constexpr (!OneTau) set_flows(own, way.time[n + 1] - way.time[n]);
         const auto flow_of = [&](const std::vector<T>& one, const T* each) {
             if constexpr (OneTau)
-                return V{} + one[n];
+                return one[n] - V{};
             else
                 return load(each);
         };
@@ -229,15 +218,24 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
             for (int k = 0; k < W; ++k) x.close[k] = close[k], store(x.v + k * L, v[k]), store(x.i + k * L, i[k]);
             x.n = n;
             if (OneTau && Spiking && !sampling && way.time[n + 1] - way.time[n] > a_long_time) some = look_again(layer, x, W);
-            if (some || sampling) {
+            if (sampling) take_samples(layer, x);
+            if (OneTau && Spiking && some) {  // a closer look, from both ends of the interval
+                some = 0;
+                SPIKELOOP_UNROLL
+                for (int k = 0; k < W; ++k)
+                    if (x.close[k]) some |= x.close[k] &= reaches<T>(highest(v[k], i[k], v[k] * em + i[k] * g, i[k] * es, a, b), load(x.level + k * L));
+            }
+            if (some && layer.together()) {
+                wait(layer, x, waiting, W);
+                SPIKELOOP_UNROLL
+                for (int k = 0; k < W; ++k) store(x.v + k * L, v[k] * em + i[k] * g), store(x.i + k * L, i[k] * es);
+                x.n = n + 1;
+                return false;
+            }
+            if (some) {
                 SPIKELOOP_UNROLL
                 for (int k = 0; k < W; ++k) store(x.next_v + k * L, v[k] * em + i[k] * g), store(x.next_i + k * L, i[k] * es);
-                if (sampling) take_samples(layer, x);
-                if ((!OneTau || !Spiking || look_again_from_the_ends(layer, x, W)) && look(layer, x, waiting, W)) {
-                    std::memcpy(x.v, x.next_v, sizeof v), std::memcpy(x.i, x.next_i, sizeof i);
-                    x.n = n + 1;
-                    return false;
-                }
+                look(layer, x, W);
                 pick_up(x.next_v, x.next_i);
                 continue;
             }

@@ -1,135 +1,151 @@
-// When what happens to which neurons of one sample: stretches between arrivals, marks within them, and the flows over both. See
-// dense_adjoint.cpp.
+// When what happens to which neurons of one sample: arrivals, marks, and the modes at both. See dense_adjoint.cpp.
 
-// Those that spiked or are looked at, the last to spike first; all of them where they are most: rows are then read whole.
+// Those that spiked or are looked at, in order.
 template <class T>
 void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const Backward& r = job.request();
-    scratch.place.assign(job.size(), -1);
-    out.active.clear();
-    const auto take = [&](int32_t m) {
-        if (scratch.place[m] >= 0) return;
-        scratch.place[m] = 0;
-        out.active.push_back(m);
-    };
-    for (int64_t e = r.spikes.start[out.sample + 1]; e-- > r.spikes.start[out.sample];) take(r.spikes.unit[e]);
+    scratch.seen.assign(job.size() / 64 + 1, 0);
+    const auto see = [&](int32_t m) { scratch.seen[m / 64] |= uint64_t(1) << m % 64; };
+    for (int64_t e = r.spikes.start[out.sample]; e < r.spikes.start[out.sample + 1]; ++e) see(r.spikes.unit[e]);
     if (!r.membrane.empty())
-        for (const auto& c : r.membrane[out.sample]) take(c.unit);
-    if (int64_t(out.active.size()) * 2 > job.size()) {
-        out.active.resize(job.size());
-        std::iota(out.active.begin(), out.active.end(), 0);
-    }
-    for (size_t p = 0; p < out.active.size(); ++p) scratch.place[out.active[p]] = int32_t(p);
+        for (const auto& c : r.membrane[out.sample]) see(c.unit);
+    out.active.clear();
+    for (size_t word = 0; word < scratch.seen.size(); ++word)
+        for (uint64_t bits = scratch.seen[word]; bits; bits &= bits - 1) out.active.push_back(int32_t(word * 64 + __builtin_ctzll(bits)));
     out.neuron.assign(r.want_neuron ? out.active.size() : 0, {});
+    scratch.blocks.clear();
+    for (int32_t a = 0; a < int32_t(out.active.size()); ++a) {
+        const int32_t block = out.active[a] / kLanes<T>;
+        if (scratch.blocks.empty() || scratch.blocks.back().block != block) scratch.blocks.push_back({block, a, a});
+        scratch.blocks.back().end = a + 1;
+    }
+}
+
+template <class T>
+void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
+    gather_arrivals(job.stage->sources, {}, out.sample, job.request().duration, scratch.arrivals);
+    const size_t count = scratch.arrivals.size();
+    scratch.time.resize(count), scratch.anchor.resize(count), scratch.first.resize(count), scratch.row.resize(count), out.row.resize(count);
+    scratch.since.assign(count + kDoubles, 0.0);
+    for (size_t k = 0; k < count; ++k) {
+        const Arrival& arrival = scratch.arrivals[k];
+        const int64_t row = arrival.unit * job.size();
+        T* gradient = job.stage->weight[arrival.source];
+        scratch.row[k] = job.stage->sources[arrival.source].weight + row, out.row[k] = gradient ? gradient + row : nullptr;
+        scratch.time[k] = arrival.time, scratch.anchor[k] = job.anchor(arrival.time);
+        scratch.since[k] = arrival.time - scratch.anchor[k] * job.span;
+        scratch.first[k] = k > 0 && scratch.anchor[k] == scratch.anchor[k - 1] ? scratch.first[k - 1] : int32_t(k);
+    }
 }
 
 template <class T>
 void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const Backward& r = job.request();
-    const int32_t last = int32_t(out.arrivals.size());
-    if (scratch.marks.size() < out.active.size()) scratch.marks.resize(out.active.size());
-    for (size_t p = 0; p < out.active.size(); ++p) {
-        scratch.marks[p].clear();
-        if (r.start.held) add_start_mark(scratch.marks[p], r.start.held[out.sample * job.size() + out.active[p]], r.duration);
+    const int32_t last = int32_t(scratch.arrivals.size());
+    scratch.marks.resize(std::max<size_t>(scratch.marks.size(), job.size()));
+    for (const int32_t m : out.active) {
+        scratch.marks[m].clear();
+        if (r.start.held) add_start_mark(scratch.marks[m], r.start.held[out.sample * job.size() + m], r.duration);
     }
     int32_t stretch = 0;
     for (int64_t e = r.spikes.start[out.sample]; e < r.spikes.start[out.sample + 1]; ++e) {
         const int32_t m = r.spikes.unit[e];
-        while (stretch < last && scratch.time[stretch + 1] < r.spikes.time[e]) ++stretch;  // spikes are in order of time
-        add_spike_marks(scratch.marks[scratch.place[m]], r.spikes.time[e], e, job.neuron[m], r.duration, stretch);
+        while (stretch < last && scratch.time[stretch] < r.spikes.time[e]) ++stretch;  // spikes are in order of time
+        add_spike_marks(scratch.marks[m], r.spikes.time[e], e, job.neuron[m], r.duration, stretch);
     }
     if (r.membrane.empty() || r.membrane[out.sample].empty()) return;
     auto& spike_marks = scratch.spike_marks;
-    spike_marks.resize(out.active.size());
-    for (size_t p = 0; p < out.active.size(); ++p) spike_marks[p] = scratch.marks[p].size();
+    spike_marks.resize(job.size());
+    for (const int32_t m : out.active) spike_marks[m] = scratch.marks[m].size();
     double unwanted = 0;
     for (const auto& c : r.membrane[out.sample]) {
-        const int32_t p = scratch.place[c.unit];
-        add_membrane_mark(scratch.marks[p], spike_marks[p], c, r.want_neuron ? out.neuron[p].threshold : unwanted);
+        const size_t p = std::lower_bound(out.active.begin(), out.active.end(), c.unit) - out.active.begin();
+        add_membrane_mark(scratch.marks[c.unit], spike_marks[c.unit], c, r.want_neuron ? out.neuron[p].threshold : unwanted);
     }
-    for (size_t p = 0; p < out.active.size(); ++p) sort_marks(scratch.marks[p]);
+    for (const int32_t m : out.active) sort_marks(scratch.marks[m]);
 }
 
+// How many arrivals come before each mark, and the flow from its anchor to it. Returns how many come before any.
 template <class T>
-void make_stretches(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch) {
-    const size_t count = out.arrivals.size() + 1;
-    auto& time = scratch.time;
-    time.assign(count + kDoubles, job.request().duration);
-    time[0] = 0;
-    scratch.stretches.resize(count), scratch.row.resize(count);
-    for (size_t n = 0; n + 1 < count; ++n) {
-        const Arrival& arrival = out.arrivals[n];
-        time[n + 1] = arrival.time, scratch.row[n] = job.stage->sources[arrival.source].weight + arrival.unit * job.size();
-    }
-    if (!job.one_tau) return;
-    const double a = job.neuron[0].a, b = job.neuron[0].b;
-    for (size_t first = 0; first < count; first += kDoubles) {
-        const Doubles dt = load(time.data() + first + 1) - load(time.data() + first);
-        const Flows f = flows(dt, Rates{all_of(a), all_of(b), job.ratio});
-        for (size_t k = 0; k < std::min<size_t>(kDoubles, count - first); ++k) {
-            Interval<T>& s = scratch.stretches[first + k];
-            s.em = T(f.em[k]), s.es = T(f.es[k]), s.g = T(f.g[k]), s.back = T(f.g[k] * b / a), s.leak = T((1 - f.em[k]) / a);
-            if (!job.request().want_tau) continue;
-            const StretchIntegrals c = stretch_integrals(dt[k], a, b, {f.em[k], f.es[k], f.g[k]});
-            s.vv = T(c.vv), s.vi = T(c.vi), s.ii = T(c.ii), s.iv = T(c.iv);
+size_t place_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch) {
+    const auto begin = scratch.time.begin(), end = scratch.time.end();
+    int32_t reach = 0;
+    scratch.wait.clear(), scratch.mark_anchor.clear(), scratch.a.clear(), scratch.b.clear();
+    for (const int32_t m : out.active) {
+        int32_t stretch = 0;
+        for (Mark& mark : scratch.marks[m]) {
+            if (mark.stretch < 0) mark.stretch = int32_t(std::lower_bound(begin + stretch, end, mark.time) - begin);
+            stretch = mark.stretch, mark.flow = int32_t(scratch.wait.size());
+            const int32_t anchor = job.anchor(mark.time);
+            scratch.wait.push_back(mark.time - anchor * job.span), scratch.mark_anchor.push_back(anchor);
         }
-    }
-}
-
-// One neuron's marks: where the flows between them are kept (from every mark to the next, or to the end of its stretch, and
-// before the first mark in a stretch the one from the stretch's beginning), and in which stretches there are any or V is held.
-// Returns the last of those stretches.
-template <class T>
-size_t lay_out_marks(Scratch<T>& scratch, std::vector<Mark>& marks, bool held, uint32_t* close, uint32_t bit) {
-    const double *begin = scratch.time.data(), *last = begin + scratch.stretches.size();  // `last`: the end
-    size_t now = 0;
-    const auto go_to = [&](size_t stretch) {
-        if (held)
-            for (; now < stretch; ++now) close[now] |= bit;
-        now = stretch;
-        close[now] |= bit;
-    };
-    for (size_t k = 0; k < marks.size(); ++k) {
-        const size_t stretch = marks[k].stretch >= 0 ? marks[k].stretch : std::lower_bound(begin + now + 1, last, marks[k].time) - begin - 1;
-        marks[k].stretch = int32_t(stretch);
-        const double end = begin[stretch + 1];
-        if (k == 0 || stretch > now) scratch.wait.push_back(marks[k].time - begin[stretch]);
-        go_to(stretch);
-        held = marks[k].held_after(held);
-        marks[k].flow = int32_t(scratch.wait.size());
-        scratch.wait.push_back((k + 1 < marks.size() && marks[k + 1].time <= end ? marks[k + 1].time : end) - marks[k].time);
-    }
-    if (held) go_to(scratch.stretches.size() - 1);
-    return now;
-}
-
-// Flows between marks; blocks and how far they reach.
-template <class T>
-void make_flows(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
-    constexpr size_t N = Lanes<T>::N;
-    const size_t blocks = (out.active.size() + N - 1) / N, stretches = scratch.stretches.size();
-    scratch.close.assign(blocks * stretches, job.one_tau ? 0 : ~uint32_t(0));
-    scratch.wait.clear(), scratch.a.clear(), scratch.b.clear();
-    out.blocks.assign(blocks, {});
-    for (size_t p = 0; p < out.active.size(); ++p) {
-        const int64_t slot = out.sample * job.size() + out.active[p];
-        const bool held = job.request().start.held && job.request().start.held[slot] > 0;
-        const size_t last = lay_out_marks(scratch, scratch.marks[p], held, scratch.close.data() + p / N * stretches, uint32_t(1) << p % N);
-        out.blocks[p / N].arrivals = std::max(out.blocks[p / N].arrivals, last);
+        reach = std::max(reach, stretch);
         if (job.one_tau) continue;
-        const Neuron& n = job.neuron[out.active[p]];
-        scratch.a.resize(scratch.wait.size(), n.a), scratch.b.resize(scratch.wait.size(), n.b);
+        scratch.a.resize(scratch.wait.size(), job.neuron[m].a), scratch.b.resize(scratch.wait.size(), job.neuron[m].b);
     }
-    size_t charges = 0;
-    for (Reach& block : out.blocks) block.offset = charges, charges += block.arrivals * N;
-    out.charge.resize(charges);
     const size_t room = (scratch.wait.size() + kDoubles - 1) / kDoubles * kDoubles;
     scratch.wait.resize(room, 0.0), scratch.em.resize(room), scratch.es.resize(room), scratch.g.resize(room);
-    if (!job.one_tau) scratch.a.resize(room, 1.0), scratch.b.resize(room, 1.0);
+    if (!job.one_tau) scratch.a.resize(room, 1.0), scratch.b.resize(room, 2.0);
     for (size_t k = 0; k < room; k += kDoubles) {
         const Rates own = job.one_tau ? Rates{all_of(job.neuron[0].a), all_of(job.neuron[0].b), job.ratio}
                                       : Rates{load(scratch.a.data() + k), load(scratch.b.data() + k)};
         const Flows f = flows(load(scratch.wait.data() + k), own);
         store(scratch.em.data() + k, f.em), store(scratch.es.data() + k, f.es), store(scratch.g.data() + k, f.g);
     }
+    return reach;
+}
+
+// What `modes_at` needs of neurons: one for all lanes, or one a lane.
+struct LaneModes {
+    Rates rates;
+    Doubles k, mix, tau_syn = 1.0 / rates.b, back_k = 1.0 / k, near = (1.0 - mix) * rates.b / rates.a;
+};
+
+// The modes after `dt` from an anchor, as arrivals need them, of eight arrivals or of eight neurons.
+template <class T>
+SPIKELOOP_INLINE void modes_at(const Doubles& dt, const LaneModes& n, size_t place, SampleAdjoint<T>& out, Scratch<T>& scratch) {
+    const Flows f = flows(dt, n.rates);
+    const Doubles both = 1.0 / (f.em * f.es), p = f.em * both, v = f.es * both, q = n.mix * v - n.near * f.g * both;
+    store_as(out.one.data() + place, p * n.tau_syn), store_as(out.two.data() + place, q * n.tau_syn);
+    store_as(scratch.move_one.data() + place, -p), store_as(scratch.move_two.data() + place, v * n.back_k - q);
+}
+
+// The modes at the first `reach` arrivals, for all neurons or for those of each block of lanes with an active one.
+template <class T>
+void make_modes(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, size_t reach) {
+    constexpr size_t N = kLanes<T>;
+    out.reach = reach;
+    const auto make_room = [&](size_t size) {
+        for (auto* x : {&out.one, &out.two, &scratch.move_one, &scratch.move_two}) x->resize(size);
+    };
+    if (job.one_tau) {
+        const Modes& modes = job.modes[0];
+        const LaneModes all{{all_of(modes.a), all_of(modes.b), job.ratio}, all_of(modes.k), all_of(modes.mix)};
+        make_room((reach + kDoubles - 1) / kDoubles * kDoubles);
+        for (size_t k = 0; k < reach; k += kDoubles) modes_at(load(scratch.since.data() + k), all, k, out, scratch);
+        return;
+    }
+    out.place.assign(job.blocks(), 0);
+    make_room(scratch.blocks.size() * reach * N);
+    for (size_t place = 0; place < scratch.blocks.size(); ++place) {
+        const size_t first = scratch.blocks[place].block * N;
+        out.place[scratch.blocks[place].block] = int32_t(place);
+        for (size_t half = 0; half < N; half += kDoubles) {
+            Doubles a = all_of(1.0), b = all_of(2.0), k = all_of(1.0), mix{};
+            for (size_t l = 0; l < kDoubles && first + half + l < size_t(job.size()); ++l) {
+                const Modes& modes = job.modes[first + half + l];
+                a[l] = modes.a, b[l] = modes.b, k[l] = modes.k, mix[l] = modes.mix;
+            }
+            const LaneModes own{{a, b}, k, mix};
+            for (size_t n = 0; n < reach; ++n) modes_at(all_of(scratch.since[n]), own, (place * reach + n) * N + half, out, scratch);
+        }
+    }
+}
+
+// Flow and integrals between arrivals, where time constants are wanted; those of one neuron at a time if each has its own.
+template <class T>
+void make_stretches(const Job<T>& job, Scratch<T>& scratch, size_t reach) {
+    scratch.stretches.resize(reach);
+    const Neuron& n = job.neuron[0];
+    for (size_t k = 1; k < reach && job.one_tau; ++k) scratch.stretches[k] = interval(scratch.time[k] - scratch.time[k - 1], n.a, n.b);
 }

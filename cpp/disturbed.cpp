@@ -9,6 +9,7 @@
 #include "disturbed_lane.hpp"
 #include "flow_table.hpp"
 #include "simd.hpp"
+#include "spike_order.hpp"
 #include "threads.hpp"
 
 namespace spikeloop {
@@ -207,7 +208,7 @@ void pass(const Layer& layer, int64_t first, int64_t count, SpikesPerSample& spi
             SPIKELOOP_BEST(settle(layer, shop.waiting));
         }
     }
-    for (int64_t s = first; s < first + count; ++s) std::sort(spikes[s].begin(), spikes[s].end(), Earlier());
+    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[s], layer.request.duration);
 }
 
 }  // namespace

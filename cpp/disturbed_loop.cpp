@@ -1,6 +1,7 @@
 // Disturbed neurons that reach each other: from one event, outside or inside, to the next, all neurons together.
 #include "disturbed.hpp"
 #include "disturbed_lane.hpp"
+#include "spike_order.hpp"
 #include "threads.hpp"
 
 namespace spikeloop {
@@ -103,7 +104,7 @@ SpikesPerSample disturbed_loop(const std::vector<DenseSource<float>>& sources, c
     for (int64_t m = 0; m < neurons.size; ++m) shared.stride.emplace_back(neurons[m]);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {
         LoopRun(shared, sample, spikes[sample])();
-        std::sort(spikes[sample].begin(), spikes[sample].end(), Earlier());
+        sort_spikes(spikes[sample], request.duration);
     });
     return spikes;
 }

@@ -257,19 +257,24 @@ inline StretchIntegrals stretch_integrals(double dt, double a, double b, const F
     return {a * dt * f.em, f.g - a * p, b * dt * f.es, b * q};
 }
 
+inline void time_constants_back(const Adjoint& l, const StretchIntegrals& c, double v0, double i0, NeuronGradient& grad) {
+    grad.tau_mem += l.v * (i0 * c.vi - v0 * c.vv);
+    grad.tau_syn -= i0 * (l.i * c.ii + l.v * c.iv);
+}
+
+inline void flow_back(const Neuron& n, Adjoint& l, const Flow& f) {
+    l.i = l.i * f.es + l.v * f.g * (n.b / n.a);
+    l.v *= f.em;
+}
+
 // Take the adjoint back over a free stretch `dt` of flow `f`; v0 and i0, the state at its beginning, are only read for the
 // time constants.
 inline void flow_back_free(const Neuron& n, Adjoint& l, double dt, const Flow& f, double v0, double i0, bool want_tau,
                            NeuronGradient& grad) {
     if (dt <= 0) return;
-    if (want_tau) {
-        const StretchIntegrals c = stretch_integrals(dt, n.a, n.b, f);
-        grad.tau_mem += l.v * (i0 * c.vi - v0 * c.vv);
-        grad.tau_syn -= i0 * (l.i * c.ii + l.v * c.iv);
-    }
+    if (want_tau) time_constants_back(l, stretch_integrals(dt, n.a, n.b, f), v0, i0, grad);
     grad.leak -= l.v * (1.0 - f.em) / n.a;
-    l.i = l.i * f.es + l.v * f.g * (n.b / n.a);
-    l.v *= f.em;
+    flow_back(n, l, f);
 }
 
 // The same while V is held: lambda_V is zero, lambda_I decays alone, by `es`.

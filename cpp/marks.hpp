@@ -16,8 +16,8 @@ struct Mark {
     int64_t spike = -1;        // row of the population's spikes (spike, release)
     double i = 0;              // current at the mark
     double v_after = 0;        // v right after it (the current is continuous there)
-    int32_t flow = 0;          // where the flow from here on is kept, if it is
-    int32_t stretch = -1;      // between which arrivals it lies, once that is known
+    int32_t flow = 0;          // where the flow up to it is kept, if it is
+    int32_t stretch = -1;      // how many arrivals come before it, once that is known
     bool held_after(bool held) const { return kind == MarkKind::sample ? held : kind == MarkKind::spike && !released; }
 };
 
@@ -53,7 +53,8 @@ inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, cons
 }
 
 inline void sort_marks(std::vector<Mark>& marks) {
-    std::stable_sort(marks.begin(), marks.end(), [](const Mark& x, const Mark& y) { return x.time < y.time; });
+    const auto before = [](const Mark& x, const Mark& y) { return x.time < y.time; };
+    if (!std::is_sorted(marks.begin(), marks.end(), before)) std::stable_sort(marks.begin(), marks.end(), before);
 }
 
 // Undo one mark; `held` tells whether V is held right after it and is updated to right before it.

@@ -3,6 +3,7 @@
 #include <queue>
 
 #include "queue.hpp"
+#include "spike_order.hpp"
 #include "threads.hpp"
 
 namespace spikeloop {
@@ -217,7 +218,7 @@ SpikesPerSample queue_forward(const std::vector<QueueSource<T>>& sources, const 
     SpikesPerSample spikes(request.batch);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample, Watch& watch) {
         Run<T>(shared, sample, spikes[sample])(watch);
-        std::sort(spikes[sample].begin(), spikes[sample].end(), Earlier());
+        sort_spikes(spikes[sample], request.duration);
     });
     return spikes;
 }

@@ -37,6 +37,15 @@ SPIKELOOP_INLINE bool any(const Mask& mask) {
     return (quarter[0][0] | quarter[0][1]) != 0;
 }
 
+// The vector with `number` in one lane.
+template <class T>
+SPIKELOOP_INLINE Vector<T> put(const Vector<T>& x, int lane, T number) {
+    typedef decltype(x < x) Lane;
+    Lane lanes;
+    for (int l = 0; l < kLanes<T>; ++l) lanes[l] = l;
+    return lanes == lane ? number - Vector<T>{} : x;
+}
+
 // The larger of both, lane by lane.
 template <class V>
 SPIKELOOP_INLINE V larger(const V& x, const V& y) {
@@ -78,18 +87,12 @@ SPIKELOOP_INLINE uint32_t reaches<double>(const Vector<double>& x, const Vector<
 }
 #endif
 
-// Numbers row[column[0]], row[column[1]], ...
-template <class T>
-SPIKELOOP_INLINE Vector<T> gather(const T* row, const int32_t* column) {
-    Vector<T> x;
-    for (int l = 0; l < kLanes<T>; ++l) x[l] = row[column[l]];
-    return x;
-}
+// The first `count` numbers of a row.
 template <class T>
 SPIKELOOP_INLINE void store_some(T* row, const Vector<T>& x, int count) {
     std::memcpy(row, &x, count * sizeof(T));
 }
-// The first `count` numbers of a row, and zeros.
+// Those, and zeros.
 template <class T>
 SPIKELOOP_INLINE Vector<T> load_some(const T* row, int count) {
     Vector<T> x{};
@@ -98,21 +101,12 @@ SPIKELOOP_INLINE Vector<T> load_some(const T* row, int count) {
 }
 #if SPIKELOOP_TARGET == 512
 template <>
-SPIKELOOP_INLINE Vector<float> gather(const float* row, const int32_t* column) {
-    return Vector<float>(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, _mm512_load_si512(column), row, 4));
-}
-template <>
 SPIKELOOP_INLINE Vector<float> load_some(const float* row, int count) {
     return Vector<float>(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), row));
 }
 template <>
 SPIKELOOP_INLINE void store_some(float* row, const Vector<float>& x, int count) {
     _mm512_mask_storeu_ps(row, __mmask16((1u << count) - 1), __m512(x));
-}
-template <>
-SPIKELOOP_INLINE Vector<double> gather(const double* row, const int32_t* column) {
-    const __m256i at = _mm256_load_si256(reinterpret_cast<const __m256i*>(column));
-    return Vector<double>(_mm512_mask_i32gather_pd(_mm512_setzero_pd(), 0xff, at, row, 8));
 }
 template <>
 SPIKELOOP_INLINE Vector<double> load_some(const double* row, int count) {
@@ -133,8 +127,23 @@ SPIKELOOP_INLINE double total(const Vector<T>& x) {
         for (int l = 0; l < half; ++l) part[l] += part[l + half];
     return double(part[0]);
 }
+#if SPIKELOOP_TARGET
+template <>
+SPIKELOOP_INLINE double total<float>(const Vector<float>& x) {
+#if SPIKELOOP_TARGET == 512
+    const __m256 half[2] = {_mm512_maskz_extractf32x8_ps(0xff, __m512(x), 0), _mm512_maskz_extractf32x8_ps(0xff, __m512(x), 1)};
+#else
+    __m256 half[2];
+    std::memcpy(half, &x, sizeof x);
+#endif
+    const __m256 eight = _mm256_add_ps(half[0], half[1]);
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return double(_mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two))));
+}
+#endif
 
-SPIKELOOP_INLINE Doubles all_of(double x) { return Doubles{} + x; }
+SPIKELOOP_INLINE Doubles all_of(double x) { return x - Doubles{}; }  // 0 + x would be computed, for it is not -0 where x is
 SPIKELOOP_INLINE Doubles smaller(Doubles x, Doubles y) { return x < y ? x : y; }
 SPIKELOOP_INLINE Doubles magnitude(Doubles x) { return x < 0 ? -x : x; }
 SPIKELOOP_INLINE Doubles root(const Doubles& x) {
@@ -176,10 +185,10 @@ SPIKELOOP_INLINE Doubles exponential(const Doubles& x) { return exponential_of(x
 // log(1 + y) for y > -1.
 SPIKELOOP_INLINE Doubles log_one_plus(const Doubles& y) {
     const Doubles u = 1.0 + y;
-    Integers bits;
+    Vector<uint64_t> bits;  // unsigned: of lanes where y is out of range nothing is asked, but they must not overflow
     std::memcpy(&bits, &u, sizeof bits);
-    const Integers k = (bits - 0x3fe6a09e667f3bcd) >> 52;  // u = 2^k m, m from sqrt(1/2) to sqrt(2)
-    bits -= k << 52;
+    const Integers k = Integers(bits - 0x3fe6a09e667f3bcd) >> 52;  // u = 2^k m, m from sqrt(1/2) to sqrt(2)
+    bits -= Vector<uint64_t>(k) << 52;
     Doubles m;
     std::memcpy(&m, &bits, sizeof m);
     const Doubles s = (m - 1.0) / (m + 1.0), z = s * s;

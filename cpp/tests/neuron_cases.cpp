@@ -1,6 +1,9 @@
 // One neuron, in closed form.
+#include <random>
+
 #include "checks.hpp"
-#include "lif.hpp"
+#include "modes.hpp"
+#include "spike_order.hpp"
 
 namespace spikeloop::tests {
 namespace {
@@ -45,13 +48,46 @@ void strange_inputs_end() {
         }
 }
 
+void modes_are_the_flow() {
+    for (double b : {20.0, 96.0, 100.0, 100.0 * (1 + 1e-9), 104.0, 106.0, 500.0}) {
+        const Neuron n{100.0, b, 1.0, 0.0, 0.0};
+        const double span = 16 / std::max(n.a, n.b), at = 0.6 * span;
+        const Modes modes(n, span);
+        const auto step = [&](double dt) { return modes.step(flow(dt, n.a, n.b)); };
+        const Adjoint late{0.7, -0.4};
+        Adjoint early = late;  // from `at` after the third anchor back to a quarter of a span after the first
+        flow_back(n, early, flow(2 * span + at - 0.25 * span, n.a, n.b));
+        Pair pair = to_anchor(modes, late, step(at));
+        pair.back(modes.over_span.times(2));
+        const Adjoint found = from_anchor(modes, pair, step(0.25 * span));
+        CHECK(std::abs(found.v - early.v) <= 1e-12 * std::abs(early.v));
+        CHECK(std::abs(found.i - early.i) <= 1e-11 * (std::abs(early.i) + std::abs(early.v)));
+    }
+}
+
+void spikes_are_put_in_order() {
+    std::mt19937_64 random{5};
+    for (int64_t count : {0, 1, 2, 8, 9, 30, 200})
+        for (double width : {1.0, 0.1, 1e-3, 0.0, 3.0}) {  // of a run of 1 s; 3: some lie beyond its end
+            std::vector<Spike> spikes;
+            for (int64_t k = 0; k < count; ++k) spikes.push_back({std::uniform_real_distribution<double>(0.0, 1.0)(random) * width, int32_t(random() % 50)});
+            std::vector<Spike> expected = spikes;
+            std::sort(expected.begin(), expected.end(), Earlier());
+            sort_spikes(spikes, 1.0);
+            CHECK(spikes.size() == expected.size());
+            for (size_t k = 0; k < spikes.size(); ++k) CHECK(spikes[k].time == expected[k].time && spikes[k].unit == expected[k].unit);
+        }
+}
+
 }  // namespace
 
 std::vector<Case> neuron_cases() {
     return {{"two halves of a flow make the whole", flow_halves_compose},
             {"a peak at the threshold is no spike", a_peak_at_the_threshold_is_no_spike},
             {"tonic firing never stops", tonic_firing_never_stops},
-            {"strange inputs end", strange_inputs_end}};
+            {"strange inputs end", strange_inputs_end},
+            {"modes are the flow", modes_are_the_flow},
+            {"spikes are put in order", spikes_are_put_in_order}};
 }
 
 }  // namespace spikeloop::tests

@@ -45,6 +45,7 @@ struct Kind {
     bool spiking = true, own_times = false, tonic = false, silent = false, continued = false;
     bool delay_per_unit = false, times_per_sample = false;
     int threads = 1;
+    double duration = 60e-3;
 };
 
 template <class T>
@@ -60,7 +61,7 @@ Request bare(const Problem<T>& x) {
 template <class T>
 struct Problem {
     Kind kind;
-    double duration = 60e-3;
+    double duration = kind.duration;
     std::mt19937_64 random{7};
     std::vector<double> tau_mem, tau_syn, threshold, leak, reset, refractory, delay;
     std::vector<T> weight;
@@ -185,6 +186,11 @@ inline std::vector<Kind> kinds() {
     Kind quiet;
     quiet.events = 0;
     all.push_back(quiet);
+    for (bool own_times : {false, true}) {  // hundreds of time constants
+        Kind lasting;
+        lasting.own_times = own_times, lasting.duration = 3, lasting.events = 500;
+        all.push_back(lasting);
+    }
     return all;
 }
 
