@@ -268,7 +268,8 @@ def lower_events(
         cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
         order = np.lexsort((cycle, sample))
         cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
-    passed = served(cycle.astype(np.float64), np.zeros(len(cycle), np.int32), start, 1, np.inf, torch.get_num_threads())
+    one_file = np.zeros(len(cycle), np.int32)
+    passed = served(cycle.astype(np.float64), one_file, start.astype(np.int64), 1, np.inf, torch.get_num_threads())
     sent = np.maximum(cycle, passed.astype(np.int64) - DEPTH)
     return AddressedEvents(sent, address, start, muted=muted, trial=trial)
 
