@@ -231,7 +231,8 @@ def synapses_of(projection: Projection) -> int:
 
 def _dense(projection: Projection) -> NDArray[Any]:
     """(S, T): the projection's weights, zero where there is no synapse."""
-    weight = projection.weight.detach().numpy()
+    given = projection.weight.detach()
+    weight = given.to(torch.promote_types(given.dtype, torch.float32)).numpy()
     synapses = projection.synapses
     if synapses is None:
         return weight
