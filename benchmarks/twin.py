@@ -65,7 +65,10 @@ DISTURBED: dict[str, Task] = {
     "death": YIN_YANG,
     "mnist-death": MNIST16,
     "gradient": YIN_YANG,
+    "sampling": TASKS["yin-yang-surrogate"],
 }
+PERIODS = (2e-6, 6e-6)
+"""Chip seconds from one sample of the membranes to the next, where they are not as few as can be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +130,8 @@ def _ways(name: str, budgets: Sequence[float]) -> Iterator[tuple[Any, ...]]:
     elif name == "gradient":
         yield "before training", probes.estimated, 0
         yield "after 20 epochs", probes.estimated, 20
+    elif name == "sampling":
+        yield from ((f"every {1e6 * period:g} us", probes.sampled, period) for period in PERIODS)
     elif name == "mnist-surrogate-sparsity":
         yield from ((f"price {price:g}", probes.penalised, price) for price in budgets)
     else:

@@ -20,11 +20,12 @@ from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
 from spikeloop.data import loader
 from spikeloop.gradient.eventprop import EventProp
+from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.loss import spike_budget
-from spikeloop.protocols import Substrate
+from spikeloop.protocols import Rule, Substrate
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
-from spikeloop.tasks import SPEEDUP, Task, rule_of, substrate_of
+from spikeloop.tasks import LOOPED_BETA, SPEEDUP, Task, rule_of, substrate_of
 from spikeloop.training import SpikePenalty, evaluate, fit
 from spikeloop.training.course import EVALUATION_BATCH, EVALUATION_NUMBER
 
@@ -56,15 +57,24 @@ def software(task: Task, chip: int, folder: Path) -> Line:
     return line | {"transferred": tested(task, network, substrate_of(there))}
 
 
-def trained(task: Task, network: Network, substrate: Substrate, seed: int, folder: Path, **changes: Any) -> Line:
+def sampled(task: Task, period: float, chip: int, folder: Path) -> Line:
+    """In the loop, with surrogate gradients of membranes that are seen every ``period`` seconds of the chip."""
+    network, there = task.network(chip), on(task, chip)
+    return trained(there, network, substrate_of(there), chip, folder, SuperSpike(period * SPEEDUP, beta=LOOPED_BETA))
+
+
+def trained(  # noqa: PLR0913 - what a training consists of
+    task: Task, network: Network, where: Substrate, seed: int, folder: Path, rule: Rule | None = None, **changes: Any
+) -> Line:
     """Train ``network`` in place, or go on where it was stopped: accuracies, spikes, speed and settings."""
     settings = dataclasses.replace(task.settings(seed), **changes)
     data = task.data("train")
-    where = {"substrate": substrate, "folder": folder, "resume": True}
-    history = fit(network, data, settings, epochs=task.epochs, rule=rule_of(task), **where).history
+    kept = {"folder": folder, "resume": True}
+    rule = rule or rule_of(task)
+    history = fit(network, data, settings, epochs=task.epochs, rule=rule, substrate=where, **kept).history
     last = history[-1]
     return {
-        "test": tested(task, network, substrate),
+        "test": tested(task, network, where),
         "train": last["accuracy"],
         "spikes_per_sample": last["spikes_per_sample"],
         "samples_per_second": last["samples_per_second"],
