@@ -63,7 +63,7 @@ def sampled(task: Task, period: float, chip: int, folder: Path) -> Line:
     return trained(there, network, substrate_of(there), chip, folder, SuperSpike(period * SPEEDUP, beta=LOOPED_BETA))
 
 
-def trained(  # noqa: PLR0913 - what a training consists of
+def trained(
     task: Task, network: Network, where: Substrate, seed: int, folder: Path, rule: Rule | None = None, **changes: Any
 ) -> Line:
     """Train ``network`` in place, or go on where it was stopped: accuracies, spikes, speed and settings."""
