@@ -69,7 +69,8 @@ def test_without_imperfections_it_is_ideal_up_to_quantisation(name):
         first, second = one.first(), other.first()
         assert (torch.isfinite(first) == torch.isfinite(second)).all()
         late = (first - second)[torch.isfinite(first)]
-        assert late.abs().max() <= TICK  # stamped in the middle of its cycle, hidden times enter unrounded
+        assert late.abs().max() < 0.51 * TICK  # stamped in the middle of its cycle, hidden times enter unrounded
+        assert late.mean().abs() < 0.1 * TICK
 
 
 def test_membranes_of_a_chip_without_imperfections_are_ideal_up_to_quantisation():
