@@ -166,3 +166,13 @@ def wire(
     weight: NDArray[np.float32],
 ) -> None:
     """Fills `weight` with sums of code x height, of cell c over synapse[first[c] : first[c + 1]]."""
+
+def multiply(
+    weight: NDArray[np.int8],
+    activation: NDArray[np.uint8],
+    synapses: tuple[NDArray[np.float32], int, int, NDArray[np.float32]],
+    column: NDArray[np.float32],
+    readout: tuple[float, float, float, int],
+    threads: int,
+) -> NDArray[np.int8]:
+    """Activations (batch, rows) times weights (rows, columns) in a part of the array; column: (4, columns)."""
