@@ -60,8 +60,8 @@ def page(rows: list[list[str]]) -> str:
     return "\n".join([
         "# How fast the twin multiplies", "",
         "1e9 products of an activation and a weight a second, of the twin and of torch (float32, the same shapes) in "
-        "one process and in turns; 128 rows, 256 columns, whole calls from Python. At least 0.33 of torch's rate is asked "
-        "for, with noise, on two threads.", "", *lines, "", f"`python benchmarks/multiply.py`, {said}", "",
+        "one process and in turns; 128 rows, 256 columns, whole calls from Python. At least 0.33 of torch's rate is "
+        "asked for, with noise, on two threads.", "", *lines, "", f"`python benchmarks/multiply.py`, {said}", "",
     ])  # fmt: skip
 
 
