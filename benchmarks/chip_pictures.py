@@ -19,6 +19,7 @@ from spikeloop.chip.configuration import WEIGHT_MAX
 from spikeloop.chip.mac import HEIGHT
 from spikeloop.chip.mac_calibrate import calibrate_columns, curves
 from spikeloop.chip.mismatch import Quantity
+from spikeloop.chip.schedule import Matrix, partition
 from spikeloop.data import YinYang, loader
 from spikeloop.loss import first_spike_cross_entropy
 
@@ -126,6 +127,14 @@ def bars(path: Path) -> None:
         plot.save(figure, path)
 
 
+def schedule(path: Path) -> None:
+    """The layers of docs/ann.md on one chip, which is too small for all of them."""
+    sizes = {"convolution": (100, 20, 25), "hidden": (500, 128, 1), "output": (128, 10, 1)}
+    figure, ax = plot.canvas(size=(6.4, 2.2))
+    plot.schedule(partition([Matrix(name, *size) for name, size in sizes.items()]), ax=ax)
+    plot.save(figure, path)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chip", type=int, default=7)
@@ -134,3 +143,4 @@ if __name__ == "__main__":
     for draw in (pattern, calibration, columns, activity, weights):
         draw(Twin(given.chip), given.folder / f"chip_{draw.__name__}.png")
     bars(given.folder / "chip_bars.png")
+    schedule(given.folder / "chip_schedule.png")

@@ -2,7 +2,7 @@
 
     python benchmarks/twin.py                                  # everything: many hours
     python benchmarks/twin.py yin-yang --chips 0 1             # some
-    python benchmarks/twin.py --table                          # only write the table anew
+    python benchmarks/twin.py --table                          # only write the table anew, and what docs/chip.md quotes
 
 Every finished piece is a line of results/twin.jsonl, with date, commit, machine and command. What stands there with the
 same settings is not done again, of several lines of a piece the last one counts, and a training that was stopped goes
@@ -27,13 +27,15 @@ from typing import Any
 import torch
 import twin_probes as probes
 from accuracy import commit, machine
-from twin_table import table
+from twin_table import quoting, table
 
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, Task, YinYangTask
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs") / "twin"
 LINES, TABLE = RESULTS / "twin.jsonl", RESULTS / "twin.md"
+PAGE = Path(__file__).parents[1] / "docs" / "chip.md"
+"""What quotes rows of the table."""
 
 Line = dict[str, Any]
 
@@ -52,7 +54,7 @@ TASKS: dict[str, Task] = {
 }
 SPARSE: dict[str, tuple[Task, Sequence[float]]] = {
     "sparsity": (YIN_YANG, (5, 10, 20, 40)),
-    "mnist-sparsity": (dataclasses.replace(IMAGES, rotation=15.0, dropout=0.05, epochs=36), (7, 14, 27)),
+    "mnist-sparsity": (dataclasses.replace(IMAGES, rotation=15.0, dropout=0.05, epochs=36), (14, 27)),
     "mnist-surrogate-sparsity": (
         dataclasses.replace(IMAGES, rule="surrogate", neurons="fast", rotation=15.0, dropout=0.05),
         (5e-4, 1e-3, 1.25e-3, 2e-3),
@@ -65,7 +67,10 @@ DISTURBED: dict[str, Task] = {
     "death": YIN_YANG,
     "mnist-death": MNIST16,
     "gradient": YIN_YANG,
+    "sampling": TASKS["yin-yang-surrogate"],
 }
+PERIODS = (2e-6, 6e-6)
+"""Chip seconds from one sample of the membranes to the next, where they are not as few as can be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +106,8 @@ def main(arguments: Sequence[str]) -> None:
         for piece in pieces(name, given.chips):
             if (given.ways is None or piece.way in given.ways) and not done(piece):
                 write(piece, command)
-    TABLE.write_text(table(finished()))
+    TABLE.write_text(table(shown()))
+    PAGE.write_text(quoting(PAGE.read_text(), TABLE.read_text()))
 
 
 def pieces(name: str, chips: Sequence[int]) -> Iterator[Piece]:
@@ -119,14 +125,15 @@ def _ways(name: str, budgets: Sequence[float]) -> Iterator[tuple[Any, ...]]:
         yield "looped", probes.looped
         yield "software", probes.software
     elif name in ("decalibration", "mnist-decalibration"):
-        yield from (
-            (f"{what} {strength:.0%}", probes.decalibrated, what, strength) for what, strength in probes.DECALIBRATIONS
-        )
+        yield from ((way, probes.decalibrated, *of) for way, of in probes.DECALIBRATIONS.items())
     elif name in ("death", "mnist-death"):
-        yield from ((f"dropout {dropout:.0%}", probes.dying, dropout) for dropout in (0.0, 0.4))
+        yield "dropout 0%", probes.dying, 0.0
+        yield "dropout 40%, scaled in tests", probes.dying, 0.4
     elif name == "gradient":
         yield "before training", probes.estimated, 0
         yield "after 20 epochs", probes.estimated, 20
+    elif name == "sampling":
+        yield from ((f"every {1e6 * period:g} us", probes.sampled, period) for period in PERIODS)
     elif name == "mnist-surrogate-sparsity":
         yield from ((f"price {price:g}", probes.penalised, price) for price in budgets)
     else:
@@ -137,6 +144,14 @@ def finished() -> list[Line]:
     """All pieces done so far, the last line of each."""
     lines = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
     return list({key(line): line for line in lines}.values())
+
+
+def shown() -> list[Line]:
+    """Those of the pieces as they are defined now, in the order of the definition. Others stay in the file only."""
+    lines = finished()
+    chips = sorted({line["chip"] for line in lines})
+    every = [piece for name in (*TASKS, *DISTURBED, *SPARSE) for piece in pieces(name, chips)]
+    return [line for piece in every for line in lines if piece.is_done(line)]
 
 
 def key(line: Line) -> tuple[str, str, int]:

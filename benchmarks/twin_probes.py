@@ -20,11 +20,12 @@ from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
 from spikeloop.data import loader
 from spikeloop.gradient.eventprop import EventProp
+from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.loss import spike_budget
-from spikeloop.protocols import Substrate
+from spikeloop.protocols import Rule, Substrate
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
-from spikeloop.tasks import SPEEDUP, Task, rule_of, substrate_of
+from spikeloop.tasks import LOOPED_BETA, SPEEDUP, Task, rule_of, substrate_of
 from spikeloop.training import SpikePenalty, evaluate, fit
 from spikeloop.training.course import EVALUATION_BATCH, EVALUATION_NUMBER
 
@@ -32,7 +33,11 @@ Line = dict[str, Any]
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5)
 PARAMETERS = ("tau_mem", "tau_syn", "threshold")
-DECALIBRATIONS = [("none", 0.0), *((what, s) for what in (*PARAMETERS, "jointly") for s in STRENGTHS)]
+DECALIBRATIONS = {
+    f"{what} {strength:.0%}": (what, strength)
+    for what, strength in [("none", 0.0), *((what, s) for what in (*PARAMETERS, "jointly") for s in STRENGTHS)]
+}
+"""What each is called, what is scattered, and how much."""
 LEAST, MOST = 0.2, 2.5  # of what was wanted: no parameter is put outside
 BEGIN, FALL = 8.0, 0.3  # of a budget: how many times as much is allowed at first, for which share of the training
 DEATH, DEATHS = 0.15, 20
@@ -56,15 +61,31 @@ def software(task: Task, chip: int, folder: Path) -> Line:
     return line | {"transferred": tested(task, network, substrate_of(there))}
 
 
-def trained(task: Task, network: Network, substrate: Substrate, seed: int, folder: Path, **changes: Any) -> Line:
+def sampled(task: Task, period: float, chip: int, folder: Path) -> Line:
+    """In the loop, with surrogate gradients of membranes that are seen every ``period`` seconds of the chip."""
+    network, there = task.network(chip), on(task, chip)
+    return trained(there, network, substrate_of(there), chip, folder, SuperSpike(period * SPEEDUP, beta=LOOPED_BETA))
+
+
+def trained(
+    task: Task, network: Network, where: Substrate, seed: int, folder: Path, rule: Rule | None = None, **changes: Any
+) -> Line:
     """Train ``network`` in place, or go on where it was stopped: accuracies, spikes, speed and settings."""
+    line = fitted(task, network, where, seed, folder, rule, **changes)
+    return {"test": tested(task, network, where), **line}
+
+
+def fitted(
+    task: Task, network: Network, where: Substrate, seed: int, folder: Path, rule: Rule | None = None, **changes: Any
+) -> Line:
+    """`trained` without a look at the test set."""
     settings = dataclasses.replace(task.settings(seed), **changes)
     data = task.data("train")
-    where = {"substrate": substrate, "folder": folder, "resume": True}
-    history = fit(network, data, settings, epochs=task.epochs, rule=rule_of(task), **where).history
+    kept = {"folder": folder, "resume": True}
+    rule = rule or rule_of(task)
+    history = fit(network, data, settings, epochs=task.epochs, rule=rule, substrate=where, **kept).history
     last = history[-1]
     return {
-        "test": tested(task, network, substrate),
         "train": last["accuracy"],
         "spikes_per_sample": last["spikes_per_sample"],
         "samples_per_second": last["samples_per_second"],
@@ -134,11 +155,16 @@ def _with(target: Target, name: str, factor: np.ndarray) -> Target:
 
 
 def dying(task: Task, dropout: float, chip: int, folder: Path) -> Line:
-    """In the loop with ``dropout`` of the hidden events; then a part of the hidden neurons falls silent for good."""
+    """In the loop with ``dropout`` of the hidden events; then a part of the hidden neurons falls silent for good.
+
+    In tests all send, and what leaves them is scaled by the share that sent in training.
+    """
     network, there = task.network(chip), on(task, chip)
     network.populations["hidden"].dropout = dropout
     substrate = substrate_of(there)
-    line = trained(there, network, substrate, chip, folder)
+    line = fitted(there, network, substrate, chip, folder)
+    network.projection("hidden", "output").weight.data *= 1 - dropout
+    line = {"test": tested(there, network, substrate), **line}
     return line | {"dead": float(np.mean([_without_some(task, network, substrate, k) for k in range(DEATHS)]))}
 
 

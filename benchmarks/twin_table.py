@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ over chips."""
 DEAD = f"{100 * DEATH:.0f} %"
 DEATH_NOTE = f"""\
 Dropout: the share of the hidden neurons whose event output is switched off in a training sample, others in each; in
-tests all send, and nothing is scaled to make up for it. Dead: mean of {DEATHS} draws."""
+tests all send, and weights from hidden to output are lowered as those of the training times the share that sent there.
+Dead: mean of {DEATHS} draws."""
 
 COSINE_NOTE = f"""\
 The first {SAMPLES} training samples in one trial; exact: on Ideal with the same weights. Floor: the least slope at a
@@ -103,6 +105,13 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def quoting(page: str, results: str) -> str:
+    """``page`` with the rows of ``results`` wherever it names a section of them."""
+    sections = {part.partition("\n")[0]: re.findall(r"^\|.*\n", part, re.MULTILINE) for part in results.split("\n## ")}
+    place = re.compile(r"(<!-- rows of twin\.md: (.*?) -->\n).*?(<!-- end of rows -->)", re.DOTALL)
+    return place.sub(lambda found: "".join([found[1], *sections[found[2]], found[3]]), page)
+
+
 # ---- groups --------------------------------------------------------------------------------------------------------
 
 
@@ -113,9 +122,14 @@ def by_task(lines: Sequence[Line]) -> Iterator[Group]:
 
 
 def by_way(lines: Sequence[Line]) -> Iterator[Group]:
-    """In the order in which they were run."""
+    """In the order of the lines."""
     ways = dict.fromkeys(line["way"] for line in lines)
     return ((way, [line for line in lines if line["way"] == way]) for way in ways)
+
+
+def by_spikes(lines: Sequence[Line]) -> Iterator[Group]:
+    """From few spikes to many."""
+    yield from sorted(by_way(lines), key=lambda group: statistics.mean(line["hidden_spikes"] for line in group[1]))
 
 
 def by_layer(lines: Sequence[Line]) -> Iterator[Group]:
@@ -145,6 +159,15 @@ def percent(key: str, way: str | None = None) -> Cell:
         return f"{spread([100 * line[key] for line in mine], 2)} ({chips(_, mine)})" if mine else "not run"
 
     return cell
+
+
+def behind(_: str, lines: Sequence[Line]) -> str:
+    """How far the loop is below software in the mean over the chips for which there are both, in points."""
+    looped, software = (
+        {line["chip"]: 100 * line["test"] for line in lines if line["way"] == way} for way in ("looped", "software")
+    )
+    both = looped.keys() & software.keys()
+    return f"{statistics.mean(software[chip] - looped[chip] for chip in both):.2f}" if both else ""
 
 
 def decimals(key: str) -> Cell:
@@ -210,9 +233,10 @@ TABLES = (
         "software": percent("test", "software"),
         "transferred": percent("transferred", "software"),
         "in the loop": percent("test", "looped"),
+        "points below software": behind,
         "published": lambda name, _: PUBLISHED.get(name, ""),
         "epochs": epochs,
-        "spikes/sample in the loop": mean("spikes_per_sample", "looped"),
+        "spikes/sample in the loop": mean("spikes_per_sample", "looped", digits=1),
         "seconds": mean("seconds", "looped"),
     }, PUBLISHED_NOTE),
     Table("Deliberate decalibration (Yin-Yang, EventProp)", ["decalibration"], by_way, SCATTERED, DECALIBRATION_NOTE),
@@ -238,9 +262,9 @@ TABLES = (
         "halves": decimals("halves"),
         "chips": chips,
     }, SLOPE_NOTE),
-    Table("Accuracy against spikes (Yin-Yang, EventProp)", ["sparsity"], by_way, SPARSITY),
-    Table("Accuracy against spikes (MNIST 16x16, EventProp)", ["mnist-sparsity"], by_way, OF_IMAGES),
-    Table("Accuracy against spikes (MNIST 16x16, SuperSpike)", ["mnist-surrogate-sparsity"], by_way, OF_IMAGES),
+    Table("Accuracy against spikes (Yin-Yang, EventProp)", ["sparsity"], by_spikes, SPARSITY),
+    Table("Accuracy against spikes (MNIST 16x16, EventProp)", ["mnist-sparsity"], by_spikes, OF_IMAGES),
+    Table("Accuracy against spikes (MNIST 16x16, SuperSpike)", ["mnist-surrogate-sparsity"], by_spikes, OF_IMAGES),
 )  # fmt: skip
 
 

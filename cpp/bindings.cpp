@@ -16,6 +16,7 @@ using namespace nb::literals;
 
 namespace spikeloop {
 
+void define_codes(nb::module_& m);
 void define_disturbed(nb::module_& m);
 void define_multiply(nb::module_& m);
 
@@ -333,6 +334,7 @@ NB_MODULE(_core, m) {
           "silent"_a, "by_time"_a);
     define<float>(m);
     define<double>(m);
+    define_codes(m);
     define_disturbed(m);
     define_multiply(m);
 }

@@ -171,7 +171,7 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
                 if (jobs[k].size() > 0) SPIKELOOP_BEST(sample_back(jobs[k], out, scratch, watch));
             }
         });
-        parallel_for(parts.size(), adders, 1, [&](int64_t part) {
+        parallel_for(parts.size(), adders, (int64_t(parts.size()) + adders - 1) / adders, [&](int64_t part) {
             SPIKELOOP_BEST(add_weights(jobs[parts[part].first], count, parts[part].second));
         });
         for (Job<T>& job : jobs)

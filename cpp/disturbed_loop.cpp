@@ -42,17 +42,29 @@ class LoopRun {
             const auto lanes = lane_;
             const auto states = state_;
             const Spike first = earliest(time);
-            if (first.unit >= 0) {
-                lane_ = lanes, state_ = states;
-                for (int64_t m = 0; m < size_; ++m)
-                    m == first.unit ? lane_[m].fire(state_[m], now_, first.time) : lane_[m].drift(state_[m], now_, first.time);
-            }
+            for (int64_t m = 0; first.unit >= 0 && m < size_; ++m) bring(m, lanes[m], states[m], first);
             take_samples(states, first.time, first.unit < 0);
             now_ = first.time;
             if (first.unit < 0 || !lane_[first.unit].sends) continue;
             spikes_.push_back(first);
             arrive(s_.weight + first.unit * size_);
         }
+    }
+
+    // Neuron m from what it was when the search began to the first spike found. What was drawn for later is thrown away,
+    // and no number is used twice. That somebody else was the first says that this one's noise did not make it spike
+    // before: it is drawn anew until it does not.
+    void bring(int64_t m, const Lane& lane, const State& state, const Spike& first) {
+        const bool drawn = lane_[m].noise.random.count != lane.noise.random.count;
+        do {
+            const Stream random = lane_[m].noise.random;
+            lane_[m] = lane, state_[m] = state;
+            lane_[m].noise.random = random;
+        } while (drawn && m != first.unit && lane_[m].first_spike(state_[m], now_, first.time) >= 0);
+        if (m == first.unit)
+            lane_[m].fire(state_[m], now_, first.time);
+        else if (!drawn)
+            lane_[m].drift(state_[m], now_, first.time);
     }
 
     // The first spike before `until`, to where everybody is brought; unit -1: there is none.

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from spikeloop import LIF, Events, Network, Population, Projection, Twin
+from spikeloop import LIF, Events, Network, OnChip, Population, Projection, Twin
 from spikeloop.chip import bench, transfer
 from spikeloop.chip.calibrate import Calibration, Target, default_target, nominal, uncalibrated
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, AddressedEvents, Configuration, Instruments
@@ -52,6 +52,11 @@ def some_events(size: int, batch: int = 4, count: int = 20, until: float = 30e-3
 def by_the_laws(twin: Twin, network: Network, rows: int = 1) -> Calibration:
     """The laws' codes for ``network``, without a search."""
     return nominal(twin, target_of(network, place(network, rows), SPEEDUP))
+
+
+def ready(network: Network, twin: Twin = IDEAL, **options) -> OnChip:
+    """A substrate with the laws' codes."""
+    return OnChip(twin, calibration=by_the_laws(twin, network, options.get("rows_per_input", 1)), **options)
 
 
 def as_the_codes_say(network, codes):

@@ -11,7 +11,7 @@ from chips import IDEAL, by_the_laws, configuration, events
 
 from spikeloop import LIF, Network, OnChip, Population, Projection, Twin, feedforward, run
 from spikeloop import errors as wrong
-from spikeloop.chip.configuration import AddressedEvents
+from spikeloop.chip.configuration import AddressedEvents, Configuration, Instruments
 from spikeloop.chip.mismatch import Noise
 from spikeloop.chip.twin import Imperfection
 
@@ -48,8 +48,21 @@ A_CHIP = "a chip, or a list of them"
 ITEMS: dict[str, Item] = {
     "a broken trial": (sent(trial=1.5), wrong.WrongType, "addressed events: trial is 1.5", "a whole number"),
     "a trial's name": (sent(trial="one"), wrong.WrongType, "trial is a str", "a whole number"),
-    "events that are a list": (sent(cycle=[1, 2]), wrong.OutOfRange, "cycle is of list", "an array of integers"),
-    "nobody muted": (sent(muted=None), wrong.OutOfRange, "muted is of NoneType", "an array of integers"),
+    "events that are a list": (sent(cycle=[1, 2]), wrong.WrongType, "cycle is a list", "an array of integers.*Round"),
+    "nobody muted": (sent(muted=None), wrong.WrongType, "muted is a NoneType", "an array of integers"),
+    "events out of order": (
+        sent(cycle=np.array([5, 3]), address=np.zeros(2, int), start=np.array([0, 2])), wrong.OutOfRange,
+        r"cycle\[1\] is before", "within a run.*lexsort",
+    ),
+    "runs that are counts": (sent(start=np.array([0, 0, 1])), wrong.OutOfRange, r"start\[2\] is 1", "0 to 0"),
+    "broken weights": (lambda: Configuration(np.zeros((2, 256, 256))), wrong.WrongType, "weight is an array of float64",
+                       "an array of integers.*Round it"),
+    "no analog memory": (lambda: Configuration(analog=None), wrong.WrongType, "chip configuration: analog is a None",  # type: ignore[arg-type]
+                         "an object of Analog"),
+    "instruments' class": (lambda: Configuration(instruments=Instruments), wrong.WrongType,  # type: ignore[arg-type]
+                           "instruments is the class Instruments", "an object of Instruments"),
+    "three fast neurons": (lambda: Instruments(madc_circuit=np.arange(3)), wrong.OutOfRange, "names 3 circuits",
+                           "at most 2.*another run"),
     "a broken duration": (emulated(100.7), wrong.WrongType, "Twin.emulate: cycles is 100.7", "a whole number"),
     "no duration": (emulated(0), wrong.OutOfRange, "Twin.emulate: cycles is 0", "at least 1"),
     "noise by name": (twin(noise="a"), wrong.WrongType, "Twin: noise is a str", "a factor from 0 to 100, or a Noise"),

@@ -8,7 +8,6 @@ from chips import ALL_CIRCUITS, IDEAL, configuration, events
 
 from spikeloop.chip import adc, transfer
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, Instruments
-from spikeloop.chip.lower import Scale, lift_slow
 from spikeloop.chip.mismatch import Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 
@@ -55,18 +54,6 @@ def test_channels_have_errors_and_readings_noise():
     assert ((high - low) / 136).std() == pytest.approx(np.hypot(0.015, 0.41 / 136), rel=0.15)
     noise = reference(Twin(7, noise=Noise(cadc=2.0), ideal=EVERYTHING - {Imperfection.CADC_NOISE}), 100)
     assert noise.std() == pytest.approx(np.hypot(2.0, 1 / np.sqrt(12)), rel=0.02)
-
-
-def test_lifted_readings_are_free_of_the_gain_of_their_channels():
-    """But for the rounding of a reading."""
-    random = np.random.default_rng(0)
-    neuron, steps = np.array([4, 1, 2]), random.uniform(20, 200, (6, 5, 3))
-    gain = 1 + 0.02 * random.standard_normal(3)
-    leak, rest, unit, some = random.uniform([[-1], [70], [50], [1]], [[1], [90], [90], [2]], (4, 5))
-    reading = np.rint(128 + gain * (steps - 128)).astype(np.uint8)
-    lifted = lift_slow(reading, gain, Scale(leak, rest, unit, some, some), neuron)
-    error = rest[neuron] + (lifted - leak[neuron]) * unit[neuron] - steps
-    assert (np.abs(error) <= 0.5 / gain + 1e-9).all()
 
 
 def test_readings_of_the_fast_adc_have_noise_of_the_stated_width():

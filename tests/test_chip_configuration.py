@@ -8,7 +8,7 @@ import pytest
 from spikeloop.chip import configuration as c
 from spikeloop.chip.configuration import AddressedEvents, Analog, Configuration, Instruments, Readout, Routing
 from spikeloop.chip.wire import from_bytes, to_bytes
-from spikeloop.errors import DataError, OutOfRange, ShapeMismatch
+from spikeloop.errors import DataError, OutOfRange, ShapeMismatch, WrongType
 
 
 def changed(value, name, index, to):
@@ -48,7 +48,7 @@ def test_a_code_out_of_range_is_named_with_its_place_and_range(value, name, inde
 
 
 def test_no_float_crosses_the_edge():
-    with pytest.raises(OutOfRange, match="weight is of float64"):
+    with pytest.raises(WrongType, match="weight is an array of float64"):
         Configuration(weight=np.zeros((2, 256, 256)))
     with pytest.raises(ShapeMismatch, match=r"weight is \(2, 256\)"):
         Configuration(weight=np.zeros((2, 256), np.uint8))
@@ -103,8 +103,8 @@ READOUT = Readout(
 @pytest.mark.parametrize(
     ("name", "value", "error", "message"),
     [
-        ("cycle", np.array([1.5, 2.0, 3.0]), OutOfRange, "cycle is of float64. Expected: an array of integers"),
-        ("cycle", [3, 5, 4], OutOfRange, "cycle is of list"),
+        ("cycle", np.array([1.5, 2.0, 3.0]), WrongType, "cycle is an array of float64. Expected: an array of integers"),
+        ("cycle", [3, 5, 4], WrongType, "cycle is a list"),
         ("cycle", np.array([5, 3, 4]), OutOfRange, r"cycle\[1\] is before"),
         ("cycle", np.array([-3, 5, 4]), OutOfRange, r"cycle\[0\] is -3"),
         ("address", np.array([7, 8]), ShapeMismatch, r"address is \(2,\). Expected: \(3,\)"),
@@ -112,7 +112,7 @@ READOUT = Readout(
         ("start", np.array([0, 2, 4]), OutOfRange, r"start\[2\] is 4"),
         ("start", np.array([1, 2, 3]), OutOfRange, "start is not ascending from 0"),
         ("lost", np.array([0, -1]), OutOfRange, r"lost\[1\] is -1"),
-        ("lost", None, OutOfRange, "lost is of NoneType"),
+        ("lost", None, WrongType, "lost is a NoneType"),
         ("cadc", np.full((2, 4, 5), 256), OutOfRange, r"cadc\[0, 0, 0\] is 256. Expected: 0 to 255"),
         ("cadc", np.full((2, 4), 80), ShapeMismatch, r"cadc is \(2, 4\). Expected: \(2, 4, 0\)"),
         ("cadc", np.full((3, 4, 5), 80), ShapeMismatch, r"cadc is \(3, 4, 5\). Expected: \(2, 4, 5\)"),

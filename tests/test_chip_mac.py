@@ -266,11 +266,11 @@ BAD = {
     "a negative one": (multiplied(activations=[[-1, 0]]), wrong.OutOfRange, r"activations\[0, 0\] is -1", "0 to 31"),
     "a large weight": (multiplied([[0, 64], [0, 0]]), wrong.OutOfRange, r"weights\[0, 1\] is 64", "-63 to 63"),
     "a weight of -64": (multiplied([[0, 0], [0, -64]]), wrong.OutOfRange, r"weights\[1, 1\] is -64", "-63 to 63"),
-    "weights in floats": (multiplied([[0.5, 1], [1, 1]]), wrong.OutOfRange, "weights is of float64", "integers"),
-    "activations in floats": (multiplied(activations=[[1.0, 2]]), wrong.OutOfRange, "activations is of float64", "int"),
+    "weights in floats": (multiplied([[0.5, 1], [1, 1]]), wrong.WrongType, "weights is an array of float64", "int"),
+    "activations in floats": (multiplied(activations=[[1.0, 2]]), wrong.WrongType, "an array of float64", "integers"),
     "lists": (
         lambda: Twin(7).multiply([[1]], np.ones((1, 1), int)),  # type: ignore[arg-type]
-        wrong.OutOfRange, "weights is of list", "an array",
+        wrong.WrongType, "weights is a list", "an array",
     ),
     "a vector": (multiplied(activations=[1, 2]), wrong.ShapeMismatch, r"activations is \(2,\)", "two dimensions"),
     "other inputs": (

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from chips import ALL_CIRCUITS, configuration, events
 from scipy import stats
 
 from spikeloop.chip import transfer
@@ -129,12 +130,38 @@ def test_few_circuits_are_dead():
     assert dead.mean() == pytest.approx(0.005, rel=0.25)
 
 
-def test_what_a_calibration_cannot_remove_is_drawn_with_every_writing():
-    pattern = Pattern(7, Mismatch())
-    other = replace(ANALOG, leak=ANALOG.leak + np.int16(1))
-    assert contents(ANALOG) == contents(replace(ANALOG)) != contents(other)
-    leaks = [neurons_of(a, ROUTING.head, ROUTING.row_sign, pattern).population.values[3] for a in (ANALOG, other)]
-    assert (leaks[1] - leaks[0] - transfer.CODE_VOLTS).std() / transfer.STEP == pytest.approx(1.5 * np.sqrt(2), rel=0.1)
+LEFT = {
+    "leak": (1.5, lambda made: made.population.values[3] / transfer.STEP),
+    "reset": (1.5, lambda made: made.population.values[4] / transfer.STEP),
+    "tau_mem": (0.08, lambda made: np.log(made.population.values[0])),
+    "tau_syn": (0.05, lambda made: np.log(made.population.values[1])),
+    "gain": (0.04, lambda made: np.log(made.synapse[:, :2])),  # the rows of either sign
+}
+"""What each writing of the analog memory leaves, and how it is seen; potentials in CADC steps, others relative."""
+OTHER = replace(ANALOG, leak=ANALOG.leak + np.int16(1))
+"""Contents that differ by a code, the same for all circuits."""
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_a_calibration_cannot_remove_is_drawn_with_every_writing(name):
+    assert contents(ANALOG) == contents(replace(ANALOG)) != contents(OTHER)
+    expected, seen = LEFT[name]
+    pattern = Pattern(7, replace(NONE, **{name: getattr(Mismatch(), name)}))
+    one, other = (seen(neurons_of(a, ROUTING.head, ROUTING.row_sign, pattern)) for a in (ANALOG, OTHER))
+    assert (other - one).std() == pytest.approx(expected * np.sqrt(2), rel=0.1)
+
+
+def test_offsets_of_the_column_adc_are_left_with_every_writing():
+    """Of a reference potential, so that nothing but the channels is seen."""
+    channels = Twin(7, ideal=EVERYTHING - {Imperfection.CADC_CHANNEL})
+    code = np.rint(transfer.code_of_steps(np.array([128.0]))).astype(int)
+    wanted = configuration(0, watch=ALL_CIRCUITS)
+    wanted = replace(wanted, instruments=replace(wanted.instruments, cadc_reference=code))
+    readings = [
+        channels.emulate(replace(wanted, analog=analog), events([]), 1000).cadc[0, 0].astype(float)
+        for analog in (ANALOG, OTHER)
+    ]
+    assert (readings[1] - readings[0]).std() == pytest.approx(np.sqrt(2) * np.hypot(1.0, 1 / np.sqrt(12)), rel=0.1)
 
 
 def test_strengths_scale_and_vanish():

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from chips import ALL_CIRCUITS, EXCITATORY, IDEAL, configuration, events
 from scipy import stats
 
+from spikeloop.chip.calibrate import default_target
 from spikeloop.chip.configuration import CYCLE
 from spikeloop.chip.mismatch import Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
@@ -53,16 +55,24 @@ def test_threshold_noise_is_normal_and_as_wide_as_stated(imperfection, noise, rm
     assert np.abs(np.corrcoef(off) - np.eye(4)).max() < 0.15  # and others in every trial
 
 
-def intervals(rms: float, count: int) -> np.ndarray:
-    """Intervals between spikes of neurons with tau_mem 1 whose leak is at 0.9 of the threshold, without input."""
-    values = np.array([[1.0], [0.5], [1.0], [0.9], [0.0], [0.1]])
-    disturbance = np.array([[-np.inf], [np.inf], [rms], [0.0], [0.0]])
-    time, _, start = forward([], Population(values, disturbance), Passage(8, 1.3 * count, 0.01, 5, 1))
-    found = np.concatenate([np.diff(time[a:b]) for a, b in pairwise(start)])
+def intervals(rms: float, count: int, looped: int = 1) -> np.ndarray:
+    """Intervals between spikes of neurons with tau_mem 1 whose leak is at 0.9 of the threshold, without input.
+
+    looped: so many neurons reach each other, with weights of zero.
+    """
+    values = np.array([[1.0], [0.5], [1.0], [0.9], [0.0], [0.1]]).repeat(looped, 1)
+    disturbance = np.array([[-np.inf], [np.inf], [rms], [0.0], [0.0]]).repeat(looped, 1)
+    disturbance[4] = np.arange(looped)
+    loop = np.zeros((looped, looped), np.float32) if looped > 1 else None
+    passage = Passage(8, 1.3 * count / looped, 0.01, 5, 1)
+    time, unit, start = forward([], Population(values, disturbance), passage, loop=loop)
+    of = [(time[a:b], unit[a:b]) for a, b in pairwise(start)]
+    found = np.concatenate([np.diff(when[who == neuron]) for when, who in of for neuron in range(looped)])
     assert len(found) > count
     return found[:count]
 
 
+@cache
 def fine_steps(rms: float, count: int, step: float = 2e-3) -> np.ndarray:
     """The same by small steps of the Ornstein-Uhlenbeck process, looking between them with a Brownian bridge."""
     random, level = np.random.default_rng(3), 1 - 0.9
@@ -80,9 +90,21 @@ def fine_steps(rms: float, count: int, step: float = 2e-3) -> np.ndarray:
     return interval
 
 
-@pytest.mark.parametrize("rms", [0.07, 0.1, 0.3])
-def test_intervals_are_those_of_an_ornstein_uhlenbeck_process(rms):
-    assert stats.ks_2samp(intervals(rms, 1500), fine_steps(rms, 1500)).pvalue > 0.01
+@pytest.mark.parametrize(("rms", "looped"), [(0.07, 1), (0.1, 1), (0.3, 1), (0.1, 4)])
+def test_intervals_are_those_of_an_ornstein_uhlenbeck_process(rms, looped):
+    assert stats.ks_2samp(intervals(rms, 1500, looped), fine_steps(rms, 1500)).pvalue > 0.01
+
+
+def test_intervals_of_the_twins_circuits_are_those_of_an_ornstein_uhlenbeck_process():
+    """Codes of potentials that are met exactly: leak at 0.9 of the way from reset to threshold, 100 CADC steps."""
+    target = default_target(leak=140.0, reset=50.0, threshold=150.0, refractory=0.6e-6)
+    wanted = configuration(0, target=target, fires=np.arange(512) % 8 == 0)
+    twin = Twin(7, noise=Noise(membrane=10.0), ideal=EVERYTHING - {Imperfection.MEMBRANE_NOISE})
+    out = twin.emulate(wanted, events([]), 200_000)
+    found = np.concatenate([np.diff(out.cycle[out.address == circuit]) for circuit in np.unique(out.address)])
+    assert len(found) > 3000
+    chosen = np.random.default_rng(5).choice(found, 1500, replace=False) * CYCLE / 6e-6
+    assert stats.ks_2samp(chosen, fine_steps(0.1, 1500)).pvalue > 0.01
 
 
 def test_samples_see_the_stationary_noise():

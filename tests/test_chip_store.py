@@ -1,5 +1,6 @@
 """Calibrations that are kept on disk: found again by what they are of, never mistaken for another."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,23 @@ def test_it_is_measured_once(made, tmp_path):
     np.testing.assert_array_equal(first.analog.gain, second.analog.gain)
     assert second.success.all()
     assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".npz"]
+
+
+def test_progress_is_shown_where_somebody_looks(monkeypatch, capsys):
+    """Not in a script whose output goes to a file; in a notebook, though its output is no terminal."""
+
+    def calibrate(chip, target, tell):
+        tell("leak")
+        return nominal(chip, target)
+
+    monkeypatch.setenv(store.VARIABLE, "off")
+    monkeypatch.setattr(store, "calibrate", calibrate)
+    in_another_process()
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # as IPython sets it
+    in_another_process()
+    assert capsys.readouterr().err == f"calibrating {IDEAL!r}: leak\n"
+    store._known.cache_clear()
 
 
 def test_another_chip_target_or_version_has_another_file(made, monkeypatch):

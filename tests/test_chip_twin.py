@@ -20,7 +20,7 @@ from chips import (
 )
 
 from spikeloop import LI, LIF, Events, Observe, OnChip, feedforward, recurrent, run
-from spikeloop.chip import transfer
+from spikeloop.chip import plan, transfer
 from spikeloop.chip.calibrate import default_target
 from spikeloop.chip.configuration import CYCLE, AddressedEvents
 from spikeloop.chip.mapping import place
@@ -69,7 +69,8 @@ def test_without_imperfections_it_is_ideal_up_to_quantisation(name):
         first, second = one.first(), other.first()
         assert (torch.isfinite(first) == torch.isfinite(second)).all()
         late = (first - second)[torch.isfinite(first)]
-        assert late.abs().max() <= TICK  # stamped in the middle of its cycle, hidden times enter unrounded
+        assert late.abs().max() < 0.51 * TICK  # stamped in the middle of its cycle, hidden times enter unrounded
+        assert late.mean().abs() < 0.1 * TICK
 
 
 def test_membranes_of_a_chip_without_imperfections_are_ideal_up_to_quantisation():
@@ -259,3 +260,23 @@ def test_a_configuration_that_is_changed_in_place_is_another(part):
 
     assert same(made("after a run"), made("before any"))
     assert not same(made("before any"), twin.emulate(configuration(40, 3, watch=[1, 2]), sent, 4000))
+
+
+def test_inputs_that_come_up_later_are_wired_like_the_first():
+    """Wires from outside are found as addresses first come up, and stay what they are."""
+    few = Events.from_lists([[1e-3, 2e-3]], [[7, 3]], 20)
+
+    def spikes(before):
+        torch.manual_seed(4)
+        network = feedforward([20, 40, 5], LIF(10e-3, 5e-3))
+        plan._plan.cache_clear()
+        chip = OnChip(Twin(7), calibration=by_the_laws(Twin(7), network))
+        for each in before:
+            run(network, each, 40e-3, substrate=chip, number=0)
+        return run(network, drive(20), 40e-3, substrate=chip, number=1).spikes
+
+    late, at_once = spikes([few]), spikes([])
+    assert len(late["output"].time) > 20
+    for name in ("hidden", "output"):
+        assert torch.equal(late[name].time, at_once[name].time)
+        assert torch.equal(late[name].unit, at_once[name].unit)

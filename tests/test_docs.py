@@ -19,6 +19,7 @@ import spikeloop
 from spikeloop import LI, Events, Network, Observe, Population, Projection, run
 
 ROOT = Path(__file__).parent.parent
+CHIP = ROOT / "docs" / "chip.md"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [
     found.name
@@ -89,7 +90,7 @@ def test_commands_exist() -> None:
     ]
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {words[1] for words in commands if words[:1] == ["make"]} == {"demo", "test"} <= targets
-    assert {words[1] for words in commands if words[:1] == ["spikeloop"]} <= {"train", "evaluate", "plot"}
+    assert {words[1] for words in commands if words[:1] == ["spikeloop"]} <= {"train", "evaluate", "plot", "partition"}
 
 
 def test_every_result_on_the_front_page_was_made_by_the_script() -> None:
@@ -99,6 +100,17 @@ def test_every_result_on_the_front_page_was_made_by_the_script() -> None:
     table = ROOT / "benchmarks" / "results" / "accuracy.md"
     made = set(table.read_text().splitlines()) if table.exists() else set[str]()
     assert not [line for line in claimed[1].splitlines() if line.startswith("|") and line not in made]
+
+
+def test_rows_that_the_chips_page_quotes_are_those_of_the_table() -> None:
+    """`python benchmarks/twin.py --table` writes them anew."""
+    table = (ROOT / "benchmarks" / "results" / "twin.md").read_text()
+    quotes = re.findall(r"<!-- rows of twin\.md: (.*?) -->\n(.*?)<!-- end of rows -->", CHIP.read_text(), re.DOTALL)
+    assert len(quotes) == 3
+    for title, rows in quotes:
+        section = table.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        assert rows.splitlines() == [line for line in section.splitlines() if line.startswith("|")]
+        assert rows.count("\n") > 2
 
 
 def test_decisions_are_dated_and_take_two_lines() -> None:

@@ -3,10 +3,9 @@
 import copy
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from chips import IDEAL, by_the_laws
+from chips import IDEAL, by_the_laws, ready
 from chips import some_events as drive
 
 from spikeloop import (
@@ -26,22 +25,14 @@ from spikeloop import (
     run,
 )
 from spikeloop.chip.calibrate import VERSION, calibrate
-from spikeloop.chip.configuration import CYCLE
-from spikeloop.chip.lower import scale_of
-from spikeloop.chip.twin import EVERYTHING, Imperfection
+from spikeloop.chip.twin import EVERYTHING
 from spikeloop.conformance import ConformanceError, check_chip, check_substrate
 from spikeloop.data import YinYang, loader
 from spikeloop.errors import CannotObserve, OutOfRange, SpikeloopWarning, Unsupported
-from spikeloop.initial import Normal
 from spikeloop.loss import first_spike_class, first_spike_cross_entropy
 from spikeloop.protocols import Every
 
 NEURON = LIF(10e-3, 5e-3, refractory=1e-3)
-
-
-def ready(network, twin=IDEAL, **options) -> OnChip:
-    """A substrate with the laws' codes."""
-    return OnChip(twin, calibration=by_the_laws(twin, network, options.get("rows_per_input", 1)), **options)
 
 
 @pytest.fixture
@@ -67,48 +58,6 @@ def test_the_twin_keeps_the_contracts_of_a_chip():
 
     with pytest.raises(ConformanceError, match="is before its predecessor"):
         check_chip(Broken())  # type: ignore[arg-type]
-
-
-def test_weights_are_rounded_clipped_and_counted(network):
-    onchip = ready(network)
-    unit = float(scale_of(network.populations["hidden"], 1000.0).weight[0])
-    network.projection("hidden", "output").weight.data *= 0.1
-    weight = network.projection("input", "hidden").weight
-    weight.data.zero_()
-    weight.data[0, :5] = unit * torch.tensor([1.4, -2.6, 63.4, 70.0, -1e3])
-    record = run(network, drive(12), 50e-3, substrate=onchip)
-    executed = record.executed["input_to_hidden"]
-    assert (executed[0, :5] / unit).tolist() == pytest.approx([1, -3, 63, 63, -63])
-    assert not executed[1:].any()
-    assert record.lowering is not None
-    assert record.lowering.clipped == 2
-    assert record.lowering.rounded == 3 + 20 * 4
-    output = network.projection("hidden", "output").weight.detach().double().numpy() / unit
-    off = [0.4, 0.4, 0.4, *(output - output.round()).ravel()]
-    assert record.lowering.rounding == pytest.approx(
-        float(np.sqrt(np.square(off).sum() / (12 * 20 + 20 * 4))), rel=1e-4
-    )
-    assert onchip.weight_codes(network)["input_to_hidden"][0, :5].tolist() == [1, -3, 63, 63, -63]
-    assert "2 weights clipped" in repr(record)
-    five = run(network, drive(12), 50e-3, substrate=ready(network, rows_per_input=5)).executed["input_to_hidden"]
-    assert (five[0, :5] / unit).tolist() == pytest.approx([1, -3, 63, 70, -315])
-
-
-def test_weights_beyond_the_range_are_an_error_in_strict_mode(network):
-    unit = float(scale_of(network.populations["hidden"], 1000.0).weight[0])
-    weight = network.projection("input", "hidden").weight
-    weight.data.clamp_(-63 * unit, 63.4 * unit)
-    network.projection("hidden", "output").weight.data *= 0.1
-    strict = ready(network, strict=True)
-    lowering = run(network, drive(12), 50e-3, substrate=strict).lowering
-    assert lowering is not None
-    assert lowering.clipped == 0
-    weight.data[3, 7], weight.data[4, 7] = 64.0 * unit, -70.0 * unit
-    said = r"projection input_to_hidden: 2 of 240 weights are beyond.*63 steps on each of 1 row pair"
-    with pytest.raises(OutOfRange, match=said):
-        run(network, drive(12), 50e-3, substrate=strict)
-    five = ready(network, strict=True, rows_per_input=5)
-    assert five.weight_codes(network)["input_to_hidden"].abs().max() == 70
 
 
 def test_the_record_says_where_it_was_made(network):
@@ -220,27 +169,6 @@ def test_bad_requests_are_refused(network):
     record = run(network, drive(12), 50e-3, observe=Observe(state=True))
     with pytest.raises(Unsupported, match="cannot continue from a state"):
         run(network, drive(12), 50e-3, substrate=ready(network), start=record.state)
-
-
-def test_many_events_of_one_time_are_sent_as_a_link_takes_them():
-    """A link passes one a cycle and drops what comes when 16 wait: `test_chip_twin` has it so."""
-    limited = Twin(7, ideal=EVERYTHING - {Imperfection.CAPACITY})
-    net = feedforward([60, 3], NEURON, weight=Normal(0.05, 0.0))
-    burst = Events.from_lists([np.full(60, 5e-3), [5e-3]], [np.arange(60), [0]], 60)
-    record, free = (run(net, burst, 20e-3, substrate=ready(net, twin), number=0) for twin in (limited, IDEAL))
-    assert record.cost.events_lost == 0
-    assert record.count["output"].tolist() == free.count["output"].tolist()
-    late = record.spikes["output"].first(0.0) - free.spikes["output"].first(0.0)
-    assert (late[0] > 0).all()
-    assert (late < 60 * CYCLE * 1000).all()  # the last of them waits for 59 others
-
-
-def test_spikes_after_the_end_are_lost_at_the_chips_edge(network):
-    late = Events.from_lists([[1e-3, 60e-3], [49.9995e-3]], [[0, 1], [0]], size=12)
-    with pytest.warns(SpikeloopWarning, match="1 of 3 events are after the end"):
-        record = run(network, late, 50e-3, substrate=ready(network))
-    assert record.lowering is not None
-    assert record.lowering.dropped == record.cost.events_lost == 2  # the other is rounded to the end
 
 
 def test_refractory_times_that_the_common_clock_rounds_are_warned_of():

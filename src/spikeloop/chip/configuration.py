@@ -62,8 +62,9 @@ def check(
 ) -> None:
     """Raise where ``value`` is no array of integers of ``shape``, or one of them is outside ``low`` to ``high``."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iub":
-        kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise OutOfRange(f"{name} is of {kind}", where=where, expected="an array of integers")
+        kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else kind_of(value)
+        raise WrongType(f"{name} is {kind}", where=where, expected="an array of integers",
+                        todo="Round it yourself: np.asarray(value, np.int64)")  # fmt: skip
     if value.shape != shape:
         raise ShapeMismatch(f"{name} is {value.shape}", where=where, expected=str(shape))
     if value.size and (value.min() < low or value.max() > high):
@@ -75,12 +76,14 @@ def check(
 def _check_runs(cycle: Integers, start: Integers, where: str) -> None:
     """Raise where the runs of a batch do not share out their events, or those of one run are not ascending."""
     if not len(start) or start[0] != 0 or start[-1] != len(cycle) or np.any(start[1:] < start[:-1]):
-        raise OutOfRange("start is not ascending from 0 to the number of events", where=where)
+        raise OutOfRange("start is not ascending from 0 to the number of events", where=where,
+                         todo="With counts of events by run: np.append(0, np.cumsum(counts))")  # fmt: skip
     early = cycle[1:] < cycle[:-1]
     early[start[(start > 0) & (start < len(cycle))] - 1] = False
     if early.any():
         raise OutOfRange(f"cycle[{int(early.argmax()) + 1}] is before its predecessor", where=where,
-                         expected="cycles ascending within a run")  # fmt: skip
+                         expected="cycles ascending within a run",
+                         todo="Sort by run and cycle: np.lexsort((cycle, run))")  # fmt: skip
 
 
 def full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Callable[[], NDArray[Any]]:
@@ -207,7 +210,8 @@ class Instruments:
         check("cadc_reference", self.cadc_reference, (1,), -1, CODE_MAX)
         if len(self.madc_circuit) > MADC_NEURONS:
             raise OutOfRange(f"madc_circuit names {len(self.madc_circuit)} circuits", where="chip configuration",
-                             expected=f"at most {MADC_NEURONS}")  # fmt: skip
+                             expected=f"at most {MADC_NEURONS}",
+                             todo="Watch the others in another run, or with the column ADC")  # fmt: skip
         if len(set(self.madc_circuit.tolist())) < len(self.madc_circuit):
             raise OutOfRange(f"madc_circuit names circuit {self.madc_circuit[0]} twice", where="chip configuration",
                              expected="two circuits, or one")  # fmt: skip
@@ -223,6 +227,10 @@ class Configuration:
     instruments: Instruments = field(default_factory=Instruments)
 
     def __post_init__(self) -> None:
+        for name, kind in (("routing", Routing), ("analog", Analog), ("instruments", Instruments)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
+                                expected=f"an object of {kind.__name__}")  # fmt: skip
         check("weight", self.weight, (HALVES, ROWS, COLUMNS), 0, WEIGHT_MAX)
 
 

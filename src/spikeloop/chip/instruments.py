@@ -34,18 +34,17 @@ class Watch:
     cycle: Indices
     seen: list[tuple[Indices, Float]]
 
-    def sampling(self, neuron: Indices, watched: Indices) -> tuple[Sampling | None, Indices]:
-        """What to ask of a stage of the chip's neurons ``neuron``, and whom it concerns."""
-        place = np.flatnonzero(np.isin(neuron, watched)).astype(np.int32)
+    def sampling(self, watched: NDArray[np.int32]) -> Sampling | None:
+        """What to ask of a stage of whose neurons these are watched."""
         batch, count = self.time.shape
-        if not len(place) or not count:
-            return None, neuron[:0]
-        return Sampling(self.time, place, np.empty((batch, count, len(place)))), neuron[place]
+        if not len(watched) or not count:
+            return None
+        return Sampling(self.time, watched, np.empty((batch, count, len(watched))))
 
     def keep(self, sampling: Sampling | None, neuron: Indices) -> None:
-        """Take over what a stage's sampling saw."""
+        """Take over what the sampling of a stage of the chip's neurons ``neuron`` saw."""
         if sampling is not None:
-            self.seen.append((neuron, sampling.value))
+            self.seen.append((neuron[sampling.unit], sampling.value))
 
     def cadc(self, of: Indices, pattern: Pattern, noise: Noise, key: int, written: int) -> NDArray[np.uint8]:
         """(B, Tc, C) readings; of: (512,), the neuron of each circuit."""

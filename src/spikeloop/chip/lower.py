@@ -33,6 +33,7 @@ from spikeloop.chip.configuration import (
 from spikeloop.chip.mapping import Placement
 from spikeloop.chip.transfer import REFERENCE_PSP
 from spikeloop.engine.bus import served
+from spikeloop.engine.codes import Rounded, lay, rounded
 from spikeloop.errors import OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -186,38 +187,26 @@ def lower_weights(network: Network, placement: Placement, scales: Mapping[str, S
     """
     flat = np.zeros(HALVES * ROWS * COLUMNS, np.uint8)
     codes, executed = dict[str, NDArray[np.int32]](), dict[str, Tensor]()
-    clipped, rounded, squares, synapses = 0, 0, 0.0, 0
+    clipped, between, squares, synapses = 0, 0, 0.0, 0
     for name, projection in network.projections.items():
-        synapse, given = placement.synapse[name], _dense(projection)
-        unit = scales[projection.target].weight.astype(given.dtype)
-        wanted = given / unit
-        most = WEIGHT_MAX * len(synapse)
-        total = np.rint(wanted).clip(-most, most)
-        off = wanted - total
-        away = np.abs(off)
-        beyond = away > 0.5
-        outside = int(np.count_nonzero(beyond))
-        if strict and outside:
-            raise _beyond(name, beyond, unit, len(synapse))
-        if outside:
-            off[beyond] = 0.0
-        clipped, rounded = clipped + outside, rounded + int(np.count_nonzero(away > _EXACT)) - outside
-        squares, synapses = squares + float(np.einsum("ij,ij", off, off)), synapses + synapses_of(projection)
-        codes[name], executed[name] = total.astype(np.int32), _as_given(projection, total * unit)
-        for row, place in enumerate(synapse):
-            part = codes[name] if len(synapse) == 1 else np.sign(total) * ((np.abs(total) + row) // len(synapse))
-            flat[place] = np.maximum(part, 0)
-            flat[place + COLUMNS] = np.maximum(-part, 0)
+        place, unit = placement.synapse[name], scales[projection.target].weight
+        found = rounded(_dense(projection), unit, WEIGHT_MAX * len(place), _EXACT)
+        if strict and found.beyond:
+            raise _beyond(name, found, unit, len(place))
+        clipped, between, squares = clipped + found.beyond, between + found.between, squares + found.squares
+        synapses += synapses_of(projection)
+        codes[name], executed[name] = found.code, _as_given(projection, found.executed)
+        lay(found.code, place, COLUMNS, flat)
     return Lowered(
-        flat.reshape(HALVES, ROWS, COLUMNS), codes, executed, clipped, rounded, math.sqrt(squares / max(synapses, 1))
+        flat.reshape(HALVES, ROWS, COLUMNS), codes, executed, clipped, between, math.sqrt(squares / max(synapses, 1))
     )
 
 
-def _beyond(name: str, beyond: NDArray[np.bool_], unit: NDArray[Any], rows: int) -> OutOfRange:
+def _beyond(name: str, found: Rounded, unit: Float, rows: int) -> OutOfRange:
     least, largest = (WEIGHT_MAX * rows * float(edge) for edge in (unit.min(), unit.max()))
     reach = f"{largest:.4g}" if least == largest else f"{least:.4g} to {largest:.4g}, by neuron"
     return OutOfRange(
-        f"{int(beyond.sum())} of {beyond.size} weights are beyond what the chip reaches",
+        f"{found.beyond} of {found.code.size} weights are beyond what the chip reaches",
         where=f"projection {name}",
         expected=f"at most {reach}: {WEIGHT_MAX} steps on each of {rows} row pair{'s' if rows > 1 else ''}",
         todo="Scale the weights or the potentials down, give inputs more rows_per_input, or clip: strict=False",

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip.allocation import Allocation, Source, Target
+from spikeloop.chip.by_value import locked
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS, DRIVERS, HALVES, Flags, Routing
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
@@ -210,4 +211,4 @@ def _placement(
             own[circuit[name][:, 0]], sends[circuit[name][:, 0]] = words & 0xFF, True
         else:
             address[name] = words
-    return Placement(allocation.routing(label, own, sends, head), circuit, address, synapse)
+    return Placement(locked(allocation.routing(label, own, sends, head)), circuit, address, synapse)

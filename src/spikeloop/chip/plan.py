@@ -14,16 +14,20 @@ from spikeloop.chip.circuits import NOT_SPIKING, Neurons
 from spikeloop.chip.configuration import AddressedEvents, Instruments, Routing
 from spikeloop.chip.wiring import Indices, Wires, external, internal, own_labels, stages
 
+_NONE = np.zeros(0, np.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """Neurons that run together.
 
-    neuron: (n,), which of the chip's.  inside: (number of an earlier sending step, wires from it).  loop: wires among
-    themselves.  sending: (n,), whose spikes become events.  label: (n,), bits 0-10 of those.
+    neuron: (n,), which of the chip's, ascending.  watched: which of the n an instrument looks at.  inside: (number of
+    an earlier sending step, wires from it).  loop: wires among themselves.  sending: (n,), whose spikes become events.
+    label: (n,), bits 0-10 of those.
     """
 
     neuron: Indices
+    watched: NDArray[np.int32]
     inside: tuple[tuple[int, Wires], ...]
     loop: Wires | None
     sending: NDArray[np.bool_]
@@ -36,25 +40,27 @@ class Step:
 
 
 class Plan:
-    """The steps of a configuration's routing; wires from outside are found as their addresses first come up."""
+    """The steps of a configuration's routing; wires from outside are found as their addresses first come up.
+
+    height: flat in (half, row, column), what weight 1 of a synapse adds to its neuron's current, volts.  outside: by
+    step, the wires from the addresses so far; source: which of those an address is.
+    """
 
     routing: Routing
     neurons: Neurons
-    sign: NDArray[np.float32]
-    watched: Indices
+    height: NDArray[np.float32]
     steps: list[Step]
     address: NDArray[np.int64]
     source: NDArray[np.int32]
 
     def __init__(self, routing: Routing, neurons: Neurons, instruments: Instruments) -> None:
         self.routing, self.neurons = routing, neurons
-        self.sign = routing.row_sign.astype(np.float32)[:, :, None]
+        self.height = (routing.row_sign.astype(np.float32)[:, :, None] * neurons.synapse).ravel()
         watched = neurons.of[np.concatenate([instruments.cadc_circuit, instruments.madc_circuit]).astype(np.int64)]
-        self.watched = np.unique(watched)
-        self.steps = _steps(routing, neurons, self.watched)
+        self.steps = _steps(routing, neurons, np.unique(watched))
         self.address = np.zeros(0, np.int64)
         self.source = np.full(1 << 16, -1, np.int32)
-        self.outside: list[Wires | None] = [None] * len(self.steps)
+        self.outside = [Wires(_NONE.astype(np.int32), _NONE, (0, len(step.neuron))) for step in self.steps]
 
     def cover(self, drive: AddressedEvents) -> None:
         """Know the wires from all addresses of ``drive``."""
@@ -65,10 +71,10 @@ class Plan:
             return
         self.address = np.concatenate([self.address, new])
         self.source[new] = np.arange(len(self.address) - len(new), len(self.address))
-        wires = external(self.routing, self.address, self.neurons.of, len(self.neurons.head))
-        everywhere = np.arange(len(self.address))
-        parts = [wires.part(everywhere, step.neuron) for step in self.steps]
-        self.outside = [part if len(part.cell) else None for part in parts]
+        wires, every = external(self.routing, new, self.neurons.of, len(self.neurons.head)), np.arange(len(new))
+        self.outside = [
+            known.beside(wires.part(every, step.neuron)) for known, step in zip(self.outside, self.steps, strict=True)
+        ]
 
 
 def plan_of(
@@ -100,6 +106,7 @@ def _steps(routing: Routing, neurons: Neurons, watched: Indices) -> list[Step]:
         steps.append(
             Step(
                 neuron,
+                np.flatnonzero(np.isin(neuron, watched)).astype(np.int32),
                 tuple((k, part) for k, part in inside if len(part.cell)),
                 wires.part(members, members) if loops else None,
                 sending[neuron],

@@ -10,6 +10,7 @@ import torch
 
 from spikeloop._warn import warn
 from spikeloop.chip import lower, transfer
+from spikeloop.chip.by_value import locked
 from spikeloop.chip.calibrate import VERSION, Calibration, Target
 from spikeloop.chip.calibration import refractory_code
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
@@ -96,7 +97,7 @@ def _made(network: Network, wish: Wish) -> Setup:
         spiking[circuit[:, 0]] = network.populations[name].kind is LIF
     of = placement.circuit.items()
     scales = {name: lower.calibrated_scale(network.populations[name], at, calibration.target) for name, at in of}
-    setup = Setup(wish, placement, calibration, replace(calibration.analog, fires=spiking), scales)
+    setup = Setup(wish, placement, calibration, locked(replace(calibration.analog, fires=spiking)), scales)
     _report(setup)
     _report_holds(network, setup)
     return setup

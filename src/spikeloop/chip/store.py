@@ -89,6 +89,6 @@ def _code() -> str:
 
 
 def _show(text: str) -> None:
-    """A line of progress, where somebody looks."""
-    if sys.stderr.isatty():
+    """A line of progress, where somebody looks: at a terminal, or in a notebook, which is none but interactive."""
+    if sys.stderr.isatty() or hasattr(sys, "ps1"):
         print(text, file=sys.stderr)

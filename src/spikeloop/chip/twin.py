@@ -34,6 +34,7 @@ from spikeloop.chip.mac import ArrayPass, check_factors
 from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, normals, uniforms
 from spikeloop.chip.multiplier import tile
 from spikeloop.chip.plan import Step, plan_of
+from spikeloop.chip.wiring import Wires
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.bus import Exit, leave, served
 from spikeloop.engine.disturbed import Passage, Population, forward, keyed
@@ -170,8 +171,7 @@ class _Emulation:
         _check_again(routing, analog, instruments)
         self.neurons = _neurons(analog, routing, twin)
         self.plan = plan_of(routing, instruments, self.neurons, drive)
-        signed = self.plan.sign * configuration.weight.astype(np.float32)
-        self.synapse = signed * self.neurons.synapse
+        self.code = np.ascontiguousarray(configuration.weight, np.uint8).reshape(-1)
         self.lost = np.zeros(self.batch, np.int64)
         phase = self.noise.cadc_phase * uniforms(self.key(Quantity.CADC_PHASE), 0, (self.batch,))
         self.watch = watch(configuration.instruments, cycles, phase)
@@ -210,19 +210,22 @@ class _Emulation:
 
     def _run(self, number: int, step: Step, arrived: Trains, sent: list[Trains]) -> Trains:
         outside = self.plan.outside[number]
-        sources = [] if outside is None else [(arrived, outside.weights(self.synapse))]
-        sources += [(sent[k], wires.weights(self.synapse)) for k, wires in step.inside]
-        sampling, whom = self.watch.sampling(step.neuron, self.plan.watched)
+        sources = [(arrived, self._weights(outside))] if len(outside.cell) else []
+        sources += [(sent[k], self._weights(wires)) for k, wires in step.inside]
+        sampling = self.watch.sampling(step.watched)
         spikes = forward(
             sources,
             self._population(step),
             Passage(self.batch, self.duration, CYCLE, self.key(Quantity.ENGINE), self.threads),
-            loop=None if step.loop is None else step.loop.weights(self.synapse),
+            loop=None if step.loop is None else self._weights(step.loop),
             silent=self._muted(step),
             sampling=sampling,
         )
-        self.watch.keep(sampling, whom)
+        self.watch.keep(sampling, step.neuron)
         return spikes
+
+    def _weights(self, wires: Wires) -> NDArray[np.float32]:
+        return wires.weights(self.code, self.plan.height)
 
     def _population(self, step: Step) -> Population:
         """The stage's neurons with this run's thresholds."""

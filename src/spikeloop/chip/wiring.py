@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip.configuration import BUSES, COLUMNS, LINKS, ROWS, Integers, Routing
+from spikeloop.engine.codes import wired
 
 Indices = NDArray[np.int64]
 PER_BUS = 32
@@ -16,24 +18,40 @@ PER_BUS = 32
 
 @dataclass(frozen=True, eq=False)
 class Wires:
-    """Synapses from S sources to N neurons: synapse[k] (flat in half, row, column) of ``cell`` source * N + neuron."""
+    """Synapses from S sources to N neurons: synapse[k] (flat in half, row, column) of ``cell`` source * N + neuron.
 
-    synapse: Indices
+    Ascending in cell.
+    """
+
+    synapse: NDArray[np.int32]
     cell: Indices
     shape: tuple[int, int]
 
-    def weights(self, synapse: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(S, N) float32: the sums of the synapses' contributions."""
-        sources, neurons = self.shape
-        summed = np.bincount(self.cell, synapse.reshape(-1)[self.synapse], sources * neurons)
-        return summed.astype(np.float32).reshape(self.shape)
+    @cached_property
+    def first(self) -> NDArray[np.int32]:
+        """(S N + 1,): where the synapses of each cell begin, and the end."""
+        return np.append(0, np.cumsum(self._counts())).astype(np.int32)
+
+    def _counts(self) -> Indices:
+        return np.bincount(self.cell, minlength=self.shape[0] * self.shape[1])
+
+    def weights(self, code: NDArray[np.uint8], height: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(S, N) float32: the sums of the synapses' codes, each times its height; both flat in half, row, column."""
+        return wired(code, height, self.synapse, self.first, self.shape)
 
     def connected(self) -> NDArray[np.bool_]:
         """(S, N): whether there is any synapse."""
-        return (np.bincount(self.cell, minlength=self.shape[0] * self.shape[1]) > 0).reshape(self.shape)
+        return (self._counts() > 0).reshape(self.shape)
+
+    def beside(self, other: Wires) -> Wires:
+        """Those of more sources to the same neurons, too."""
+        assert self.shape[1] == other.shape[1]
+        cell = np.concatenate([self.cell, other.cell + self.shape[0] * self.shape[1]])
+        shape = (self.shape[0] + other.shape[0], self.shape[1])
+        return Wires(np.concatenate([self.synapse, other.synapse]), cell, shape)
 
     def part(self, sources: Indices, neurons: Indices) -> Wires:
-        """The wires from some sources to some neurons, renumbered."""
+        """The wires from some sources to some neurons, both ascending, renumbered."""
         row, column = np.full(self.shape[0], -1), np.full(self.shape[1], -1)
         row[sources], column[neurons] = np.arange(len(sources)), np.arange(len(neurons))
         source, neuron = row[self.cell // self.shape[1]], column[self.cell % self.shape[1]]
@@ -93,7 +111,9 @@ def _wires(found: list[Indices], of: Indices, neurons: int) -> Wires:
     synapse = np.concatenate([np.zeros(0, np.int64), *found])
     source = np.repeat(np.arange(len(found)), [len(each) for each in found])
     circuit = synapse // (ROWS * COLUMNS) * COLUMNS + synapse % COLUMNS
-    return Wires(synapse, source * neurons + of[circuit], (len(found), neurons))
+    cell = source * neurons + of[circuit]
+    order = np.argsort(cell, kind="stable")
+    return Wires(synapse[order].astype(np.int32), cell[order], (len(found), neurons))
 
 
 def stages(reaches: NDArray[np.bool_]) -> list[tuple[Indices, bool]]:

@@ -1,12 +1,14 @@
 """The contracts of substrates, rules and chips as programs, to be run on one of your own. Provisional.
 
-They check every contract and list all that are broken; the first two on networks that they bring along, or on yours:
+They check every contract and list all that are broken; the first two on networks that they bring along, or on yours.
+`check_chip` returns what a chip says that it does not do, here nothing:
 
 >>> from spikeloop import EventProp, Ideal, Twin
 >>> from spikeloop.conformance import check_chip, check_rule, check_substrate
 >>> check_substrate(Ideal())
 >>> check_rule(EventProp())
 >>> check_chip(Twin(7))
+()
 """
 
 from spikeloop.conformance.cases import Breach, ConformanceError

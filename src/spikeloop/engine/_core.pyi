@@ -148,6 +148,25 @@ def normals(key: int, count: int) -> Float:
 def converted(potential: Float, slope: Float, base: Float, rms: float, key: int, threads: int) -> NDArray[np.uint8]:
     """Readings 0..255 of potentials (batch, times, channels): slope x potential + base, and noise of ``rms``."""
 
+def rounded(
+    weight: Weights, unit: Weights, most: int, exact: float, code: NDArray[np.int32], executed: Weights
+) -> tuple[int, int, float]:
+    """Weights as whole numbers of their unit (targets,); fills code, executed; beyond, between, sum of squares."""
+
+def lay(
+    code: NDArray[np.int32], place: NDArray[np.int64], row: int, rows: int, below: int, array: NDArray[np.uint8]
+) -> None:
+    """Writes what row pair `row` of `rows` has of the codes at `place`, or `below` further where it is negative."""
+
+def wire(
+    code: NDArray[np.uint8],
+    height: NDArray[np.float32],
+    synapse: NDArray[np.int32],
+    first: NDArray[np.int32],
+    weight: NDArray[np.float32],
+) -> None:
+    """Fills `weight` with sums of code x height, of cell c over synapse[first[c] : first[c + 1]]."""
+
 def multiply(
     weight: NDArray[np.int8],
     activation: NDArray[np.uint8],

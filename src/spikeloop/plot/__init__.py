@@ -15,6 +15,7 @@ except ImportError as _missing:
 from spikeloop.plot.activity import membrane, raster
 from spikeloop.plot.array import array_map, before_after, transfer_curves, weight_codes
 from spikeloop.plot.learning import accuracy_bars, decision_map, learning_curve
+from spikeloop.plot.schedule import schedule
 from spikeloop.plot.style import canvas, save
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "membrane",
     "raster",
     "save",
+    "schedule",
     "transfer_curves",
     "weight_codes",
 ]

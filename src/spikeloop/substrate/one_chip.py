@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeloop.chip import lower, transfer
+from spikeloop.chip.by_value import locked
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CIRCUITS, CYCLE, Configuration, Instruments, Readout
 from spikeloop.chip.setup import Setup
 from spikeloop.chip.wiring import circuits_of
@@ -77,7 +78,8 @@ def _instruments(setup: Setup, observe: Observe) -> Instruments:
         circuit = np.concatenate([np.zeros(0, np.int64), *(heads[name] for name in slow)]).astype(np.int16)
         single = np.array([heads[name][neuron] for name, neurons in fast for neuron in neurons], np.int16)
         period = np.array([CADC_PERIOD_MIN if slow else 0], np.int32)
-        setup.watch[slow, fast] = Instruments(period, circuit, setup.calibration.cadc_offset, madc_circuit=single)
+        made = Instruments(period, circuit, setup.calibration.cadc_offset, madc_circuit=single)
+        setup.watch[slow, fast] = locked(made)
     return setup.watch[slow, fast]
 
 

@@ -1,0 +1,40 @@
+// Python's way to codes.hpp.
+#include "codes.hpp"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace spikeloop {
+namespace {
+
+template <class T, int D>
+using Array = nb::ndarray<T, nb::numpy, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
+
+template <class T>
+nb::tuple rounded_door(const Array<const T, 2>& weight, const Array<const T, 1>& unit, int most, double exact, const Array<int32_t, 2>& code, const Array<T, 2>& executed) {
+    const Change change = rounded<T>({int64_t(weight.shape(0)), int64_t(weight.shape(1)), weight.data(), unit.data(), T(most), T(exact), code.data(), executed.data()});
+    return nb::make_tuple(change.beyond, change.between, change.squares);
+}
+
+void lay_door(const Array<const int32_t, 2>& code, const Array<const int64_t, 2>& place, int row, int rows, int64_t below, const Array<uint8_t, 1>& array) {
+    lay(code.data(), place.data(), int64_t(code.size()), row, rows, below, array.data());
+}
+
+void wire_door(const Array<const uint8_t, 1>& code, const Array<const float, 1>& height, const Array<const int32_t, 1>& synapse,
+               const Array<const int32_t, 1>& first, const Array<float, 2>& weight) {
+    wire(code.data(), height.data(), synapse.data(), first.data(), int64_t(weight.size()), weight.data());
+}
+
+}  // namespace
+
+void define_codes(nb::module_& m) {
+    m.def("rounded", &rounded_door<float>, "weight"_a, "unit"_a, "most"_a, "exact"_a, "code"_a, "executed"_a);
+    m.def("rounded", &rounded_door<double>, "weight"_a, "unit"_a, "most"_a, "exact"_a, "code"_a, "executed"_a);
+    m.def("lay", &lay_door, "code"_a, "place"_a, "row"_a, "rows"_a, "below"_a, "array"_a);
+    m.def("wire", &wire_door, "code"_a, "height"_a, "synapse"_a, "first"_a, "weight"_a);
+}
+
+}  // namespace spikeloop
