@@ -207,8 +207,12 @@ class _Job:
 
     def _write(self, entry: Entry, weights: Codes) -> None:
         """Notes what lies where now, and that it was written, unless it was there."""
-        if any(each == entry and np.array_equal(codes, weights) for each, codes in self.written):
-            return
+        for k, (each, codes) in enumerate(self.written):
+            if each is entry:
+                if not np.array_equal(codes, weights):
+                    self.written[k] = entry, weights
+                    self.rewritten.append(entry)
+                return
         self.written[:] = [(each, codes) for each, codes in self.written if not each.overlaps(entry)]
         self.written.append((entry, weights))
         self.rewritten.append(entry)
