@@ -78,7 +78,9 @@ class Place:
     rule: Rule | None
 
     @classmethod
-    def of(cls, network: Network, data: Batches, settings: Settings, substrate: Substrate, rule: Rule | None) -> Place:
+    def of(
+        cls, network: Network, data: Batches[Events], settings: Settings, substrate: Substrate, rule: Rule | None
+    ) -> Place:
         duration = settings.duration if settings.duration is not None else getattr(data, "duration", None)
         if duration is None:
             raise OutOfRange("the data set does not say how long a sample runs", todo="Give Settings(duration=...)")
@@ -106,14 +108,14 @@ class Course:
     parameters: list[nn.Parameter]
     numbers_trained: int
     optimizer: torch.optim.Optimizer
-    batches: Loader
+    batches: Loader[Events]
     rates: list[float]
     spiking: list[str]
     epoch: int
     taken: int
     sums: Sums
 
-    def __init__(self, network: Network, data: Batches, settings: Settings, epochs: int, place: Place) -> None:
+    def __init__(self, network: Network, data: Batches[Events], settings: Settings, epochs: int, place: Place) -> None:
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not parameters:
             raise InvalidNetwork(
@@ -203,7 +205,7 @@ class Course:
             line["samples_per_second"],
         )
 
-    def close_epoch(self, validation: Batches | None) -> None:
+    def close_epoch(self, validation: Batches[Events] | None) -> None:
         """Write down the epoch and begin the next one."""
         line = self._means()
         if validation is not None:
@@ -282,7 +284,7 @@ def _states(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def accuracy(network: Network, data: Batches, place: Place) -> float:
+def accuracy(network: Network, data: Batches[Events], place: Place) -> float:
     """The share of `data` that the network answers rightly; a silent answer is wrong."""
     correct = 0
     for number, (drive, label) in enumerate(loader(data, EVALUATION_BATCH), EVALUATION_NUMBER):

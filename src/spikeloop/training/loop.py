@@ -15,6 +15,7 @@ import torch
 
 from spikeloop._run import IDEAL
 from spikeloop.data.dataset import Batches
+from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp
 from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
@@ -37,13 +38,13 @@ class Training:
 
 def fit(  # noqa: PLR0913  (the first three say what; the rest, each with a default, where and how long)
     network: Network,
-    data: Batches,
+    data: Batches[Events],
     settings: Settings | None = None,
     *,
     epochs: int = 1,
     substrate: Substrate = IDEAL,
     rule: Rule | None = None,
-    validation: Batches | None = None,
+    validation: Batches[Events] | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     watch: Watch | None = None,
@@ -76,7 +77,7 @@ def fit(  # noqa: PLR0913  (the first three say what; the rest, each with a defa
 
 
 def evaluate(
-    network: Network, data: Batches, substrate: Substrate = IDEAL, *, settings: Settings | None = None
+    network: Network, data: Batches[Events], substrate: Substrate = IDEAL, *, settings: Settings | None = None
 ) -> float:
     """The share of `data` that `network` answers rightly on `substrate`; a silent answer is wrong.
 
