@@ -298,3 +298,12 @@ def simulate(layout: Layout, quantities: Quantities, drive: Drive, duration: flo
             wiring = layout.wiring[arrival.projection]
             cells[wiring.target][wiring.post[arrival.synapse]].receive(arrival)
     raise RuntimeError(f"more than {limit} events")
+
+
+def multiply(weights: Any, activations: Any, how: Any) -> NDArray[np.int8]:
+    """One pass of an array without imperfections, product by product, with Python's integers; how: an `ArrayPass`."""
+    out = np.zeros((len(activations), np.shape(weights)[1]), np.int8)
+    for sample, column in itertools.product(range(out.shape[0]), range(out.shape[1])):
+        total = sum(int(a) * int(w) for a, w in zip(activations[sample], weights[:, column], strict=True))
+        out[sample, column] = min(max(how.sends * how.gain * total // 10_000, -128), 127)
+    return out

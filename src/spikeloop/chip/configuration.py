@@ -14,12 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from operator import index
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.errors import OutOfRange, ShapeMismatch, WrongType, kind_of
+
+if TYPE_CHECKING:
+    from spikeloop.chip.mac import ArrayPass
 
 Integers = NDArray[np.integer[Any]]
 Flags = NDArray[np.bool_]
@@ -49,7 +52,7 @@ def whole(value: object, name: str, where: str, least: int | None = None) -> int
     return number
 
 
-def _check(
+def check(
     name: str,
     value: Integers | Flags,
     shape: tuple[int, ...],
@@ -57,6 +60,7 @@ def _check(
     high: int,
     where: str = "chip configuration",
 ) -> None:
+    """Raise where ``value`` is no array of integers of ``shape``, or one of them is outside ``low`` to ``high``."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iub":
         kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise OutOfRange(f"{name} is of {kind}", where=where, expected="an array of integers")
@@ -79,7 +83,8 @@ def _check_runs(cycle: Integers, start: Integers, where: str) -> None:
                          expected="cycles ascending within a run")  # fmt: skip
 
 
-def _full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Callable[[], NDArray[Any]]:
+def full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Callable[[], NDArray[Any]]:
+    """Makes an array that holds ``value`` everywhere: the default of a field."""
     return partial(np.full, shape, value, dtype)
 
 
@@ -97,28 +102,28 @@ class Routing:
     head: (512,): the circuit that spikes for this one; joined circuits share one membrane and one head.
     """
 
-    label: Integers = field(default_factory=_full((HALVES, ROWS, COLUMNS), 0, np.uint8))
-    row_sign: Integers = field(default_factory=_full((HALVES, ROWS), 0, np.int8))
-    driver_mask: Integers = field(default_factory=_full((HALVES, DRIVERS), 31, np.uint8))
-    link_mask: Integers = field(default_factory=_full((LINKS, 2 * BUSES), 0, np.uint16))
-    link_target: Integers = field(default_factory=_full((LINKS, 2 * BUSES), 0x3FFF, np.uint16))
-    output_mask: Integers = field(default_factory=_full((OUTPUTS, HALVES), 0, np.uint16))
-    output_target: Integers = field(default_factory=_full((OUTPUTS, HALVES), 0x3FFF, np.uint16))
-    neuron_label: Integers = field(default_factory=_full((CIRCUITS,), 0, np.uint8))
-    sends: Flags = field(default_factory=_full((CIRCUITS,), 0, np.bool_))
+    label: Integers = field(default_factory=full((HALVES, ROWS, COLUMNS), 0, np.uint8))
+    row_sign: Integers = field(default_factory=full((HALVES, ROWS), 0, np.int8))
+    driver_mask: Integers = field(default_factory=full((HALVES, DRIVERS), 31, np.uint8))
+    link_mask: Integers = field(default_factory=full((LINKS, 2 * BUSES), 0, np.uint16))
+    link_target: Integers = field(default_factory=full((LINKS, 2 * BUSES), 0x3FFF, np.uint16))
+    output_mask: Integers = field(default_factory=full((OUTPUTS, HALVES), 0, np.uint16))
+    output_target: Integers = field(default_factory=full((OUTPUTS, HALVES), 0x3FFF, np.uint16))
+    neuron_label: Integers = field(default_factory=full((CIRCUITS,), 0, np.uint8))
+    sends: Flags = field(default_factory=full((CIRCUITS,), 0, np.bool_))
     head: Integers = field(default_factory=lambda: np.arange(CIRCUITS, dtype=np.int16))
 
     def __post_init__(self) -> None:
-        _check("label", self.label, (HALVES, ROWS, COLUMNS), 0, LABEL_MAX)
-        _check("row_sign", self.row_sign, (HALVES, ROWS), -1, 1)
-        _check("driver_mask", self.driver_mask, (HALVES, DRIVERS), 0, 31)
+        check("label", self.label, (HALVES, ROWS, COLUMNS), 0, LABEL_MAX)
+        check("row_sign", self.row_sign, (HALVES, ROWS), -1, 1)
+        check("driver_mask", self.driver_mask, (HALVES, DRIVERS), 0, 31)
         for name in ("link_mask", "link_target"):
-            _check(name, getattr(self, name), (LINKS, 2 * BUSES), 0, 0x3FFF)
+            check(name, getattr(self, name), (LINKS, 2 * BUSES), 0, 0x3FFF)
         for name in ("output_mask", "output_target"):
-            _check(name, getattr(self, name), (OUTPUTS, HALVES), 0, 0x3FFF)
-        _check("neuron_label", self.neuron_label, (CIRCUITS,), 0, 255)
-        _check("sends", self.sends, (CIRCUITS,), 0, 1)
-        _check("head", self.head, (CIRCUITS,), 0, CIRCUITS - 1)
+            check(name, getattr(self, name), (OUTPUTS, HALVES), 0, 0x3FFF)
+        check("neuron_label", self.neuron_label, (CIRCUITS,), 0, 255)
+        check("sends", self.sends, (CIRCUITS,), 0, 1)
+        check("head", self.head, (CIRCUITS,), 0, CIRCUITS - 1)
         _check_joined(self.head)
 
 
@@ -149,30 +154,30 @@ class Analog:
     refractory_clock: (1,), 0..7.
     """
 
-    leak: Integers = field(default_factory=_full((CIRCUITS,), 214))
-    reset: Integers = field(default_factory=_full((CIRCUITS,), 214))
-    threshold: Integers = field(default_factory=_full((CIRCUITS,), 382))
-    leak_bias: Integers = field(default_factory=_full((CIRCUITS,), 681))
-    leak_division: Flags = field(default_factory=_full((CIRCUITS,), 1, np.bool_))
-    synapse_bias: Integers = field(default_factory=_full((CIRCUITS,), 408))
-    synapse_division: Flags = field(default_factory=_full((CIRCUITS,), 1, np.bool_))
-    gain: Integers = field(default_factory=_full((2, CIRCUITS), 500))
-    capacitance: Integers = field(default_factory=_full((CIRCUITS,), CAPACITANCE_MAX))
-    refractory: Integers = field(default_factory=_full((CIRCUITS,), 5))
-    fires: Flags = field(default_factory=_full((CIRCUITS,), 0, np.bool_))
-    synapse_dac: Integers = field(default_factory=_full((4,), 1000))
-    refractory_clock: Integers = field(default_factory=_full((1,), 0))
+    leak: Integers = field(default_factory=full((CIRCUITS,), 214))
+    reset: Integers = field(default_factory=full((CIRCUITS,), 214))
+    threshold: Integers = field(default_factory=full((CIRCUITS,), 382))
+    leak_bias: Integers = field(default_factory=full((CIRCUITS,), 681))
+    leak_division: Flags = field(default_factory=full((CIRCUITS,), 1, np.bool_))
+    synapse_bias: Integers = field(default_factory=full((CIRCUITS,), 408))
+    synapse_division: Flags = field(default_factory=full((CIRCUITS,), 1, np.bool_))
+    gain: Integers = field(default_factory=full((2, CIRCUITS), 500))
+    capacitance: Integers = field(default_factory=full((CIRCUITS,), CAPACITANCE_MAX))
+    refractory: Integers = field(default_factory=full((CIRCUITS,), 5))
+    fires: Flags = field(default_factory=full((CIRCUITS,), 0, np.bool_))
+    synapse_dac: Integers = field(default_factory=full((4,), 1000))
+    refractory_clock: Integers = field(default_factory=full((1,), 0))
 
     def __post_init__(self) -> None:
         for name in ("leak", "reset", "threshold", "leak_bias", "synapse_bias"):
-            _check(name, getattr(self, name), (CIRCUITS,), 0, CODE_MAX)
+            check(name, getattr(self, name), (CIRCUITS,), 0, CODE_MAX)
         for name in ("leak_division", "synapse_division", "fires"):
-            _check(name, getattr(self, name), (CIRCUITS,), 0, 1)
-        _check("gain", self.gain, (2, CIRCUITS), 0, CODE_MAX)
-        _check("capacitance", self.capacitance, (CIRCUITS,), 0, CAPACITANCE_MAX)
-        _check("refractory", self.refractory, (CIRCUITS,), 0, COUNTER_MAX)
-        _check("synapse_dac", self.synapse_dac, (4,), 0, CODE_MAX)
-        _check("refractory_clock", self.refractory_clock, (1,), 0, 7)
+            check(name, getattr(self, name), (CIRCUITS,), 0, 1)
+        check("gain", self.gain, (2, CIRCUITS), 0, CODE_MAX)
+        check("capacitance", self.capacitance, (CIRCUITS,), 0, CAPACITANCE_MAX)
+        check("refractory", self.refractory, (CIRCUITS,), 0, COUNTER_MAX)
+        check("synapse_dac", self.synapse_dac, (4,), 0, CODE_MAX)
+        check("refractory_clock", self.refractory_clock, (1,), 0, 7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,21 +190,21 @@ class Instruments:
     madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.
     """
 
-    cadc_period: Integers = field(default_factory=_full((1,), 0, np.int32))
-    cadc_circuit: Integers = field(default_factory=_full((0,), 0))
-    cadc_offset: Integers = field(default_factory=_full((CIRCUITS,), 0))
-    cadc_reference: Integers = field(default_factory=_full((1,), -1))
-    madc_circuit: Integers = field(default_factory=_full((0,), 0))
+    cadc_period: Integers = field(default_factory=full((1,), 0, np.int32))
+    cadc_circuit: Integers = field(default_factory=full((0,), 0))
+    cadc_offset: Integers = field(default_factory=full((CIRCUITS,), 0))
+    cadc_reference: Integers = field(default_factory=full((1,), -1))
+    madc_circuit: Integers = field(default_factory=full((0,), 0))
 
     def __post_init__(self) -> None:
-        _check("cadc_period", self.cadc_period, (1,), 0, 2**31 - 1)
+        check("cadc_period", self.cadc_period, (1,), 0, 2**31 - 1)
         if 0 < self.cadc_period[0] < CADC_PERIOD_MIN:
             raise OutOfRange(f"cadc_period is {self.cadc_period[0]}", where="chip configuration",
                              expected=f"0 (off), or at least {CADC_PERIOD_MIN} cycles (1.7 us)")  # fmt: skip
         for name in ("cadc_circuit", "madc_circuit"):
-            _check(name, getattr(self, name), getattr(self, name).shape[:1], 0, CIRCUITS - 1)
-        _check("cadc_offset", self.cadc_offset, (CIRCUITS,), -128, 127)
-        _check("cadc_reference", self.cadc_reference, (1,), -1, CODE_MAX)
+            check(name, getattr(self, name), getattr(self, name).shape[:1], 0, CIRCUITS - 1)
+        check("cadc_offset", self.cadc_offset, (CIRCUITS,), -128, 127)
+        check("cadc_reference", self.cadc_reference, (1,), -1, CODE_MAX)
         if len(self.madc_circuit) > MADC_NEURONS:
             raise OutOfRange(f"madc_circuit names {len(self.madc_circuit)} circuits", where="chip configuration",
                              expected=f"at most {MADC_NEURONS}")  # fmt: skip
@@ -212,13 +217,13 @@ class Instruments:
 class Configuration:
     """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63."""
 
-    weight: Integers = field(default_factory=_full((HALVES, ROWS, COLUMNS), 0, np.uint8))
+    weight: Integers = field(default_factory=full((HALVES, ROWS, COLUMNS), 0, np.uint8))
     routing: Routing = field(default_factory=Routing)
     analog: Analog = field(default_factory=Analog)
     instruments: Instruments = field(default_factory=Instruments)
 
     def __post_init__(self) -> None:
-        _check("weight", self.weight, (HALVES, ROWS, COLUMNS), 0, WEIGHT_MAX)
+        check("weight", self.weight, (HALVES, ROWS, COLUMNS), 0, WEIGHT_MAX)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,10 +243,10 @@ class AddressedEvents:
 
     def __post_init__(self) -> None:
         where = "addressed events"
-        _check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, where)
-        _check("address", self.address, self.cycle.shape, 0, 0xFFFF, where)
-        _check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), where)
-        _check("muted", self.muted, (0 if np.shape(self.muted)[:1] == (0,) else len(self), CIRCUITS), 0, 1, where)
+        check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, where)
+        check("address", self.address, self.cycle.shape, 0, 0xFFFF, where)
+        check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), where)
+        check("muted", self.muted, (0 if np.shape(self.muted)[:1] == (0,) else len(self), CIRCUITS), 0, 1, where)
         _check_runs(self.cycle, self.start, where)
         whole(self.trial, "trial", where)
 
@@ -267,15 +272,15 @@ class Readout:
     madc: Integers
 
     def __post_init__(self) -> None:
-        _check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, _READ)
-        _check("address", self.address, self.cycle.shape, 0, 0x7FF, _READ)
-        _check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), _READ)
+        check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, _READ)
+        check("address", self.address, self.cycle.shape, 0, 0x7FF, _READ)
+        check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), _READ)
         _check_runs(self.cycle, self.start, _READ)
         batch = len(self.start) - 1
-        _check("lost", self.lost, (batch,), 0, 2**53, _READ)
-        _check("cadc", self.cadc, (batch, *_sizes(self.cadc)), 0, 0xFF, _READ)
-        _check("cadc_cycle", self.cadc_cycle, self.cadc.shape[:2], 0, 2**53, _READ)
-        _check("madc", self.madc, (batch, *_sizes(self.madc)), 0, 0x3FF, _READ)
+        check("lost", self.lost, (batch,), 0, 2**53, _READ)
+        check("cadc", self.cadc, (batch, *_sizes(self.cadc)), 0, 0xFF, _READ)
+        check("cadc_cycle", self.cadc_cycle, self.cadc.shape[:2], 0, 2**53, _READ)
+        check("madc", self.madc, (batch, *_sizes(self.madc)), 0, 0x3FF, _READ)
 
 
 def _sizes(samples: Integers) -> tuple[int, ...]:
@@ -290,6 +295,11 @@ class Chip(Protocol):
         """Write ``configuration`` and run it for ``cycles`` on each of the batch's drives."""
         ...
 
-    def multiply(self, weights: NDArray[np.int8], activations: NDArray[np.uint8]) -> NDArray[np.int8]:
-        """Vectors times a matrix in the analog array."""
+    def multiply(
+        self, weights: NDArray[np.int8], activations: NDArray[np.uint8], how: ArrayPass = ...
+    ) -> NDArray[np.int8]:
+        """(B, N): activations (B, K), 0..31, times weights (K, N), -63..63, in one pass of a part of the array.
+
+        ``how`` is a plain ``ArrayPass()`` where it is left out.
+        """
         ...

@@ -30,13 +30,14 @@ from spikeloop.chip.configuration import (
     whole,
 )
 from spikeloop.chip.instruments import watch
+from spikeloop.chip.mac import ArrayPass, check_factors, ideal
 from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, normals, uniforms
 from spikeloop.chip.plan import Step, plan_of
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.bus import Exit, leave, served
 from spikeloop.engine.disturbed import Passage, Population, forward, keyed
 from spikeloop.engine.disturbed import normals as stream
-from spikeloop.errors import OutOfRange, Unsupported, WrongType, kind_of
+from spikeloop.errors import OutOfRange, WrongType, kind_of
 
 
 class Imperfection(Enum):
@@ -91,6 +92,8 @@ _NOISE_OFF: dict[Imperfection, dict[str, float]] = {
     Imperfection.CADC_PHASE: {"cadc_phase": 0.0},
     Imperfection.CADC_NOISE: {"cadc": 0.0, "madc": 0.0},
 }
+
+_PLAIN = ArrayPass()
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,12 @@ class Twin:
         configuration.__post_init__()
         return _Emulation(self, configuration, drive, cycles).readout()
 
-    def multiply(self, weights: NDArray[np.int8], activations: NDArray[np.uint8]) -> NDArray[np.int8]:
-        """Not built yet: raises ``Unsupported``."""
-        raise Unsupported("the analog matrix multiplication is not there yet", where="Twin.multiply")
+    def multiply(
+        self, weights: NDArray[np.int8], activations: NDArray[np.uint8], how: ArrayPass = _PLAIN
+    ) -> NDArray[np.int8]:
+        """(B, N): activations (B, K), 0..31, times weights (K, N), -63..63, in one pass of a part of the array."""
+        check_factors(weights, activations, how, "Twin.multiply")
+        return ideal(weights, activations, how)
 
     def pattern(self) -> Pattern:
         """The fixed pattern: this chip's deviations from the laws of docs/chip.md."""
