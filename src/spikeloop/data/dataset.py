@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -194,7 +194,7 @@ class Loader(Generic[Inputs_co]):
             inputs, label = self.dataset.batch(order[first * self.batch_size : last * self.batch_size])
             for begin in range(0, (last - first) * self.batch_size, self.batch_size):
                 chosen = slice(begin, min(begin + self.batch_size, len(label)))
-                yield inputs[chosen], label[chosen]
+                yield cast(Inputs_co, inputs[chosen]), label[chosen]  # a part is of the same kind
 
     def _order(self) -> Tensor:
         """(samples,) int64: the order of the running epoch."""

@@ -52,7 +52,7 @@ class Recording:
                 yield activity, start
 
 
-def filtered(acceleration: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+def filtered(acceleration: NDArray[np.floating], rotation: NDArray[np.floating]) -> NDArray[np.float64]:
     """(samples, 9) from (samples, 3) each: what a body does, without what the sensors add and without gravity.
 
     Median of three, then Butterworth low passes of third order, forward and backward: noise above 20 Hz goes, and what
@@ -60,7 +60,7 @@ def filtered(acceleration: NDArray[np.float64], rotation: NDArray[np.float64]) -
     """
     signal = _scipy_signal()
 
-    def low_pass(x: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
+    def low_pass(x: NDArray[np.floating], edge: float) -> NDArray[np.float64]:
         numerator, denominator = signal.butter(3, edge / (RATE / 2))
         return signal.filtfilt(numerator, denominator, x, axis=0)
 

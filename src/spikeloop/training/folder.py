@@ -11,14 +11,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloop import checkpoint
 from spikeloop._version import __version__
 from spikeloop.errors import CheckpointError
-from spikeloop.network import Network
 from spikeloop.training.course import Course, Metrics, restore_network
 
 KIND = "training"
@@ -77,7 +76,7 @@ class RunFolder:
         _, numbers = self._read_checkpoint()
         return list(numbers["history"])
 
-    def load_network(self, network: Network) -> None:
+    def load_network(self, network: nn.Module) -> None:
         """Give `network` the weights of the checkpoint. Raises CheckpointError where they do not fit."""
         tensors, _ = self._read_checkpoint()
         restore_network(network, tensors)
@@ -110,9 +109,9 @@ class RunFolder:
 
 def _config_of(course: Course) -> dict[str, Any]:
     settings = {field.name: getattr(course.settings, field.name) for field in dataclasses.fields(course.settings)}
-    place = {field.name: getattr(course.place, field.name) for field in dataclasses.fields(course.place)}
+    place = {field.name: getattr(course.place, field.name) for field in dataclasses.fields(cast(Any, course.place))}
     described = {name: _plain(value) for name, value in {**settings, **place}.items()}
-    sizes = {name: population.size for name, population in course.network.populations.items()}
+    sizes = course.place.sizes(course.network)
     return {"spikeloop": __version__, "epochs": course.epochs, "steps": course.steps, "network": sizes, **described}
 
 

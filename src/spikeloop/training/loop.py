@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -19,8 +20,9 @@ from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp
 from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
-from spikeloop.training.course import Course, Metrics, Place, Progress, accuracy
+from spikeloop.training.course import Course, Metrics, Progress, accuracy
 from spikeloop.training.folder import RunFolder
+from spikeloop.training.place import SpikingPlace
 from spikeloop.training.settings import Settings
 
 WATCH_PERIOD = 0.1
@@ -59,21 +61,8 @@ def fit(  # noqa: PLR0913  (the first three say what; the rest, each with a defa
     Raises CheckpointError for a folder with a run that is not to be resumed, or was made with other settings.
     """
     settings = settings or Settings()
-    place = Place.of(network, data, settings, substrate, rule or EventProp())
-    course = Course(network, data, settings, epochs, place)
-    store = None if folder is None else RunFolder(folder)
-    with torch.random.fork_rng(devices=[]), _interruption() as interruption:
-        torch.manual_seed(settings.seed)
-        if store is not None:
-            store.open(course, resume)
-        while course.epoch < epochs:
-            _run_epoch(course, store, interruption, watch)
-            course.close_epoch(validation)
-            if store is not None:
-                store.save(course)
-        if interruption.asked:
-            _stop(course, store)
-    return Training(course.history, None if store is None else store.path)
+    place = SpikingPlace.of(network, data, settings, substrate, rule or EventProp())
+    return follow(Course(network, data, settings, epochs, place), validation, folder, resume, watch)
 
 
 def evaluate(
@@ -83,7 +72,26 @@ def evaluate(
 
     Only `duration` and `readout` of the settings matter.
     """
-    return accuracy(network, data, Place.of(network, data, settings or Settings(), substrate, None))
+    return accuracy(network, data, SpikingPlace.of(network, data, settings or Settings(), substrate, None))
+
+
+def follow(
+    course: Course, validation: Batches[Any] | None, folder: str | Path | None, resume: bool, watch: Watch | None
+) -> Training:
+    """Take a course to its end; the rest is as in `fit`."""
+    store = None if folder is None else RunFolder(folder)
+    with torch.random.fork_rng(devices=[]), _interruption() as interruption:
+        torch.manual_seed(course.settings.seed)
+        if store is not None:
+            store.open(course, resume)
+        while course.epoch < course.epochs:
+            _run_epoch(course, store, interruption, watch)
+            course.close_epoch(validation)
+            if store is not None:
+                store.save(course)
+        if interruption.asked:
+            _stop(course, store)
+    return Training(course.history, None if store is None else store.path)
 
 
 class _Interruption:
