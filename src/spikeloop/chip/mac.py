@@ -34,7 +34,7 @@ RESULT_MIN, RESULT_MAX = -128, 127
 GAIN_UNIT = 10_000
 """`ArrayPass.gain` that would make one ADC step of one activation step times one weight step."""
 NOMINAL_GAIN = 500
-_LIMITS = {
+LIMITS = {
     "half": (0, HALVES - 1), "row": (0, HEIGHT - 1), "column": (0, WIDTH - 1), "sends": (1, 256), "wait": (1, 50),
     "gain": (15, 45),
 }  # fmt: skip
@@ -77,7 +77,7 @@ class ArrayPass:
     columns: Columns | None = None
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
+        for name, (low, high) in LIMITS.items():
             value = whole(getattr(self, name), name, _PASS)
             if not low <= value <= high:
                 raise OutOfRange(f"{name} is {value}", where=_PASS, expected=f"{low} to {high}")

@@ -1,0 +1,26 @@
+"""Networks without spikes, whose products the analog array of a chip computes (provisional).
+
+Layers are those of `torch.nn` with the same parameters. `calibrate` finds their scales from data, a place says where
+they compute: in integers as the array does (`Quantised`), or in floating point (`Float`).
+"""
+
+from spikeloop.ann.calibrate import Range, calibrate
+from spikeloop.ann.convolution import Conv1d, Conv2d, ExpandedConv1d
+from spikeloop.ann.layers import Linear
+from spikeloop.ann.place import Float, Quantised, computing
+from spikeloop.ann.results import Add, ArgMax, ConvertingReLU
+
+__all__ = [
+    "Add",
+    "ArgMax",
+    "Conv1d",
+    "Conv2d",
+    "ConvertingReLU",
+    "ExpandedConv1d",
+    "Float",
+    "Linear",
+    "Quantised",
+    "Range",
+    "calibrate",
+    "computing",
+]
