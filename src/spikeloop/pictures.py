@@ -25,14 +25,19 @@ def draw(
     task: Task, network: Network, metrics: Sequence[Metrics], folder: Path, substrate: Substrate = IDEAL
 ) -> list[Path]:
     """Draws all pictures that suit the task into `folder`; returns their paths."""
-    paths = [draw_activity(task, network, folder / "activity.png", substrate)]
-    if metrics:
-        figure, axes = plot.canvas()
-        plot.learning_curve(metrics, ax=axes)
-        paths.insert(0, plot.save(figure, folder / "learning_curve.png"))
+    paths = [*draw_learning(metrics, folder), draw_activity(task, network, folder / "activity.png", substrate)]
     if isinstance(task, YinYangTask):
         paths.append(draw_decisions(task, network, folder / "decision_map.png", substrate))
     return paths
+
+
+def draw_learning(metrics: Sequence[Metrics], folder: Path) -> list[Path]:
+    """Errors over epochs, if there are any."""
+    if not metrics:
+        return []
+    figure, axes = plot.canvas()
+    plot.learning_curve(metrics, ax=axes)
+    return [plot.save(figure, folder / "learning_curve.png")]
 
 
 def draw_activity(task: Task, network: Network, path: Path, substrate: Substrate = IDEAL) -> Path:

@@ -4,7 +4,7 @@ from spikeloop.data.arrays import ArrayDataset
 from spikeloop.data.dataset import Batches, EventDataset, ImageEvents, Loader, loader
 from spikeloop.data.encode import latency, logarithmic_latency, poisson, population
 from spikeloop.data.har import HAR, WornAnew, compressed
-from spikeloop.data.images import read_idx, rotate, rotation, shrink
+from spikeloop.data.images import read_idx, rotate, rotation, shift, shifting, shrink
 from spikeloop.data.mnist import MNIST, FashionMNIST, PixelLatency
 from spikeloop.data.yin_yang import YinYang
 
@@ -29,5 +29,7 @@ __all__ = [
     "read_idx",
     "rotate",
     "rotation",
+    "shift",
+    "shifting",
     "shrink",
 ]

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloop._run import run
-from spikeloop.errors import OutOfRange
+from spikeloop.ann.place import Place as ArrayPlace
+from spikeloop.ann.place import computing
+from spikeloop.errors import OutOfRange, WrongType, kind_of
 from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp, Tally
 from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
 from spikeloop.record import Record
-from spikeloop.training.readout import Readout, readout_of
+from spikeloop.training.readout import HighestOutput, Readout, readout_of
 from spikeloop.training.settings import Settings
 
 
@@ -69,7 +71,10 @@ class SpikingPlace:
         duration = settings.duration if settings.duration is not None else getattr(data, "duration", None)
         if duration is None:
             raise OutOfRange("the data set does not say how long a sample runs", todo="Give Settings(duration=...)")
-        return cls(duration, settings.readout or readout_of(network), substrate, rule)
+        readout = settings.readout or readout_of(network)
+        if isinstance(readout, HighestOutput):
+            raise WrongType("a readout of outputs that are no spikes", where="readout", expected="a Readout")
+        return cls(duration, readout, substrate, rule)
 
     @property
     def tally(self) -> Tally:
@@ -95,3 +100,33 @@ class SpikingPlace:
 
     def sizes(self, network: Network) -> dict[str, object]:
         return {name: population.size for name, population in network.populations.items()}
+
+
+@dataclass(frozen=True)
+class AnnPlace:
+    """Of a model of layers that compute at ``place``; others compute where torch does."""
+
+    readout: HighestOutput
+    place: ArrayPlace
+
+    @classmethod
+    def of(cls, settings: Settings, place: ArrayPlace) -> AnnPlace:
+        readout = settings.readout or HighestOutput()
+        if not isinstance(readout, HighestOutput):
+            raise WrongType(f"the readout is {kind_of(readout)}", where="readout", expected="HighestOutput, or None")
+        return cls(readout, place)
+
+    @property
+    def tally(self) -> Tally:
+        return Tally()
+
+    def run(self, network: nn.Module, drive: Tensor, *, training: bool = False, number: int = 0) -> Tensor:
+        network.train(training)
+        with computing(self.place):
+            return network(drive)
+
+    def spikes(self, network: nn.Module, answer: Tensor) -> int:
+        return 0
+
+    def sizes(self, network: nn.Module) -> dict[str, object]:
+        return {name: list(parameter.shape) for name, parameter in network.named_parameters()}
