@@ -5,6 +5,7 @@ they compute: in integers as the array does (`Quantised`), or in floating point 
 """
 
 from spikeloop.ann.calibrate import Range, calibrate
+from spikeloop.ann.convert import convert
 from spikeloop.ann.convolution import Conv1d, Conv2d, ExpandedConv1d
 from spikeloop.ann.layers import Linear
 from spikeloop.ann.place import Float, Quantised, computing
@@ -23,4 +24,5 @@ __all__ = [
     "Range",
     "calibrate",
     "computing",
+    "convert",
 ]

@@ -46,7 +46,10 @@ class Range:
         ArrayPass(gain=self.gain, wait=self.wait)
 
 
-def calibrate(model: nn.Module, sample: Tensor | tuple[Tensor, ...], within: Range = Range()) -> None:
+WHOLE_RANGE = Range()
+
+
+def calibrate(model: nn.Module, sample: Tensor | tuple[Tensor, ...], within: Range = WHOLE_RANGE) -> None:
     """Find the scales, sends and gains of all layers of ``model`` from one batch of its inputs, ``sample``.
 
     The model runs on the sample in floating point, in evaluation mode. Of each layer, a share of the inputs is laid
@@ -58,13 +61,14 @@ def calibrate(model: nn.Module, sample: Tensor | tuple[Tensor, ...], within: Ran
     """
     given = sample if isinstance(sample, tuple) else (sample,)
     for each in given:
-        _check_sample(each)
+        check_sample(each)
     found = _Finder(model, within, len(given[0]))
-    with torch.no_grad(), computing(Float()), _evaluating(model), found.watching():
+    with torch.no_grad(), computing(Float()), evaluating(model), found.watching():
         model(*given)
 
 
-def _check_sample(sample: object) -> None:
+def check_sample(sample: object) -> None:
+    """Raise where it is no batch of finite numbers."""
     where = "calibration sample"
     if not isinstance(sample, Tensor):
         raise WrongType(f"it is {kind_of(sample)}", where=where, expected="a batch of the model's inputs, a tensor")
@@ -78,7 +82,8 @@ def _check_sample(sample: object) -> None:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Generator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
+    """In this block the model is in evaluation mode."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
