@@ -173,8 +173,8 @@ def test_small_motions_are_seen_beside_large_ones():
     small, large = seen[0, :6].std(), seen[1, :6].std()
     assert windows[1, :6].std() > 50 * windows[0, :6].std()
     assert large < 25 * small
-    assert torch.allclose(torch.sinh(2 * seen[:, :3]) * 0.02, windows[:, :3], atol=1e-6)
-    assert torch.allclose(torch.sinh(2 * seen[:, 3:6]) * 0.05, windows[:, 3:6], atol=1e-6)
+    assert torch.allclose(torch.sinh(2 * seen[:, :3]) * 0.01, windows[:, :3], atol=1e-6)
+    assert torch.allclose(torch.sinh(2 * seen[:, 3:6]) * 0.025, windows[:, 3:6], atol=1e-6)
     assert torch.equal(seen[:, 6:] / 2, windows[:, 6:])
 
 

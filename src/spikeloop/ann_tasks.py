@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from spikeloop.ann import Float, Quantised, convert
+from spikeloop.ann import Float, OnChips, Quantised, convert
 from spikeloop.ann.place import Place
+from spikeloop.chip.twin import Twin
 from spikeloop.data import HAR, MNIST, ArrayDataset, WornAnew, compressed, shifting
 from spikeloop.errors import OutOfRange
 from spikeloop.tasks import Split, SubstrateName
@@ -49,6 +50,8 @@ class AnnTask:
     """Of the first one."""
     smoothing: float = 0.0
     """Share of the labels that is spread over all classes."""
+    validate: bool = True
+    """Hold samples out of the training, to see after each epoch how it goes; else it learns from them, too."""
 
     @property
     def looped(self) -> bool:
@@ -76,9 +79,9 @@ class AnnTask:
         sample, _ = data.batch(torch.linspace(0, len(data) - 1, SAMPLE).long())
         return convert(model, sample)
 
-    def place(self) -> Place:
+    def place(self) -> Place | OnChips:
         """Where the layers of the converted model compute."""
-        return Quantised()
+        return OnChips(Twin(self.chip)) if self.looped else Quantised()
 
     def settings(self, seed: int, stage: Stage = "converted") -> Settings:
         """Of the training of the float model, or of the converted one; both make the task again from their note."""
@@ -115,8 +118,10 @@ class HARTask(AnnTask):
     """Degrees about each axis by which the phone is turned in the training, a standard deviation."""
 
     def data(self, split: Split) -> ArrayDataset:
-        """5678 windows of 16 people to learn from, 1737 of 5 others to validate, 2996 of 9 others to test."""
-        return HAR(split, WornAnew(self.tilt) if split == "train" else None, compressed)
+        """Windows of 16 people to learn from, of 5 others to validate, 2996 of 9 others to test."""
+        if split == "train":
+            return HAR("train" if self.validate else "train+validation", WornAnew(self.tilt), compressed)
+        return HAR(split, prepare=compressed)
 
     def layers(self) -> list[nn.Module]:
         return [
@@ -146,8 +151,9 @@ class MNISTAnnTask(AnnTask):
 
     def data(self, split: Split) -> ArrayDataset:
         """55000 images to learn from, 5000 to validate, 10000 to test."""
-        images = MNIST(split)
-        return ArrayDataset(images.images[:, None], images.labels, shifting(self.shift) if split == "train" else None)
+        learned = split == "train"
+        images = MNIST(split if self.validate or not learned else "train+validation")
+        return ArrayDataset(images.images[:, None], images.labels, shifting(self.shift) if learned else None)
 
     def layers(self) -> list[nn.Module]:
         return [
@@ -182,7 +188,7 @@ def train(
         task.settings(seed, stage),
         epochs=task.float_epochs if first else task.epochs,
         place=Float() if first else task.place(),
-        validation=task.data("validation"),
+        validation=task.data("validation") if task.validate else None,
         folder=folder,
         resume=resume,
         watch=watch,

@@ -52,16 +52,10 @@ def _train_ann(task: AnnTask, seed: int, folder: Path, resume: bool, watch: Watc
     before = ann_tasks.train(task, model, seed, "float", folder / FLOAT, resume, watch)
     _check_trained(before, "--float-epochs")
     model = task.converted(model)
-    untrained = ann_tasks.accuracy(task, model, "converted", "validation")
-    say(f"validation {_percent(before.history[-1]['validation_accuracy'])}; on the array {_percent(untrained)}")
-    say(f"on the array{f' of chip {task.chip}' if task.looped else ''}, into {folder}")
+    say(f"and on the array{f' of chip {task.chip}' if task.looped else ''}, into {folder}")
     training = ann_tasks.train(task, model, seed, "converted", folder, resume, watch)
     _check_trained(training, "--epochs")
     return training, ann_tasks.accuracy(task, model, "converted")
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.2f} %"
 
 
 def _check_trained(training: Training, option: str) -> None:

@@ -30,7 +30,7 @@ ARCHIVE = RemoteFile(
     "4ac4ae064227c07045a99551876b54d204837e995e298b6488559e209b3deb09",
     ("https://archive.ics.uci.edu/static/public/341/",),
 )
-SMALL_ACCELERATION, SMALL_ROTATION = 0.02, 0.05  # g, rad/s: what a still person's body does
+SMALL_ACCELERATION, SMALL_ROTATION = 0.01, 0.025  # g, rad/s: what a still person's body does
 LICENCE = (
     "The HAPT recordings (Reyes-Ortiz et al., Neurocomputing 2015) may be used with a citation; "
     "their authors prohibit any commercial use"
@@ -75,10 +75,10 @@ class HAR(ArrayDataset):
 
 
 def compressed(windows: Tensor) -> Tensor:
-    """Windows with motions on a logarithmic scale, about -2.5 to 2.5, as `ArrayDataset` prepares them.
+    """Windows with motions on a logarithmic scale, about -3 to 3, as `ArrayDataset` prepares them.
 
     What tells sitting from standing is how little a still body moves: on the scale of walking a network hardly sees it,
-    and five bits nothing of it. asinh(x / 0.02 g) / 2, asinh(x / 0.05 rad/s) / 2; with gravity it is x / 0.5 g.
+    and five bits nothing of it. asinh(x / 0.01 g) / 2, asinh(x / 0.025 rad/s) / 2; with gravity it is x / 0.5 g.
     """
     body, rotation, whole = windows.split(3, 1)
     small = [(body / SMALL_ACCELERATION).asinh_() / 2.0, (rotation / SMALL_ROTATION).asinh_() / 2.0]

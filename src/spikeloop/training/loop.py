@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloop._run import IDEAL
+from spikeloop.ann import OnChips
 from spikeloop.ann.place import QUANTISED
 from spikeloop.ann.place import Place as ArrayPlace
 from spikeloop.data.dataset import Batches
@@ -84,7 +85,7 @@ def fit_ann(  # noqa: PLR0913  (as in `fit`)
     settings: Settings | None = None,
     *,
     epochs: int = 1,
-    place: ArrayPlace = QUANTISED,
+    place: ArrayPlace | OnChips = QUANTISED,
     validation: Batches[Tensor] | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -97,13 +98,13 @@ def fit_ann(  # noqa: PLR0913  (as in `fit`)
     """
     settings = settings or Settings()
     return follow(
-        Course(model, data, settings, epochs, AnnPlace.of(settings, place)), validation, folder, resume, watch
+        Course(model, data, settings, epochs, AnnPlace.of(model, settings, place)), validation, folder, resume, watch
     )
 
 
-def evaluate_ann(model: nn.Module, data: Batches[Tensor], place: ArrayPlace = QUANTISED) -> float:
+def evaluate_ann(model: nn.Module, data: Batches[Tensor], place: ArrayPlace | OnChips = QUANTISED) -> float:
     """The share of `data` that `model`, its layers computing at `place`, answers rightly."""
-    return accuracy(model, data, AnnPlace.of(Settings(), place))
+    return accuracy(model, data, AnnPlace.of(model, Settings(), place))
 
 
 def follow(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from spikeloop._run import run
+from spikeloop.ann import Experiment, OnChips
 from spikeloop.ann.place import Place as ArrayPlace
-from spikeloop.ann.place import computing
 from spikeloop.errors import OutOfRange, WrongType, kind_of
 from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp, Tally
@@ -107,23 +107,23 @@ class AnnPlace:
     """Of a model of layers that compute at ``place``; others compute where torch does."""
 
     readout: HighestOutput
-    place: ArrayPlace
+    place: ArrayPlace | OnChips
+    experiment: Experiment = field(compare=False)
 
     @classmethod
-    def of(cls, settings: Settings, place: ArrayPlace) -> AnnPlace:
+    def of(cls, model: nn.Module, settings: Settings, place: ArrayPlace | OnChips) -> AnnPlace:
         readout = settings.readout or HighestOutput()
         if not isinstance(readout, HighestOutput):
             raise WrongType(f"the readout is {kind_of(readout)}", where="readout", expected="HighestOutput, or None")
-        return cls(readout, place)
+        return cls(readout, place, Experiment(model, place))
 
     @property
     def tally(self) -> Tally:
         return Tally()
 
     def run(self, network: nn.Module, drive: Tensor, *, training: bool = False, number: int = 0) -> Tensor:
-        network.train(training)
-        with computing(self.place):
-            return network(drive)
+        self.experiment.train(training)
+        return self.experiment(drive, number=number)
 
     def spikes(self, network: nn.Module, answer: Tensor) -> int:
         return 0
