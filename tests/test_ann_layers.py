@@ -176,7 +176,7 @@ def test_calibration_fills_the_ranges() -> None:
     assert float(first.weight_scale[0] * 63) >= float(first.weight.detach().abs().max()) * (1 - 1e-6)
     assert (first.setting.order, second.setting.order) == (0, 1)
     assert (first.setting.rows, first.setting.columns, first.setting.vectors) == (200, 60, 1)
-    for layer, given in ((first, sample), (second, model[:3].eval()(sample).detach())):
+    for layer, given in ((first, sample[:20]), (second, model[:3].eval()(sample[:20]).detach())):
         results = by_hand(layer, given.clamp(max=31 * layer.input_scale)).abs() / layer.setting.blocks
         assert 60 < np.quantile(results, 0.999) <= 128
 

@@ -66,9 +66,10 @@ class Quantised:
         """``given`` times the weight, as the array would have it."""
         if not layer.calibrated:
             return layer.product(given, layer.weight)
-        return straight_through(layer, given, self._sums)
+        return straight_through(layer, given, self.sums)
 
-    def _sums(self, layer: OnArray, weights: Tensor, codes: Tensor) -> Tensor:
+    def sums(self, layer: OnArray, weights: Tensor, codes: Tensor) -> Tensor:
+        """(V, N): the results of all blocks of rows, added up."""
         vectors, matrix = layer.vectors(codes), layer.matrix(weights)
         factor = layer.setting.factor
         blocks = range(0, matrix.shape[0], HEIGHT)

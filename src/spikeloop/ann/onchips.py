@@ -1,0 +1,169 @@
+"""Layers on chips: a schedule carried out entry by entry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spikeloop.ann.layers import OnArray
+from spikeloop.ann.straight import straight_through
+from spikeloop.chip.array_cost import Cost
+from spikeloop.chip.configuration import Chip
+from spikeloop.chip.mac import ArrayPass
+from spikeloop.chip.schedule import Entry, Matrix, partition
+from spikeloop.errors import InvalidNetwork, OutOfRange, Unsupported, WrongType, kind_of
+
+Codes = NDArray[np.int8]
+Parts = dict[tuple[int, int], NDArray[np.uint8]]
+"""By a block of rows: what of all vectors is sent to it."""
+
+
+@dataclass(frozen=True)
+class OnChips:
+    """The arrays of ``chips``, several at once, or of one in turns: where an `Experiment` has its layers computed.
+
+    One batch of vectors at a time goes through each part of an array; results of parts that belong to the same columns
+    are added up digitally, in as many bits as it takes.
+    """
+
+    chips: Chip | Sequence[Chip]
+
+    def __post_init__(self) -> None:
+        given = self.chips if isinstance(self.chips, Sequence) else (self.chips,)
+        if not given:
+            raise OutOfRange("no chip is given", where="OnChips", expected="a chip, or a list of them")
+        for chip in given:
+            if isinstance(chip, type) or not hasattr(chip, "multiply"):
+                todo = f"Write {chip.__name__}(...): an object of it" if isinstance(chip, type) else None
+                raise WrongType(f"{kind_of(chip)} is no chip", where="OnChips", expected="a chip, or a list of them",
+                                todo=todo or "Write OnChips(Twin(7))")  # fmt: skip
+        object.__setattr__(self, "chips", tuple(given))
+
+    @property
+    def each(self) -> tuple[Chip, ...]:
+        """The chips."""
+        assert isinstance(self.chips, tuple)
+        return self.chips
+
+
+def layers_of(model: nn.Module) -> dict[str, OnArray]:
+    """The layers of ``model`` on the array by name, in the order in which they run.
+
+    Raises ``InvalidNetwork`` where there are none, or one was not calibrated.
+    """
+    found = {name: layer for name, layer in model.named_modules() if isinstance(layer, OnArray)}
+    if not found:
+        raise InvalidNetwork("the model has no layer on the array", where="ann", expected="layers of spikeloop.ann",
+                             todo="Build it of them, or use ann.convert(model, sample)")  # fmt: skip
+    for name, layer in found.items():
+        if not layer.calibrated:
+            raise InvalidNetwork("it has no scales", where=f"layer {name!r}", expected="a calibrated layer",
+                                 todo="Use ann.calibrate(model, sample)")  # fmt: skip
+    return dict(sorted(found.items(), key=lambda item: item[1].setting.order))
+
+
+def matrix_of(name: str, layer: OnArray) -> Matrix:
+    """A layer as the schedule sees it."""
+    s = layer.setting
+    return Matrix(name, s.rows, s.columns, s.vectors, s.sends, s.wait)
+
+
+class Run:
+    """A model's layers on chips: a place that counts what it does. Weights stay on the chips from run to run."""
+
+    rounds = True
+
+    def __init__(self, chips: Sequence[Chip], layers: dict[str, OnArray]) -> None:
+        self.chips = chips
+        self.schedule = partition([matrix_of(name, layer) for name, layer in layers.items()], len(chips))
+        self.layers = list(layers.values())
+        self.entries = {layer: self.schedule.of(name) for name, layer in layers.items()}
+        self.index = {entry: k for k, entry in enumerate(self.schedule.entries)}
+        self.written: list[dict[int, list[tuple[Entry, Codes]]]] = [{} for _ in chips]
+        self.begin(0)
+
+    def begin(self, number: int) -> None:
+        """Before a run of the model; ``number`` chooses the draws of the chips' noise."""
+        self.number, self.position = number, 0
+        self.passes = 0
+        self.rewritten: list[Entry] = []
+        self.inside = self.emulation = 0.0
+
+    def end(self, samples: int, wall_time: float) -> Cost:
+        """After a run of the model: what it took."""
+        estimate = self.schedule.cost(samples, self.rewritten)
+        return replace(
+            estimate, passes=self.passes, wall_time=wall_time, emulation=self.emulation,
+            transfer=self.inside - self.emulation,
+        )  # fmt: skip
+
+    def compute(self, layer: OnArray, given: Tensor) -> Tensor:
+        """``given`` times the layer's weight, in the arrays."""
+        began = time.perf_counter()
+        if self.position >= len(self.layers) or self.layers[self.position] is not layer:
+            raise Unsupported("it runs in another order than when the model was calibrated", where=layer.title,
+                              expected="every layer once, in the same order for every input")  # fmt: skip
+        self.position += 1
+        output = straight_through(layer, given, self.sums)
+        self.inside += time.perf_counter() - began
+        return output
+
+    def sums(self, layer: OnArray, weights: Tensor, codes: Tensor) -> Tensor:
+        """(V, N): the results of the layer's entries, added up."""
+        entries = self.entries[layer]
+        vectors = layer.vectors(codes.to(torch.uint8)).numpy()
+        matrix = layer.matrix(weights).to(torch.int8).numpy()
+        parts = {rows: np.ascontiguousarray(vectors[:, slice(*rows)]) for rows in {e.rows for e in entries}}
+        total = np.zeros((len(vectors), matrix.shape[1]), np.int32)
+        jobs = [_Job(self, chip, layer, matrix, parts) for chip in sorted({entry.chip for entry in entries})]
+        if len(jobs) == 1:
+            jobs[0].run()
+        else:
+            with ThreadPoolExecutor(len(jobs)) as pool:
+                list(pool.map(_Job.run, jobs))
+        for job in jobs:
+            for entry, result in job.results:
+                total[:, slice(*entry.columns)] += result
+        self.emulation += max(job.seconds for job in jobs)
+        self.passes += sum(len(result) for job in jobs for _, result in job.results)
+        self.rewritten += [entry for job in jobs for entry in job.rewritten]
+        return torch.from_numpy(total).to(codes.dtype)
+
+
+class _Job:
+    """What one chip does for one layer, entry after entry."""
+
+    def __init__(self, run: Run, chip: int, layer: OnArray, matrix: Codes, parts: Parts) -> None:
+        self.layer, self.matrix, self.parts = layer, matrix, parts
+        self.chip, self.written = run.chips[chip], run.written[chip]
+        first = run.number * len(run.schedule.entries)
+        self.todo = [(entry, first + run.index[entry]) for entry in run.entries[layer] if entry.chip == chip]
+        self.results: list[tuple[Entry, NDArray[np.int8]]] = []
+        self.rewritten: list[Entry] = []
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        setting = self.layer.setting
+        for entry, trial in self.todo:
+            weights = np.ascontiguousarray(self.matrix[slice(*entry.rows), slice(*entry.columns)])
+            self._write(entry, weights)
+            how = ArrayPass(entry.half, entry.row, entry.column, setting.sends, setting.wait, setting.gain, trial)
+            began = time.perf_counter()
+            self.results.append((entry, self.chip.multiply(weights, self.parts[entry.rows], how)))
+            self.seconds += time.perf_counter() - began
+
+    def _write(self, entry: Entry, weights: Codes) -> None:
+        """Notes what lies where now, and that it was written, unless it was there."""
+        there = self.written.setdefault(entry.half, [])
+        if any(each == entry and np.array_equal(codes, weights) for each, codes in there):
+            return
+        there[:] = [(each, codes) for each, codes in there if not each.overlaps(entry)]
+        there.append((entry, weights))
+        self.rewritten.append(entry)

@@ -1,0 +1,219 @@
+"""Layers on chips: partitioned results, the schedule carried out, what is written, what a run took, gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spikeloop import Twin, ann
+from spikeloop.ann.layers import Setting
+from spikeloop.ann.onchips import Run
+from spikeloop.chip.mac import ArrayPass, ideal
+from spikeloop.chip.twin import EVERYTHING
+from spikeloop.errors import InvalidNetwork, OutOfRange, Unsupported, WrongType
+
+Codes = NDArray[Any]
+
+
+class Perfect:
+    """A chip without imperfections that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Codes, Codes, ArrayPass]] = []
+
+    def multiply(self, weights: Codes, activations: Codes, how: ArrayPass) -> Codes:
+        assert weights.dtype == np.int8
+        assert activations.dtype == np.uint8
+        assert weights.flags.c_contiguous
+        assert activations.flags.c_contiguous
+        self.calls.append((weights, activations, how))
+        return ideal(weights, activations, how)
+
+
+class Exact(Perfect):
+    """A chip that adds up with gain 1 and without an ADC."""
+
+    def multiply(self, weights: Codes, activations: Codes, how: ArrayPass) -> Codes:
+        return activations.astype(np.int64) @ weights
+
+
+def partitioned(chips: list[Any], weights: Codes, activations: Codes, setting: Setting) -> Codes:
+    layer = ann.Linear(*weights.shape)
+    layer.passes.copy_(torch.tensor(setting._replace(rows=weights.shape[0], columns=weights.shape[1], vectors=1)))
+    run = Run(chips, {"layer": layer})
+    return run.sums(layer, torch.from_numpy(weights.T).float(), torch.from_numpy(activations).float()).numpy()
+
+
+@settings(max_examples=8)
+@given(st.integers(1, 2048), st.integers(1, 2048), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_tiles_add_up_to_the_whole(rows: int, columns: int, chips: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    weights = random.integers(-63, 64, (rows, columns))
+    activations = random.integers(0, 32, (3, rows))
+    setting = Setting(sends=int(random.integers(1, 9)), gain=int(random.integers(15, 46)), wait=5)
+    assert np.array_equal(partitioned([Exact()] * chips, weights, activations, setting), activations @ weights)
+    blocks = [(activations[:, k : k + 128] @ weights[k : k + 128]) for k in range(0, rows, 128)]
+    whole = sum(np.clip(setting.factor * block // 10_000, -128, 127) for block in blocks)
+    twins = [Twin(k, ideal=EVERYTHING) for k in range(chips)]
+    assert np.array_equal(partitioned(twins, weights, activations, setting), whole)
+
+
+@pytest.mark.parametrize("size", [(2048, 2048), (1, 1), (128, 256), (129, 257)])
+def test_tiles_of_edge_sizes_add_up(size: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    weights, activations = random.integers(-63, 64, size), random.integers(0, 32, (2, size[0]))
+    setting = Setting(sends=1, gain=20, wait=5)
+    assert np.array_equal(partitioned([Exact()], weights, activations, setting), activations @ weights)
+
+
+def network() -> tuple[nn.Sequential, Tensor]:
+    """Three layers that fit on one chip, and one that does not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        ann.Conv2d(1, 6, 5, stride=3), nn.ReLU(), nn.Flatten(), ann.Linear(384, 150), nn.Tanh(), ann.Linear(150, 10),
+    )  # fmt: skip
+    sample = torch.rand(20, 1, 28, 28)
+    ann.calibrate(model, sample)
+    return model, sample
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_calls_are_those_of_the_schedule(number: int) -> None:
+    model, sample = network()
+    chips = [Perfect() for _ in range(number)]
+    lab = ann.Experiment(model, ann.OnChips(chips))
+    with torch.no_grad():
+        lab(sample)
+        lab(sample)
+    assert lab.schedule is not None
+    layers = dict(model.named_modules())
+    for k, chip in enumerate(chips):
+        entries = [entry for entry in lab.schedule.entries if entry.chip == k]
+        assert len(chip.calls) == 2 * len(entries)
+        for (weights, activations, how), entry in zip(chip.calls, 2 * entries, strict=True):
+            assert (how.half, how.row, how.column) == (entry.half, entry.row, entry.column)
+            layer: Any = layers[entry.layer]
+            codes = (layer.weight / layer.per_weight(layer.weight_scale)).round()
+            part = layer.matrix(codes)[slice(*entry.rows), slice(*entry.columns)]
+            assert np.array_equal(weights, part.detach().numpy())
+            setting = layer.setting
+            assert (how.sends, how.gain, how.wait) == (setting.sends, setting.gain, setting.wait)
+            assert len(activations) == 20 * setting.vectors
+    trials = [how.trial for chip in chips for _, _, how in chip.calls]
+    assert len(set(trials)) == len(trials)
+    assert any(entry.write for entry in lab.schedule.entries) == (number == 1)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_is_written_and_what_it_took(number: int) -> None:
+    model, sample = network()
+    lab = ann.Experiment(model, ann.OnChips([Perfect() for _ in range(number)]))
+    assert lab.schedule is not None
+    assert lab.cost is None
+    first, later, changed = [], [], []
+    for costs in (first, later, changed):
+        if costs is changed:
+            with torch.no_grad():
+                model[5].weight[0, 0] += 20 * model[5].weight_scale[0] * (-1 if model[5].weight[0, 0] > 0 else 1)
+        with torch.no_grad():
+            lab(sample)
+        costs.append(lab.cost)
+    entries = lab.schedule.entries
+    assert first[0].reconfigurations == len(entries)
+    assert later[0].reconfigurations == lab.schedule.rewritten
+    again = [e for e in lab.schedule.of("5") if not e.write and e.columns[0] == 0 and e.rows[0] == 0]
+    assert changed[0].reconfigurations == lab.schedule.rewritten + len(again)
+    for cost in (first[0], later[0]):
+        assert cost.passes == lab.schedule.cost(20).passes == 20 * (64 * 1 + 3 * 1 + 2 * 2)  # the last one is signed
+        assert cost.wall_time > cost.emulation > 0
+        assert cost.transfer > 0
+        assert cost.python > 0
+        assert cost.wall_time == pytest.approx(cost.emulation + cost.transfer + cost.python)
+    assert later[0].chip_time == pytest.approx(lab.schedule.cost(20).chip_time)
+    assert first[0].chip_time > later[0].chip_time
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_perfect_chips_do_what_the_software_does(number: int) -> None:
+    model, sample = network()
+    lab = ann.Experiment(model, ann.OnChips([Twin(k, ideal=EVERYTHING) for k in range(number)]))
+    outputs, gradients = [], []
+    for run in (lab, ann.Experiment(model), model):
+        model.zero_grad()
+        given = (sample - 0.5).requires_grad_()
+        if run is lab:
+            ann.calibrate(model, given.detach())  # signed: a new schedule
+            assert model[0].setting.signed
+        output = run(given)
+        output.square().sum().backward()
+        outputs.append(output.detach())
+        gradients.append([given.grad, *(parameter.grad for parameter in model.parameters())])
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
+    assert all(torch.equal(*pair) for pair in zip(gradients[0], gradients[1], strict=True))
+    assert all(each is not None and each.any() for each in gradients[0])
+
+
+def test_a_number_chooses_the_draw() -> None:
+    model, sample = network()
+    chip = Perfect()
+    lab = ann.Experiment(model, ann.OnChips(chip))
+    with torch.no_grad():
+        lab(sample, number=7)
+        lab(sample, number=7)
+        lab(sample)
+    trials = [how.trial for _, _, how in chip.calls]
+    each = len(trials) // 3
+    assert trials[:each] == trials[each : 2 * each] == list(range(7 * each, 8 * each))
+    assert trials[2 * each :] == list(range(each))
+
+
+def test_the_same_model_elsewhere() -> None:
+    model, sample = network()
+    with torch.no_grad():
+        exact = ann.Experiment(model, ann.Float())(sample)
+        rounded = ann.Experiment(model)(sample)
+        noisy = ann.Experiment(model, ann.Quantised(noise=2.0))(sample)
+    assert ann.Experiment(model, ann.Float()).schedule is None
+    errors = [float((each - exact).std()) for each in (rounded, noisy)]
+    assert 0 < errors[0] < errors[1] < float(exact.std())
+
+
+def test_what_a_chip_says_comes_through() -> None:
+    class Broken(Perfect):
+        def multiply(self, weights: Codes, activations: Codes, how: ArrayPass) -> Codes:
+            raise OutOfRange("a chip is unwell")
+
+    model, sample = network()
+    for chips in ([Broken()], [Perfect(), Broken()]):
+        lab = ann.Experiment(model, ann.OnChips(chips))
+        with pytest.raises(OutOfRange, match="a chip is unwell"):
+            lab(sample)
+
+
+def test_refused() -> None:
+    model, sample = network()
+    with pytest.raises(OutOfRange, match="OnChips: no chip is given"):
+        ann.OnChips([])
+    with pytest.raises(WrongType, match="the class Twin is no chip"):
+        ann.OnChips(Twin)  # type: ignore[arg-type]
+    with pytest.raises(WrongType, match="an int is no chip"):
+        ann.OnChips([Twin(1), 7])  # type: ignore[list-item]
+    with pytest.raises(WrongType, match=r"the place is a Twin.*OnChips\(Twin\(7\)\)"):
+        ann.Experiment(model, Twin(0))  # type: ignore[arg-type]
+    with pytest.raises(InvalidNetwork, match="layer '6': it has no scales"):
+        ann.Experiment(model.append(ann.Linear(10, 2)), ann.OnChips(Twin(0)))(sample)
+    with pytest.raises(InvalidNetwork, match="no layer on the array"):
+        ann.Experiment(nn.Linear(2, 2), ann.OnChips(Twin(0)))(torch.rand(3, 2))
+    pair = nn.Sequential(ann.Linear(4, 4), ann.Linear(4, 4))
+    ann.calibrate(pair, torch.rand(9, 4))
+    turned = nn.Sequential(pair[1], pair[0])
+    with pytest.raises(Unsupported, match="runs in another order"):
+        ann.Experiment(turned, ann.OnChips(Twin(0)))(torch.rand(9, 4))
