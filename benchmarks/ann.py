@@ -21,14 +21,16 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
 from accuracy import commit, machine
+from torch import nn
 
 from spikeloop import ann_tasks
 from spikeloop.ann_tasks import AnnTask, HARTask, MNISTAnnTask, Stage
+from spikeloop.training import Training
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs") / "ann"
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     """Do what is asked for, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="all, if none is named")
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS, help="only these")
     parser.add_argument("--chips", type=int, nargs="*", default=range(5))
     parser.add_argument("--table", action="store_true", help="run nothing")
     given = parser.parse_args(arguments)
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     command = " ".join(["python", "benchmarks/ann.py", *arguments])
     for chip in [] if given.table else given.chips:
         for name in given.tasks or TASKS:
-            for way in WAYS:
+            for way in given.ways:
                 if not done(TASKS[name], way, chip):
                     write(TASKS[name], way, chip, command)
     TABLE.write_text(table(finished()))
@@ -67,24 +70,33 @@ def do(task: AnnTask, way: str, chip: int) -> Line:
     """What is measured of a way. The float model is that of its run folder; it is trained where there is none."""
     on = dataclasses.replace(task, substrate="twin" if way in ("not retrained", "looped") else "ideal", chip=chip)
     model, stage = on.float_model(chip), FIRST
-    training = ann_tasks.train(on, model, chip, FIRST, folder(on, FIRST), resume=True)
+    training, seconds = train(on, model, FIRST)
     if way != "float":
         model, stage = on.converted(model), "converted"
     if way == "looped":
-        training = ann_tasks.train(on, model, chip, stage, folder(on, way), resume=True)
-    history = training.history if way in TRAINED else []
+        training, seconds = train(on, model, stage)
+    trained = way in TRAINED
     return {
         "settings": dataclasses.asdict(on),
         "test": ann_tasks.accuracy(on, model, stage),
-        "epochs": len(history),
-        "train": [line["accuracy"] for line in history],
-        "seconds": sum(line["seconds"] for line in history),
+        "epochs": len(training.history) if trained else 0,
+        "train": [line["accuracy"] for line in training.history] if trained else [],
+        "seconds": sum(line["seconds"] for line in training.history) if trained else 0.0,
+        "processor_seconds": seconds if trained else None,
     }
 
 
-def folder(task: AnnTask, way: str) -> Path:
+def train(task: AnnTask, model: nn.Module, stage: Stage) -> tuple[Training, float | None]:
+    """To the end, from where a stopped training was; and the processor's time, unless some was spent before."""
+    where, began = folder(task, stage), time.process_time()
+    before = (where / "checkpoint.safetensors").exists()
+    training = ann_tasks.train(task, model, task.chip, stage, where, resume=True)
+    return training, None if before else time.process_time() - began
+
+
+def folder(task: AnnTask, stage: Stage) -> Path:
     """Where a training is kept."""
-    return RUNS / f"{task.name}-{way}-chip-{task.chip}"
+    return RUNS / f"{task.name}-{stage}-chip-{task.chip}"
 
 
 def finished() -> list[Line]:
@@ -123,7 +135,7 @@ def table(lines: Sequence[Line]) -> str:
         "own seed. Float: before it is converted. Quantised: converted, in the array's integers, without noise. Not",
         "retrained: the same on the twin of a chip. In the loop: then trained there. Settings were chosen with",
         "validation data and chips from 100 on. HAR learns from all 21 people that the authors chose for it.",
-        "Written by `python benchmarks/ann.py`, from `ann.jsonl`.",
+        "Seconds are those of one core, medians over chips. Written by `python benchmarks/ann.py`, from `ann.jsonl`.",
         "",
         "| | chips | float | quantised | not retrained | in the loop | published | epochs | s/epoch looped / float |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -137,7 +149,7 @@ def table(lines: Sequence[Line]) -> str:
             times = " / ".join(_epoch(of[way]) for way in reversed(TRAINED))
             rows.append(f"| {title} | {_range(chips)} | {accuracies} | {PUBLISHED[name]} | {epochs} | {times} |")
     made = sorted({f"{line['date']}, commit {line['commit']}, {line['machine']}" for line in lines})
-    return "\n".join([*rows, "", f"{'; '.join(made)}."]) + "\n"
+    return "\n".join([*rows, "", *(f"{each}." for each in made)]) + "\n"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -147,8 +159,9 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _epoch(lines: Sequence[Line]) -> str:
-    """Seconds of the quickest chip's epochs: others had to share the machine."""
-    return f"{min(line['seconds'] / line['epochs'] for line in lines):.1f}" if lines else "?"
+    """Seconds of the processor for an epoch, and for the validation after it, if there is one."""
+    spent = [line["processor_seconds"] / line["epochs"] for line in lines if line["processor_seconds"] is not None]
+    return f"{median(spent):.1f}" if spent else "?"
 
 
 def _range(chips: Sequence[int]) -> str:
