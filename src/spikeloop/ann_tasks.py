@@ -104,7 +104,7 @@ class HARTask(AnnTask):
 
     name: ClassVar[str] = "har"
 
-    float_epochs: int = 30
+    float_epochs: int = 60
     """Of the first one."""
     epochs: int = 10
     """Of the second training."""
