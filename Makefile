@@ -49,7 +49,7 @@ bench-all: .venv/dev
 	$(bin)/python benchmarks/accuracy.py
 
 docs: .venv/dev
-	$(bin)/pdoc --output-directory build/docs spikeloop $(addprefix spikeloop.,checkpoint conformance data loss plot training)
+	$(bin)/pdoc --output-directory build/docs spikeloop $(addprefix spikeloop.,ann checkpoint conformance data loss plot training)
 
 clean:
 	rm -rf .venv .venv-brian2 build

@@ -89,7 +89,7 @@ def test_commands_exist() -> None:
     ]
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {words[1] for words in commands if words[:1] == ["make"]} == {"demo", "test"} <= targets
-    assert {words[1] for words in commands if words[:1] == ["spikeloop"]} <= {"train", "evaluate", "plot"}
+    assert {words[1] for words in commands if words[:1] == ["spikeloop"]} <= {"train", "evaluate", "plot", "partition"}
 
 
 def test_every_result_on_the_front_page_was_made_by_the_script() -> None:

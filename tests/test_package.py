@@ -16,6 +16,7 @@ import spikeloop
 ROOT = Path(__file__).parent.parent
 PUBLIC_MODULES = (
     "spikeloop",
+    "spikeloop.ann",
     "spikeloop.checkpoint",
     "spikeloop.conformance",
     "spikeloop.data",

@@ -1,4 +1,4 @@
-"""The command `spikeloop`: train, evaluate, plot. It only calls what the package offers."""
+"""The command `spikeloop`: train, evaluate, plot, partition. It only calls what the package offers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ except ImportError as _missing:
         'The command needs tyro and rich, which are not installed: pip install "spikeloop[cli]"'
     ) from _missing
 
-from spikeloop import runs
+from spikeloop import checkpoint, runs
+from spikeloop.ann.onchips import matrices_in
 from spikeloop.ann_tasks import HARTask, MNISTAnnTask
+from spikeloop.chip.schedule import partition
 from spikeloop.runs import OF_A_TWIN, AnyTask, option
 from spikeloop.tasks import FashionMNISTTask, MNISTTask, Split, SubstrateName, YinYangTask
 from spikeloop.training import Progress as Step
-from spikeloop.training import Training
+from spikeloop.training import RunFolder, Training
 
 REFUSED, INTERRUPTED = 2, 130
 
@@ -75,10 +77,23 @@ class Plot:
     """A run folder."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """Print which part of which layer is multiplied when and where on chips, and what that costs."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """A checkpoint of a model with layers of spikeloop.ann, or a run folder."""
+    chips: int = 1
+    """How many chips there are."""
+    samples: int = 100
+    """How many samples go through the chips at a time."""
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
+    | Annotated[Partition, tyro.conf.subcommand("partition")]
 )
 
 
@@ -103,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             train(command, console)
         elif isinstance(command, Evaluate):
             show_accuracy(command, console)
+        elif isinstance(command, Partition):
+            show_schedule(command, console)
         else:
             show_paths(console, runs.draw(command.folder))
     except (SpikeloopError, OSError) as error:
@@ -153,6 +170,21 @@ def show_accuracy(command: Evaluate, console: Console) -> None:
     task, right = runs.accuracy(command.folder, command.split, given)
     on = f", chip {task.chip}" if task.looped else ""
     console.print(f"{task.name}, {command.split}{on}: {100 * right:.2f} % right", highlight=False)
+
+
+def show_schedule(command: Partition, console: Console) -> None:
+    """The schedule of a checkpoint's layers, and what a run costs."""
+    path = RunFolder(command.checkpoint).checkpoint if command.checkpoint.is_dir() else command.checkpoint
+    tensors, _ = checkpoint.load(path)
+    matrices = matrices_in({name.removeprefix("network."): value for name, value in tensors.items()})
+    if not matrices:
+        raise CheckpointError(
+            "there is no layer on the array", where=str(path), expected="a calibrated model of spikeloop.ann",
+            todo="Save one with spikeloop.checkpoint.save_network",
+        )  # fmt: skip
+    schedule = partition(matrices, command.chips, command.samples)
+    for text in (schedule, schedule.cost(command.samples)):
+        console.print(str(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_paths(console: Console, paths: Sequence[Path]) -> None:

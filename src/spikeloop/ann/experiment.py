@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spikeloop.ann.onchips import OnChips, Run, layers_of, matrix_of
+from spikeloop.ann.onchips import OnChips, Run, layers_of, matrices_of
 from spikeloop.ann.place import QUANTISED, Float, Place, Quantised, computing
 from spikeloop.chip.array_cost import Cost
 from spikeloop.chip.configuration import whole
@@ -61,7 +61,7 @@ class Experiment(nn.Module):
         """The chips with the model's schedule; a new one where the model was calibrated anew, or is larger."""
         assert isinstance(self.place, OnChips)
         layers = layers_of(self.model)
-        matrices = tuple(matrix_of(name, layer) for name, layer in layers.items())
+        matrices = tuple(matrices_of(layers))
         if self._run is None or self._run.schedule.matrices != matrices or self._run.layers != list(layers.values()):
             self._run = Run(self.place.each, layers)
         return self._run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeloop.ann.layers import OnArray
+from spikeloop.ann.layers import OnArray, Setting
 from spikeloop.ann.straight import straight_through
 from spikeloop.chip.array_cost import Cost
 from spikeloop.chip.configuration import Chip
@@ -69,10 +69,20 @@ def layers_of(model: nn.Module) -> dict[str, OnArray]:
     return dict(sorted(found.items(), key=lambda item: item[1].setting.order))
 
 
-def matrix_of(name: str, layer: OnArray) -> Matrix:
-    """A layer as the schedule sees it."""
-    s = layer.setting
-    return Matrix(name, s.rows, s.columns, s.vectors, s.sends, s.wait)
+def matrices_of(layers: Mapping[str, OnArray]) -> list[Matrix]:
+    """The layers as a schedule sees them."""
+    return [_matrix(name, layer.setting) for name, layer in layers.items()]
+
+
+def _matrix(name: str, setting: Setting) -> Matrix:
+    return Matrix(name, setting.rows, setting.columns, setting.vectors, setting.sends, setting.wait)
+
+
+def matrices_in(tensors: Mapping[str, Tensor]) -> list[Matrix]:
+    """The layers among the ``tensors`` of a checkpoint, in their order, without the model that they were built of."""
+    found = [(name, Setting(*value.tolist())) for name, value in tensors.items() if name.rpartition(".")[2] == "passes"]
+    found = [(name.rpartition(".")[0], setting) for name, setting in found if setting.sends]
+    return [_matrix(*each) for each in sorted(found, key=lambda each: each[1].order)]
 
 
 class Run:
@@ -82,7 +92,7 @@ class Run:
 
     def __init__(self, chips: Sequence[Chip], layers: dict[str, OnArray]) -> None:
         self.chips = chips
-        self.schedule = partition([matrix_of(name, layer) for name, layer in layers.items()], len(chips))
+        self.schedule = partition(matrices_of(layers), len(chips))
         self.layers = list(layers.values())
         self.entries = {layer: self.schedule.of(name) for name, layer in layers.items()}
         self.index = {entry: k for k, entry in enumerate(self.schedule.entries)}

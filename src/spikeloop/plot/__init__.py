@@ -15,6 +15,7 @@ except ImportError as _missing:
 from spikeloop.plot.activity import membrane, raster
 from spikeloop.plot.array import array_map, before_after, weight_codes
 from spikeloop.plot.learning import accuracy_bars, decision_map, learning_curve
+from spikeloop.plot.schedule import schedule
 from spikeloop.plot.style import canvas, save
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "membrane",
     "raster",
     "save",
+    "schedule",
     "weight_codes",
 ]
