@@ -79,6 +79,16 @@ def test_in_the_loop_with_a_twin(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert shown[0][1] in row[0]  # the noise of an evaluation is always the same
 
 
+def test_its_schedule_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*QUICK, "--folder", "run"]) == 0
+    capsys.readouterr()
+    assert cli.main(["partition", "run"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("3 layers in 6 passes")
+    assert [re.search(rf"^ *\d+ +{layer} +{rows} ", shown, re.MULTILINE) is not None for layer, rows in (
+        ("0", "0-99"), ("4", "384-499"), ("7", "0-127"))] == [True] * 3  # fmt: skip
+
+
 @pytest.mark.parametrize("steps", [5, 10])
 def test_it_goes_on_in_whichever_training_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: int
