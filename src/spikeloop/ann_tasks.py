@@ -41,7 +41,7 @@ class AnnTask:
     """Which chip the twin is of."""
     epochs: int = 5
     """Of the second training."""
-    float_epochs: int = 20
+    float_epochs: int = 12
     """Of the first one."""
     batch_size: int = 100
     learning_rate: float = 1e-3
