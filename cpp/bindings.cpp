@@ -17,6 +17,7 @@ using namespace nb::literals;
 namespace spikeloop {
 
 void define_disturbed(nb::module_& m);
+void define_multiply(nb::module_& m);
 
 namespace {
 
@@ -333,4 +334,5 @@ NB_MODULE(_core, m) {
     define<float>(m);
     define<double>(m);
     define_disturbed(m);
+    define_multiply(m);
 }

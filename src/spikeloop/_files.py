@@ -7,6 +7,7 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,14 @@ def read_arrays(
     if not set(names) <= set(parts):
         raise foreign
     return {name: parts[name] for name in names}
+
+
+def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Of their names, kinds, shapes and contents."""
+    found = sha256()
+    for name, value in sorted(arrays.items()):
+        found.update(f"{name} {value.dtype.str} {value.shape} ".encode() + value.tobytes())
+    return found.hexdigest()
 
 
 def user_cache() -> Path | None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop._files import read_arrays, write_arrays
+from spikeloop._files import checksum, read_arrays, write_arrays
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS, CODE_MAX, COUNTER_MAX, CYCLE, Analog, Chip
 from spikeloop.errors import DataError, OutOfRange
@@ -114,7 +112,7 @@ class Calibration:
             part = getattr(self, owner)
             arrays |= {f"{owner}.{each.name}": getattr(part, each.name) for each in fields(part)}
         arrays |= {name: getattr(self, name) for name in ("cadc_offset", "cadc_gain", "success", "measured")}
-        write_arrays(path, _FORMAT, self.version, arrays | {"checksum": np.array(_checksum(arrays))})
+        write_arrays(path, _FORMAT, self.version, arrays | {"checksum": np.array(checksum(arrays))})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
@@ -127,7 +125,7 @@ class Calibration:
         )
         names = ("chip", *targets, *analogs, "cadc_offset", "cadc_gain", "success", "measured")
         arrays = read_arrays(path, _FORMAT, VERSION, (*names, "checksum", "version"))
-        if str(arrays["checksum"]) != _checksum({name: arrays[name] for name in names}):
+        if str(arrays["checksum"]) != checksum({name: arrays[name] for name in names}):
             raise DataError("the checksum is wrong", where=str(path), todo="The file is damaged: calibrate anew")
         return cls(
             str(arrays["chip"]),
@@ -139,13 +137,6 @@ class Calibration:
             arrays["measured"],
             int(arrays["version"]),
         )
-
-
-def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
-    found = sha256()
-    for name, value in sorted(arrays.items()):
-        found.update(f"{name} {value.dtype.str} {value.shape} ".encode() + value.tobytes())
-    return found.hexdigest()
 
 
 def nominal_gain(target: Target) -> Float:

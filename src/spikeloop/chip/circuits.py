@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS, COLUMNS, DRIVERS, HALVES, ROWS, Analog, Integers
+from spikeloop.chip.mac import Columns
 from spikeloop.chip.mismatch import Float, Mismatch, Quantity, Spread, keyed, normals, uniforms
 from spikeloop.engine.disturbed import Population
 
@@ -62,7 +63,7 @@ class Pattern:
         return uniforms(self.seed, Quantity.DEAD, (CIRCUITS,)) < self.strengths.dead
 
 
-def contents(analog: Analog) -> int:
+def contents(analog: Analog | Columns) -> int:
     """A hash of what the analog memory holds."""
     words = np.concatenate([np.asarray(getattr(analog, each.name), np.uint64).ravel() for each in fields(analog)])
     return int(np.bitwise_xor.reduce(keyed(keyed(1, np.arange(len(words), dtype=np.uint64)), words)))

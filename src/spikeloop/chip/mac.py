@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spikeloop.chip.configuration import (
     CIRCUITS,
@@ -63,8 +62,8 @@ class ArrayPass:
 
     half, row, column: where ``weights[0, 0]`` lies.  sends: how often each activation is sent, 1..256: multiplies the
     signal, not the noise.  wait: cycles of 8 ns from one event to the next, 1..50.  gain: 1e-4 steps of the result per
-    activation and weight step, 15..45.  trial: which draw of the noise a twin makes.  columns: their calibration; None:
-    nominal codes.
+    activation and weight step, 15..45.  trial: which draw of the noise a twin makes: passes that shall not have the
+    same noise need others.  columns: their calibration; None: nominal codes.
     """
 
     half: int = 0
@@ -86,6 +85,11 @@ class ArrayPass:
         if self.columns is not None and not isinstance(self.columns, Columns):
             raise WrongType(f"columns is {kind_of(self.columns)}", where=_PASS, expected="Columns, or None")
 
+    @property
+    def place(self) -> int:
+        """A number that no other place of ``weights[0, 0]`` has."""
+        return (self.half * HEIGHT + self.row) * WIDTH + self.column
+
 
 def check_factors(weights: Integers, activations: Integers, how: ArrayPass, where: str) -> None:
     """Raise where these cannot be multiplied: ``weights`` (K, N), ``activations`` (B, K), in the region of ``how``."""
@@ -106,9 +110,3 @@ def check_factors(weights: Integers, activations: Integers, how: ArrayPass, wher
         if first + size > limit:
             raise OutOfRange(f"{size} {name}s from {name} {first} on end at {first + size - 1}", where=where,
                              expected=f"{name}s 0 to {limit - 1}", todo="Give the rest to another pass")  # fmt: skip
-
-
-def ideal(weights: Integers, activations: Integers, how: ArrayPass) -> NDArray[np.int8]:
-    """The result without imperfections."""
-    products = activations.astype(np.int64) @ weights.astype(np.int64)
-    return np.clip(how.sends * how.gain * products // GAIN_UNIT, RESULT_MIN, RESULT_MAX).astype(np.int8)

@@ -46,6 +46,13 @@ class Quantity(IntEnum):
     CADC_PHASE = 67
     CADC_NOISE = 68
     MADC_NOISE = 69
+    MAC_COLUMN = 70
+    MAC_OFFSET = 71
+    MAC_ROW = 72
+    MAC_PULSE = 73
+    MAC_FLOOR = 74
+    MAC_BEND = 75
+    MAC_NOISE = 76
 
 
 def mixed(words: Words) -> Words:
@@ -109,7 +116,9 @@ class Spread:
 class Mismatch:
     """Fixed-pattern strengths of a chip; docs/chip.md has the source of every default.
 
-    Potentials in CADC steps of 4.5 mV, all else relative. ``dead`` is a probability.
+    Potentials in CADC steps of 4.5 mV, all else relative. ``dead`` is a probability. Those from ``mac_column`` on are
+    of the array as a multiplier: ``mac_offset`` and ``mac_floor`` in steps of the result, ``mac_pulse`` in activation
+    steps, ``mac_bend`` a share of the columns.
     """
 
     leak: Spread = Spread(10.0, 1.5)
@@ -128,6 +137,13 @@ class Mismatch:
     cadc_offset: Spread = Spread(8.0, 1.0)
     cadc_gain: float = 0.015
     dead: float = 0.005
+    mac_column: Spread = Spread(0.10, 0.03)
+    mac_offset: Spread = Spread(8.0, 1.0)
+    mac_row: float = 0.04
+    mac_pulse: float = 0.5
+    mac_synapse: float = 0.02
+    mac_floor: float = 8.0
+    mac_bend: float = 0.25
 
     def scaled(self, factor: float) -> Self:
         """Every strength times ``factor``."""
@@ -140,7 +156,8 @@ class Noise:
 
     membrane: rms in CADC steps, Ornstein-Uhlenbeck with the membrane's time constant.  threshold_run: of threshold -
     leak, drawn per neuron and run.  threshold_spike: the same, per spike.  jitter: seconds, of each spike.  cadc_phase:
-    seconds, the first sample's delay is uniform up to it.  cadc, madc: rms of a reading, in their own steps.
+    seconds, the first sample's delay is uniform up to it.  cadc, madc: rms of a reading, in their own steps.  mac: rms
+    of a result of the array as a multiplier, in its steps.
     """
 
     membrane: float = 0.5
@@ -150,6 +167,7 @@ class Noise:
     cadc_phase: float = 100e-9
     cadc: float = 0.5
     madc: float = 1.0
+    mac: float = 1.8
 
     def scaled(self, factor: float) -> Self:
         """Every strength times ``factor``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from functools import lru_cache
 
 import numpy as np
@@ -29,69 +28,18 @@ from spikeloop.chip.configuration import (
     Routing,
     whole,
 )
+from spikeloop.chip.imperfection import EVERYTHING, Imperfection, mismatch_without, noise_without
 from spikeloop.chip.instruments import watch
-from spikeloop.chip.mac import ArrayPass, check_factors, ideal
-from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, normals, uniforms
+from spikeloop.chip.mac import ArrayPass, check_factors
+from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, normals, uniforms
+from spikeloop.chip.multiplier import tile
 from spikeloop.chip.plan import Step, plan_of
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.bus import Exit, leave, served
 from spikeloop.engine.disturbed import Passage, Population, forward, keyed
 from spikeloop.engine.disturbed import normals as stream
+from spikeloop.engine.multiply import multiply
 from spikeloop.errors import OutOfRange, WrongType, kind_of
-
-
-class Imperfection(Enum):
-    """What can be switched off one by one: ``Twin(7, ideal={Imperfection.JITTER})``. docs/chip.md describes each."""
-
-    LEAK = "leak"
-    RESET = "reset"
-    THRESHOLD = "threshold"
-    TAU_MEM = "tau_mem"
-    TAU_SYN = "tau_syn"
-    GAIN = "gain"
-    REFRACTORY = "refractory"
-    SYNAPSE = "synapse"
-    DRIVER = "driver"
-    FLOOR = "floor"
-    SATURATION = "saturation"
-    DEAD = "dead"
-    CADC_CHANNEL = "cadc_channel"
-    MEMBRANE_NOISE = "membrane_noise"
-    THRESHOLD_RUN = "threshold_run"
-    THRESHOLD_SPIKE = "threshold_spike"
-    JITTER = "jitter"
-    CAPACITY = "capacity"
-    CADC_PHASE = "cadc_phase"
-    CADC_NOISE = "cadc_noise"
-
-
-EVERYTHING = frozenset(Imperfection)
-"""All imperfections: ``Twin(7, ideal=EVERYTHING)`` has none."""
-
-_OFF = Spread(0.0, 0.0)
-_MISMATCH_OFF: dict[Imperfection, dict[str, object]] = {
-    Imperfection.LEAK: {"leak": _OFF},
-    Imperfection.RESET: {"reset": _OFF},
-    Imperfection.THRESHOLD: {"threshold": _OFF, "threshold_distance": _OFF, "threshold_bias": 0.0},
-    Imperfection.TAU_MEM: {"tau_mem": _OFF},
-    Imperfection.TAU_SYN: {"tau_syn": _OFF},
-    Imperfection.GAIN: {"gain": _OFF},
-    Imperfection.REFRACTORY: {"refractory": 0.0},
-    Imperfection.SYNAPSE: {"synapse": 0.0},
-    Imperfection.DRIVER: {"driver": 0.0},
-    Imperfection.FLOOR: {"floor": 0.0},
-    Imperfection.SATURATION: {"saturation": 0.0},
-    Imperfection.DEAD: {"dead": 0.0},
-    Imperfection.CADC_CHANNEL: {"cadc_offset": _OFF, "cadc_gain": 0.0},
-}
-_NOISE_OFF: dict[Imperfection, dict[str, float]] = {
-    Imperfection.MEMBRANE_NOISE: {"membrane": 0.0},
-    Imperfection.THRESHOLD_RUN: {"threshold_run": 0.0},
-    Imperfection.THRESHOLD_SPIKE: {"threshold_spike": 0.0},
-    Imperfection.JITTER: {"jitter": 0.0},
-    Imperfection.CADC_PHASE: {"cadc_phase": 0.0},
-    Imperfection.CADC_NOISE: {"cadc": 0.0, "madc": 0.0},
-}
 
 _PLAIN = ArrayPass()
 
@@ -156,7 +104,10 @@ class Twin:
     ) -> NDArray[np.int8]:
         """(B, N): activations (B, K), 0..31, times weights (K, N), -63..63, in one pass of a part of the array."""
         check_factors(weights, activations, how, "Twin.multiply")
-        return ideal(weights, activations, how)
+        part = tile(how, weights.shape, self.pattern(), self.ideal, self.strengths().mac)
+        key = keyed(keyed(keyed(self.seed, Quantity.MAC_NOISE), how.trial), how.place)
+        factors = np.ascontiguousarray(weights, np.int8), np.ascontiguousarray(activations, np.uint8)
+        return multiply(part, *factors, key, torch.get_num_threads())
 
     def pattern(self) -> Pattern:
         """The fixed pattern: this chip's deviations from the laws of docs/chip.md."""
@@ -164,10 +115,7 @@ class Twin:
 
     def strengths(self) -> Noise:
         """The trial-to-trial noise that is left after factors and switches."""
-        noise = self.noise if isinstance(self.noise, Noise) else Noise().scaled(self.noise)
-        for each in self.ideal:
-            noise = replace(noise, **_NOISE_OFF.get(each, {}))
-        return noise
+        return _strengths(self)
 
 
 def _no_imperfection(what: str) -> WrongType:
@@ -180,9 +128,13 @@ def _no_imperfection(what: str) -> WrongType:
 @lru_cache(maxsize=64)
 def _pattern(twin: Twin) -> Pattern:
     strengths = twin.mismatch if isinstance(twin.mismatch, Mismatch) else Mismatch().scaled(twin.mismatch)
-    for each in twin.ideal:
-        strengths = replace(strengths, **_MISMATCH_OFF.get(each, {}))  # type: ignore[arg-type]
-    return Pattern(twin.seed, strengths)
+    return Pattern(twin.seed, mismatch_without(strengths, twin.ideal))
+
+
+@lru_cache(maxsize=64)
+def _strengths(twin: Twin) -> Noise:
+    noise = twin.noise if isinstance(twin.noise, Noise) else Noise().scaled(twin.noise)
+    return noise_without(noise, twin.ideal)
 
 
 @lru_cache(maxsize=16)

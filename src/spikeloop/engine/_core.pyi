@@ -147,3 +147,13 @@ def normals(key: int, count: int) -> Float:
 
 def converted(potential: Float, slope: Float, base: Float, rms: float, key: int, threads: int) -> NDArray[np.uint8]:
     """Readings 0..255 of potentials (batch, times, channels): slope x potential + base, and noise of ``rms``."""
+
+def multiply(
+    weight: NDArray[np.int8],
+    activation: NDArray[np.uint8],
+    synapses: tuple[NDArray[np.float32], int, int, NDArray[np.float32]],
+    column: NDArray[np.float32],
+    readout: tuple[float, float, float, int],
+    threads: int,
+) -> NDArray[np.int8]:
+    """Activations (batch, rows) times weights (rows, columns) in a part of the array; column: (4, columns)."""
