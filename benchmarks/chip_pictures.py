@@ -17,6 +17,7 @@ from spikeloop.chip.calibrate import as_it_is, calibrate
 from spikeloop.chip.calibration import MEASURED, default_target
 from spikeloop.chip.configuration import WEIGHT_MAX
 from spikeloop.chip.mismatch import Quantity
+from spikeloop.chip.schedule import Matrix, partition
 from spikeloop.data import YinYang, loader
 from spikeloop.loss import first_spike_cross_entropy
 
@@ -113,6 +114,14 @@ def bars(path: Path) -> None:
         plot.save(figure, path)
 
 
+def schedule(path: Path) -> None:
+    """The layers of docs/ann.md on one chip, which is too small for all of them."""
+    sizes = {"convolution": (100, 20, 25), "hidden": (500, 128, 1), "output": (128, 10, 1)}
+    figure, ax = plot.canvas(size=(6.4, 2.2))
+    plot.schedule(partition([Matrix(name, *size) for name, size in sizes.items()]), ax=ax)
+    plot.save(figure, path)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chip", type=int, default=7)
@@ -121,3 +130,4 @@ if __name__ == "__main__":
     for draw in (pattern, calibration, activity, weights):
         draw(Twin(given.chip), given.folder / f"chip_{draw.__name__}.png")
     bars(given.folder / "chip_bars.png")
+    schedule(given.folder / "chip_schedule.png")
