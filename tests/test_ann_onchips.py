@@ -15,18 +15,11 @@ from torch import Tensor, nn
 from spikeloop import Twin, ann
 from spikeloop.ann.layers import Setting
 from spikeloop.ann.onchips import Run
-from spikeloop.chip.mac import GAIN_UNIT, RESULT_MAX, RESULT_MIN, ArrayPass
-from spikeloop.chip.mac_calibrate import columns_of
+from spikeloop.chip.mac import ArrayPass, ideal
 from spikeloop.chip.twin import EVERYTHING
 from spikeloop.errors import InvalidNetwork, OutOfRange, Unsupported, WrongType
 
 Codes = NDArray[Any]
-
-
-def ideal(weights: Codes, activations: Codes, how: ArrayPass) -> Codes:
-    """`reference.multiply` at once."""
-    products = activations.astype(np.int64) @ weights.astype(np.int64)
-    return np.clip(how.sends * how.gain * products // GAIN_UNIT, RESULT_MIN, RESULT_MAX).astype(np.int8)
 
 
 class Perfect:
@@ -95,7 +88,7 @@ def network() -> tuple[nn.Sequential, Tensor]:
 def test_the_calls_are_those_of_the_schedule(number: int) -> None:
     model, sample = network()
     chips = [Perfect() for _ in range(number)]
-    lab = ann.Experiment(model, ann.OnChips(chips, calibrated=False))
+    lab = ann.Experiment(model, ann.OnChips(chips))
     with torch.no_grad():
         lab(sample)
         lab(sample)
@@ -121,7 +114,7 @@ def test_the_calls_are_those_of_the_schedule(number: int) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_what_is_written_and_what_it_took(number: int) -> None:
     model, sample = network()
-    lab = ann.Experiment(model, ann.OnChips([Perfect() for _ in range(number)], calibrated=False))
+    lab = ann.Experiment(model, ann.OnChips([Perfect() for _ in range(number)]))
     assert lab.schedule is not None
     assert lab.cost is None
     first, later, changed = [], [], []
@@ -150,7 +143,7 @@ def test_what_is_written_and_what_it_took(number: int) -> None:
 @pytest.mark.parametrize("number", [1, 3])
 def test_perfect_chips_do_what_the_software_does(number: int) -> None:
     model, sample = network()
-    lab = ann.Experiment(model, ann.OnChips([Twin(k, ideal=EVERYTHING) for k in range(number)], calibrated=False))
+    lab = ann.Experiment(model, ann.OnChips([Twin(k, ideal=EVERYTHING) for k in range(number)]))
     outputs, gradients = [], []
     for run in (lab, ann.Experiment(model), model):
         model.zero_grad()
@@ -171,7 +164,7 @@ def test_perfect_chips_do_what_the_software_does(number: int) -> None:
 def test_a_number_chooses_the_draw() -> None:
     model, sample = network()
     chip = Perfect()
-    lab = ann.Experiment(model, ann.OnChips(chip, calibrated=False))
+    lab = ann.Experiment(model, ann.OnChips(chip))
     with torch.no_grad():
         lab(sample, number=7)
         lab(sample, number=7)
@@ -180,26 +173,6 @@ def test_a_number_chooses_the_draw() -> None:
     each = len(trials) // 3
     assert trials[:each] == trials[each : 2 * each] == list(range(7 * each, 8 * each))
     assert trials[2 * each :] == list(range(each))
-
-
-def test_columns_are_made_alike_first() -> None:
-    class Noting(Perfect):
-        def multiply(self, weights: Codes, activations: Codes, how: ArrayPass) -> Codes:
-            self.calls.append((weights, activations, how))
-            return Twin(100, noise=0.0).multiply(weights, activations, how)
-
-    model, sample = network()
-    wanted, errors = ann.Experiment(model)(sample).detach(), []
-    for calibrated in (True, False):
-        chip = Noting()
-        lab = ann.Experiment(model, ann.OnChips(chip, calibrated=calibrated))
-        with torch.no_grad():
-            first, again = lab(sample), lab(sample)
-        used = [how.columns for _, _, how in chip.calls[-len(lab.schedule.entries) :]]
-        assert used == [columns_of(chip) if calibrated else None] * len(used)
-        assert (len(chip.calls) > 2 * len(used)) == calibrated
-        errors.append(float((torch.stack([first, again]) - wanted).std()))
-    assert 1.5 * errors[0] < errors[1]  # chips 100 to 103: 1.8 to 2.4
 
 
 def test_the_same_model_elsewhere() -> None:

@@ -63,7 +63,7 @@ class Experiment(nn.Module):
         layers = layers_of(self.model)
         matrices = tuple(matrices_of(layers))
         if self._run is None or self._run.schedule.matrices != matrices or self._run.layers != list(layers.values()):
-            self._run = Run(self.place.each, layers, self.place.columns)
+            self._run = Run(self.place.each, layers)
         return self._run
 
     def extra_repr(self) -> str:

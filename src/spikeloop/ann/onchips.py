@@ -16,8 +16,7 @@ from spikeloop.ann.layers import OnArray, Setting
 from spikeloop.ann.straight import straight_through
 from spikeloop.chip.array_cost import Cost
 from spikeloop.chip.configuration import Chip
-from spikeloop.chip.mac import ArrayPass, Columns
-from spikeloop.chip.mac_calibrate import columns_of
+from spikeloop.chip.mac import ArrayPass
 from spikeloop.chip.schedule import Entry, Matrix, partition
 from spikeloop.errors import InvalidNetwork, OutOfRange, Unsupported, WrongType, kind_of
 
@@ -32,12 +31,9 @@ class OnChips:
 
     One batch of vectors at a time goes through each part of an array; results of parts that belong to the same columns
     are added up digitally, in as many bits as it takes.
-
-    calibrated: whether the columns of a chip are made alike first, by `columns_of`; else they have nominal codes.
     """
 
     chips: Chip | Sequence[Chip]
-    calibrated: bool = True
 
     def __post_init__(self) -> None:
         given = self.chips if isinstance(self.chips, Sequence) else (self.chips,)
@@ -55,11 +51,6 @@ class OnChips:
         """The chips."""
         assert isinstance(self.chips, tuple)
         return self.chips
-
-    @property
-    def columns(self) -> tuple[Columns | None, ...]:
-        """What is written for the columns of each; the first time a chip is asked, that is measured."""
-        return tuple(columns_of(chip) if self.calibrated else None for chip in self.each)
 
 
 def layers_of(model: nn.Module) -> dict[str, OnArray]:
@@ -99,10 +90,8 @@ class Run:
 
     rounds = True
 
-    def __init__(
-        self, chips: Sequence[Chip], layers: dict[str, OnArray], columns: Sequence[Columns | None] | None = None
-    ) -> None:
-        self.chips, self.columns = chips, columns or [None] * len(chips)
+    def __init__(self, chips: Sequence[Chip], layers: dict[str, OnArray]) -> None:
+        self.chips = chips
         self.schedule = partition(matrices_of(layers), len(chips))
         self.layers = list(layers.values())
         self.entries = {layer: self.schedule.of(name) for name, layer in layers.items()}
@@ -163,7 +152,7 @@ class _Job:
 
     def __init__(self, run: Run, chip: int, layer: OnArray, matrix: Codes, parts: Parts) -> None:
         self.layer, self.matrix, self.parts = layer, matrix, parts
-        self.chip, self.columns, self.written = run.chips[chip], run.columns[chip], run.written[chip]
+        self.chip, self.written = run.chips[chip], run.written[chip]
         first = run.number * len(run.schedule.entries)
         self.todo = [(entry, first + run.index[entry]) for entry in run.entries[layer] if entry.chip == chip]
         self.results: list[tuple[Entry, NDArray[np.int8]]] = []
@@ -175,9 +164,7 @@ class _Job:
         for entry, trial in self.todo:
             weights = np.ascontiguousarray(self.matrix[slice(*entry.rows), slice(*entry.columns)])
             self._write(entry, weights)
-            how = ArrayPass(
-                entry.half, entry.row, entry.column, setting.sends, setting.wait, setting.gain, trial, self.columns
-            )
+            how = ArrayPass(entry.half, entry.row, entry.column, setting.sends, setting.wait, setting.gain, trial)
             began = time.perf_counter()
             self.results.append((entry, self.chip.multiply(weights, self.parts[entry.rows], how)))
             self.seconds += time.perf_counter() - began

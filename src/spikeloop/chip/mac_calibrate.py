@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -75,12 +74,6 @@ def calibrate_columns(chip: Chip, progress: Callable[[str], None] | None = None)
     wanted = float(np.median(gain))
     success = (np.abs(gain - wanted) < _NEAR_GAIN * wanted) & (np.abs(offset) < _NEAR_OFFSET)
     return ColumnCalibration(repr(chip), columns, gain, offset, success)
-
-
-@lru_cache(maxsize=32)
-def columns_of(chip: Chip) -> Columns:
-    """The codes that `calibrate_columns` finds, once in a process: it takes less time than a file does."""
-    return calibrate_columns(chip).columns
 
 
 def measured(chip: Chip, columns: Columns | None = None, trial: int = 0) -> tuple[Float, Float]:
