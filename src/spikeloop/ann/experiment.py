@@ -63,9 +63,9 @@ class Experiment(nn.Module):
         layers = layers_of(self.model)
         matrices = tuple(matrices_of(layers))
         if self._run is None or self._run.schedule.matrices != matrices or self._run.layers != list(layers.values()):
-            self._run = Run(self.place.each, layers)
+            self._run = Run(self.place.each, layers, self.place.calibrated)
         return self._run
 
     def extra_repr(self) -> str:
-        """``place OnChips((Twin(0),))``"""
+        """``place OnChips([Twin(0)])``"""
         return f"place {self.place!r}"

@@ -69,11 +69,11 @@ class Quantised:
         return straight_through(layer, given, self.sums)
 
     def sums(self, layer: OnArray, weights: Tensor, codes: Tensor) -> Tensor:
-        """(V, N): the results of all blocks of rows, added up."""
+        """(V, N): the results of all blocks of rows, added up, with the half step that a floor takes on average."""
         vectors, matrix = layer.vectors(codes), layer.matrix(weights)
         factor = layer.setting.factor
         blocks = range(0, matrix.shape[0], HEIGHT)
-        total = vectors.new_zeros(())
+        total = vectors.new_tensor(0.5 * len(blocks))
         for row in blocks:
             total = total + self._block(vectors[:, row : row + HEIGHT], matrix[row : row + HEIGHT], factor)
         return total

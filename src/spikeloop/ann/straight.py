@@ -44,11 +44,7 @@ class _Straight(torch.autograd.Function):
             raise OutOfRange("the input has NaN values", where=layer.title, expected="finite numbers")
         per_weight = layer.per_weight(layer.weight_scale)
         weights = (weight / per_weight).round_().clamp_(-WEIGHT_MAX, WEIGHT_MAX)
-        if setting.signed:
-            result = _signed(layer, weights, codes, sums)
-        else:
-            # a floor takes half a step on average, in each block of rows
-            result = sums(layer, weights, codes).add_(0.5 * setting.blocks)
+        result = _signed(layer, weights, codes, sums) if setting.signed else sums(layer, weights, codes)
         ctx.layer, ctx.fewest = layer, fewest
         ctx.save_for_backward(given, weight, codes, weights, layer.input_scale, per_weight)
         unit = layer.input_scale * layer.weight_scale * (GAIN_UNIT / setting.factor)
