@@ -57,12 +57,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--table", action="store_true", help="run nothing")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    command = " ".join(["python", "benchmarks/ann.py", *arguments])
+    made = {"commit": commit(), "machine": machine(), "command": " ".join(["python", "benchmarks/ann.py", *arguments])}
     for chip in [] if given.table else given.chips:
         for name in given.tasks or TASKS:
             for way in given.ways:
                 if not done(TASKS[name], way, chip):
-                    write(TASKS[name], way, chip, command)
+                    write(TASKS[name], way, chip, made)
     TABLE.write_text(table(finished()))
 
 
@@ -114,12 +114,11 @@ def done(task: AnnTask, way: str, chip: int) -> bool:
     )
 
 
-def write(task: AnnTask, way: str, chip: int, command: str) -> None:
+def write(task: AnnTask, way: str, chip: int, made: Line) -> None:
     """Do it, and keep what comes of it."""
     began = time.perf_counter()
     line = {"task": task.name, "way": way, "chip": chip, **do(task, way, chip)}
-    line |= {"total_seconds": time.perf_counter() - began, "date": datetime.now(UTC).date().isoformat()}
-    line |= {"commit": commit(), "machine": machine(), "command": command}
+    line |= {"total_seconds": time.perf_counter() - began, "date": datetime.now(UTC).date().isoformat(), **made}
     RESULTS.mkdir(exist_ok=True)
     with LINES.open("a") as file:
         file.write(json.dumps(line) + "\n")
