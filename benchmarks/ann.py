@@ -106,10 +106,11 @@ def finished() -> list[Line]:
 
 
 def done(task: AnnTask, way: str, chip: int) -> bool:
-    """Whether there is a line of it with the task's settings as they are now; substrate and chip are the way's."""
-    now = dataclasses.asdict(dataclasses.replace(task, chip=chip))
+    """Whether there is a line of it with the task's settings as they are now, as far as they matter to it."""
+    free = {"substrate", "chip"} | (set() if way == "looped" else {"epochs", "learning_rate"})
+    now = {name: value for name, value in dataclasses.asdict(task).items() if name not in free}
     return any(
-        (line["task"], line["way"]) == (task.name, way) and line["settings"] | {"substrate": task.substrate} == now
+        (line["task"], line["way"], line["chip"]) == (task.name, way, chip) and now.items() <= line["settings"].items()
         for line in finished()
     )
 

@@ -108,6 +108,8 @@ class HARTask(AnnTask):
     """Of the first one."""
     epochs: int = 10
     """Of the second training."""
+    learning_rate: float = 3e-3
+    """Of the second training."""
     float_learning_rate: float = 5e-3
     """Of the first one."""
     smoothing: float = 0.1
