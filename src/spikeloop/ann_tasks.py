@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,12 +17,12 @@ from spikeloop.chip.twin import Twin
 from spikeloop.data import HAR, MNIST, ArrayDataset, WornAnew, compressed, shifting
 from spikeloop.errors import OutOfRange
 from spikeloop.tasks import Split, SubstrateName
-from spikeloop.training import Cosine, HighestOutput, Progress, RunFolder, Settings, Training, evaluate_ann, fit_ann
+from spikeloop.training import Cosine, HighestOutput, RunFolder, Settings, Training, evaluate_ann, fit_ann
+from spikeloop.training.loop import Watch
 
 SAMPLE = 1000  # training samples whose numbers the layers' scales are found from
 
 Stage = Literal["float", "converted"]
-Watch = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)

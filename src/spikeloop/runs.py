@@ -11,13 +11,13 @@ from spikeloop import ann_tasks, pictures
 from spikeloop.ann_tasks import AnnTask, Stage, ann_task_of
 from spikeloop.errors import CheckpointError, OutOfRange
 from spikeloop.tasks import Split, Task, rule_of, substrate_of, task_of
-from spikeloop.training import Progress, RunFolder, Settings, Training, evaluate, fit
+from spikeloop.training import RunFolder, Settings, Training, evaluate, fit
+from spikeloop.training.loop import Watch
 
 OF_A_TWIN = ("chip", "rows_per_input")
 FLOAT = "float"  # the folder of the training before the one on the array, within its run folder
 
 AnyTask = Task | AnnTask
-Watch = Callable[[Progress], None]
 Say = Callable[[str], None]
 
 
