@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import re
-import signal
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from interrupted import interrupted_after
 
 from spikeloop import checkpoint, cli, pictures
 from spikeloop.data import YinYang
@@ -157,17 +156,6 @@ def test_ctrl_c_says_how_to_go_on(
     ends = [checkpoint.load(tmp_path / name / "checkpoint.safetensors")[0] for name in ("my run", "whole")]
     for name, value in ends[0].items():
         assert value.equal(ends[1][name])
-
-
-def interrupted_after(steps: int, original: Callable[..., None]) -> Callable[..., None]:
-    left = iter(range(steps))
-
-    def step(*batch: object) -> None:
-        original(*batch)
-        if next(left) == steps - 1:
-            signal.raise_signal(signal.SIGINT)
-
-    return step
 
 
 @pytest.mark.parametrize(

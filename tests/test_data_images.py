@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikeloop.data import read_idx, rotate, rotation, shrink
+from spikeloop.data import read_idx, rotate, rotation, shift, shifting, shrink
 from spikeloop.errors import DataError, OutOfRange
 
 
@@ -100,3 +100,26 @@ class TestRotate:
     def test_bad_angle(self):
         with pytest.raises(OutOfRange, match="0 to 180"):
             rotation(-1.0)
+
+
+class TestShift:
+    def test_moves_each_image_by_whole_pixels(self):
+        image = torch.arange(1.0, 37.0).view(6, 6)
+        padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
+        crops = {(i, j): padded[i : i + 6, j : j + 6] for i in range(5) for j in range(5)}
+        moved = shift(image.expand(300, 1, 6, 6), 2, torch.Generator().manual_seed(0))
+        found = [next(at for at, crop in crops.items() if crop.equal(each[0])) for each in moved]
+        assert set(found) == set(crops)
+        assert torch.equal(shift(image[None], 0), image[None])
+
+    def test_same_seed_same_result(self):
+        images = torch.rand(4, 8, 7)
+        one, two, three = (shift(images, 3, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+        assert torch.equal(one, two)
+        assert not torch.equal(one, three)
+        assert torch.equal(shifting(3)(images, torch.Generator().manual_seed(1)), one)
+        assert shift(images[:0], 3).shape == (0, 8, 7)
+
+    def test_bad_distance(self):
+        with pytest.raises(OutOfRange, match="0 pixels or more"):
+            shifting(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated
@@ -22,25 +22,16 @@ except ImportError as _missing:
         'The command needs tyro and rich, which are not installed: pip install "spikeloop[cli]"'
     ) from _missing
 
-from spikeloop import checkpoint, pictures
+from spikeloop import checkpoint, runs
 from spikeloop.ann.onchips import matrices_in
+from spikeloop.ann_tasks import HARTask, MNISTAnnTask
 from spikeloop.chip.schedule import partition
-from spikeloop.tasks import (
-    FashionMNISTTask,
-    MNISTTask,
-    Split,
-    SubstrateName,
-    Task,
-    YinYangTask,
-    rule_of,
-    substrate_of,
-    task_of,
-)
+from spikeloop.runs import OF_A_TWIN, AnyTask, option
+from spikeloop.tasks import FashionMNISTTask, MNISTTask, Split, SubstrateName, YinYangTask
 from spikeloop.training import Progress as Step
-from spikeloop.training import RunFolder, Settings, Training, evaluate, fit
+from spikeloop.training import RunFolder, Training
 
 REFUSED, INTERRUPTED = 2, 130
-OF_A_TWIN = ("chip", "rows_per_input")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +42,8 @@ class Train:
         Annotated[YinYangTask, tyro.conf.subcommand(YinYangTask.name)]
         | Annotated[MNISTTask, tyro.conf.subcommand(MNISTTask.name)]
         | Annotated[FashionMNISTTask, tyro.conf.subcommand(FashionMNISTTask.name)]
+        | Annotated[HARTask, tyro.conf.subcommand(HARTask.name)]
+        | Annotated[MNISTAnnTask, tyro.conf.subcommand(MNISTAnnTask.name)]
     )
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--seed"])] = (0,)
     """One training per seed: of the first weights, the order of the samples and dropout."""
@@ -121,14 +114,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         if isinstance(command, Train):
-            _refuse_without_twin(command.task, _written(command.task, words))
+            runs.refuse_without_twin(command.task, _written(command.task, words))
             train(command, console)
         elif isinstance(command, Evaluate):
             show_accuracy(command, console)
         elif isinstance(command, Partition):
             show_schedule(command, console)
         else:
-            show_paths(console, draw(command.folder))
+            show_paths(console, runs.draw(command.folder))
     except (SpikeloopError, OSError) as error:
         Console(stderr=True).print(f"spikeloop: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return REFUSED
@@ -154,16 +147,11 @@ def train(command: Train, console: Console) -> None:
             again = _how_to_resume(command, top)
             raise KeyboardInterrupt(f"stopped. To go on: {again}" if interrupt.args else "stopped") from interrupt
     console.print(_result_table(command.task, rows))
-    show_paths(console, [path for folder in folders[:1] for path in draw(folder)])
+    show_paths(console, [path for folder in folders[:1] for path in runs.draw(folder)])
 
 
-def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Console) -> tuple[Training, float]:
+def train_one(task: AnyTask, seed: int, folder: Path, resume: bool, console: Console) -> tuple[Training, float]:
     """What `fit` returned, and the test accuracy."""
-    network, settings = task.network(seed), _noted(task, seed)
-    substrate = substrate_of(task)
-    sizes = "-".join(str(population.size) for population in network.populations.values())
-    data, validation = task.data("train"), task.data("validation")
-    console.print(f"{task.name} {sizes}, {len(data)} samples, seed {seed}, into {folder}", highlight=False)
     with _bar(console) as bar:
         shown = bar.add_task("", total=None, status="")
 
@@ -172,46 +160,16 @@ def train_one(task: Task, seed: int, folder: Path, resume: bool, console: Consol
                 shown, total=step.epochs * step.steps, completed=step.epoch * step.steps + step.step, status=_line(step)
             )
 
-        training = fit(
-            network,
-            data,
-            settings,
-            epochs=task.epochs,
-            substrate=substrate,
-            rule=rule_of(task),
-            validation=validation,
-            folder=folder,
-            resume=resume,
-            watch=watch,
-        )
-    if not training.history:
-        raise OutOfRange("nothing was trained", where="--epochs", expected="at least one")
-    return training, evaluate(network, task.data("test"), substrate, settings=settings)
+        return runs.train(task, seed, folder, resume, watch, lambda text: console.print(text, highlight=False))
 
 
 def show_accuracy(command: Evaluate, console: Console) -> None:
     """The accuracy on one split."""
-    folder = RunFolder(command.folder)
-    task, seed = _task_in(folder)
-    network = task.network(seed)
-    folder.load_network(network)
     where = {name: getattr(command, name) for name in ("substrate", *OF_A_TWIN)}
     given = {name: value for name, value in where.items() if value is not None}
-    task = dataclasses.replace(task, **given)
-    _refuse_without_twin(task, given)
-    substrate = substrate_of(task)
-    right = evaluate(network, task.data(command.split), substrate, settings=task.settings(seed))
+    task, right = runs.accuracy(command.folder, command.split, given)
     on = f", chip {task.chip}" if task.looped else ""
     console.print(f"{task.name}, {command.split}{on}: {100 * right:.2f} % right", highlight=False)
-
-
-def draw(path: Path) -> list[Path]:
-    """Draws the pictures of the run in `path`, from its checkpoint and metrics."""
-    folder = RunFolder(path)
-    task, seed = _task_in(folder)
-    network = task.network(seed)
-    folder.load_network(network)
-    return pictures.draw(task, network, folder.read_metrics(), path, substrate_of(task))
 
 
 def show_schedule(command: Partition, console: Console) -> None:
@@ -235,47 +193,16 @@ def show_paths(console: Console, paths: Sequence[Path]) -> None:
         console.print(str(path), style="dim", highlight=False, soft_wrap=True)
 
 
-def _refuse_without_twin(task: Task, given: Mapping[str, object]) -> None:
-    """Raise ``OutOfRange`` where an option is given that says something about a twin, and there is none."""
-    for name in OF_A_TWIN:
-        if name in given and not task.looped:
-            raise OutOfRange(
-                f"{given[name]} was given for a run on the {task.substrate} substrate",
-                where=_option(name), expected="the twin of a chip",
-                todo=f"Add --substrate twin, or leave {_option(name)} out",
-            )  # fmt: skip
-
-
-def _written(task: Task, words: Sequence[str]) -> dict[str, object]:
+def _written(task: AnyTask, words: Sequence[str]) -> dict[str, object]:
     """The options of a twin that stand in the command, those at their defaults included: ``--chip 0``, ``--chip=0``."""
     names = {word.partition("=")[0].replace("_", "-") for word in words}
-    return {name: getattr(task, name) for name in OF_A_TWIN if _option(name) in names}
+    return {name: getattr(task, name) for name in OF_A_TWIN if option(name) in names}
 
 
-def _changed(task: Task) -> dict[str, object]:
+def _changed(task: AnyTask) -> dict[str, object]:
     """The options that differ from their defaults."""
     options = {field.name: (getattr(task, field.name), field.default) for field in dataclasses.fields(task)}
     return {name: value for name, (value, default) in options.items() if value != default}
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _noted(task: Task, seed: int) -> Settings:
-    """The task's settings, with what is needed to make the task again."""
-    note = {"task": task.name, "options": dataclasses.asdict(task), "seed": seed}
-    return dataclasses.replace(task.settings(seed), note=note)
-
-
-def _task_in(folder: RunFolder) -> tuple[Task, int]:
-    note = folder.read_config().get("note") or {}
-    try:
-        return task_of(note["task"], note["options"]), int(note["seed"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(
-            "the run was not made by `spikeloop train`", where=str(folder.path), todo="Load it in Python"
-        ) from error
 
 
 def _folder_for(command: Train) -> Path:
@@ -293,7 +220,7 @@ def _folder_for(command: Train) -> Path:
 def _how_to_resume(command: Train, folder: Path) -> str:
     words = ["spikeloop", "train", command.task.name, "--folder", str(folder), "--resume"]
     for name, value in _changed(command.task).items():
-        words += [_option(name), *map(str, value if isinstance(value, tuple) else [value])]
+        words += [option(name), *map(str, value if isinstance(value, tuple) else [value])]
     if command.seeds != (0,):
         words += ["--seeds", *map(str, command.seeds)]
     return shlex.join(words)
@@ -309,13 +236,14 @@ def _bar(console: Console) -> Progress:
 
 
 def _line(step: Step) -> str:
+    spikes = f"{step.spikes_per_sample:.0f} spikes/sample " if step.spikes_per_sample else ""
     return (
         f"epoch {step.epoch + 1}/{step.epochs} loss {step.loss:.3f} {100 * step.accuracy:.1f}% "
-        f"{step.spikes_per_sample:.0f} spikes/sample {step.samples_per_second:,.0f} samples/s"
+        f"{spikes}{step.samples_per_second:,.0f} samples/s"
     )
 
 
-def _result_table(task: Task, rows: Sequence[tuple[int, Training, float]]) -> Table:
+def _result_table(task: AnyTask, rows: Sequence[tuple[int, Training, float]]) -> Table:
     table = Table(title=f"{task.name}, last epoch", title_justify="left", box=None, pad_edge=False)
     for name in ("seed", "train %", "validation %", "test %", "spikes/sample", "samples/s", "time (s)"):
         table.add_column(name, justify="right")

@@ -14,7 +14,7 @@ from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Substrate
 from spikeloop.record import Record
 from spikeloop.tasks import SAMPLING_PERIOD, Task, YinYangTask
-from spikeloop.training import Metrics
+from spikeloop.training import HighestOutput, Metrics
 from spikeloop.training.course import EVALUATION_NUMBER
 
 TRACES = 10
@@ -25,14 +25,19 @@ def draw(
     task: Task, network: Network, metrics: Sequence[Metrics], folder: Path, substrate: Substrate = IDEAL
 ) -> list[Path]:
     """Draws all pictures that suit the task into `folder`; returns their paths."""
-    paths = [draw_activity(task, network, folder / "activity.png", substrate)]
-    if metrics:
-        figure, axes = plot.canvas()
-        plot.learning_curve(metrics, ax=axes)
-        paths.insert(0, plot.save(figure, folder / "learning_curve.png"))
+    paths = [*draw_learning(metrics, folder), draw_activity(task, network, folder / "activity.png", substrate)]
     if isinstance(task, YinYangTask):
         paths.append(draw_decisions(task, network, folder / "decision_map.png", substrate))
     return paths
+
+
+def draw_learning(metrics: Sequence[Metrics], folder: Path) -> list[Path]:
+    """Errors over epochs, if there are any."""
+    if not metrics:
+        return []
+    figure, axes = plot.canvas()
+    plot.learning_curve(metrics, ax=axes)
+    return [plot.save(figure, folder / "learning_curve.png")]
 
 
 def draw_activity(task: Task, network: Network, path: Path, substrate: Substrate = IDEAL) -> Path:
@@ -61,7 +66,7 @@ def draw_activity(task: Task, network: Network, path: Path, substrate: Substrate
 def draw_decisions(task: YinYangTask, network: Network, path: Path, substrate: Substrate = IDEAL) -> Path:
     """The class of every point, and the test points on top."""
     data, readout = task.data("test"), task.settings(0).readout
-    assert readout is not None
+    assert not isinstance(readout, HighestOutput | None)
 
     def classify(points: Tensor) -> Tensor:
         with torch.no_grad():
@@ -87,7 +92,7 @@ def _threshold(network: Network) -> float | Tensor:
 
 def _answer(task: Task, record: Record, label: int) -> str:
     readout = task.settings(0).readout
-    if readout is None or not set(readout.observe.peak) <= set(record.peak):
+    if isinstance(readout, HighestOutput | None) or not set(readout.observe.peak) <= set(record.peak):
         return f"a test sample of class {label}"
     said = int(readout.decide(record)[0])
     return f"a test sample of class {label}, " + ("no answer" if said < 0 else f"taken for {said}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,16 +18,19 @@ from spikeloop.events import Events
 _ORDER, _AUGMENT, _SPLIT = 1, 2, 3  # what a random stream is for
 _GATHERED = 1000  # samples at once
 
+Inputs_co = TypeVar("Inputs_co", bound=Events | Tensor, covariant=True)
+"""What a data set shows a network: `Events`, or for one that does not spike a tensor."""
 
-class Batches(Protocol):
+
+class Batches(Protocol[Inputs_co]):
     """What a `Loader` needs of a data set."""
 
     def __len__(self) -> int: ...
 
     # May have `random: bool`; where it is False, `batch` is given no generator.
 
-    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Events, Tensor]:
-        """Events and labels of the samples `index` (n,) int64; the generator feeds augmentation, if there is any."""
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Inputs_co, Tensor]:
+        """Inputs_co and labels of the samples `index` (n,) int64; the generator feeds augmentation, if there is any."""
         ...
 
 
@@ -44,7 +47,7 @@ class EventDataset:
     random = False
 
     def __init__(self, events: Events, labels: Tensor | ArrayLike, duration: float | None = None) -> None:
-        self.events, self.labels, self.duration = events, _labels(labels, len(events)), duration
+        self.events, self.labels, self.duration = events, labels_for(labels, len(events)), duration
 
     def __len__(self) -> int:
         return self.labels.shape[0]
@@ -67,7 +70,7 @@ class EventDataset:
 
     def split(self, fraction: float, seed: int = 0) -> tuple[EventDataset, EventDataset]:
         """Two parts drawn at random, the first with `fraction` of the samples, each in the original order."""
-        first, second = _parts(len(self), fraction, seed)
+        first, second = shares(len(self), fraction, seed)
         return self.subset(first), self.subset(second)
 
 
@@ -97,7 +100,7 @@ class ImageEvents:
         self.images = torch.as_tensor(images)
         if self.images.ndim != 3:
             raise ShapeMismatch(f"images of shape {tuple(self.images.shape)}", expected="(batch, height, width)")
-        self.labels = _labels(labels, len(self.images))
+        self.labels = labels_for(labels, len(self.images))
         self.encode, self.augment, self.duration = encode, augment, duration
 
     @property
@@ -115,8 +118,8 @@ class ImageEvents:
     @cached_property
     def events(self) -> Events:
         """All images encoded as they are, without augmentation."""
-        pieces = [self.encode(_unit_range(part)) for part in self.images.split(5000)]
-        return Events.cat(pieces) if pieces else self.encode(_unit_range(self.images))
+        pieces = [self.encode(unit_range(part)) for part in self.images.split(5000)]
+        return Events.cat(pieces) if pieces else self.encode(unit_range(self.images))
 
     def __getitem__(self, index: int) -> tuple[Events, Tensor]:
         """One sample as a batch of one, and its label."""
@@ -126,7 +129,7 @@ class ImageEvents:
         """Events and labels of the samples `index` (n,) int64, augmented with draws of `generator`."""
         if self.augment is None:
             return self.events[index], self.labels[index]
-        return self.encode(self.augment(_unit_range(self.images[index]), generator)), self.labels[index]
+        return self.encode(self.augment(unit_range(self.images[index]), generator)), self.labels[index]
 
     def subset(self, index: slice | Sequence[int] | Tensor) -> ImageEvents:
         """The samples of a slice, a mask or a sequence of indices."""
@@ -135,11 +138,11 @@ class ImageEvents:
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageEvents, ImageEvents]:
         """Two parts drawn at random, the first with `fraction` of the samples, each in the original order."""
-        first, second = _parts(len(self), fraction, seed)
+        first, second = shares(len(self), fraction, seed)
         return self.subset(first), self.subset(second)
 
 
-class Loader:
+class Loader(Generic[Inputs_co]):
     """Batches of a data set; iterating is one epoch.
 
     Order and augmentation are a function of (seed, epoch, batch), so those three numbers are the whole state: a
@@ -147,7 +150,7 @@ class Loader:
     `position` counts the batches of the running epoch that were handed out.
     """
 
-    dataset: Batches
+    dataset: Batches[Inputs_co]
     batch_size: int
     shuffle: bool
     drop_last: bool
@@ -155,7 +158,7 @@ class Loader:
     epoch: int
     position: int
 
-    def __init__(self, dataset: Batches, batch_size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
+    def __init__(self, dataset: Batches[Inputs_co], batch_size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
         if batch_size < 1:
             raise OutOfRange(f"a batch size of {batch_size}", where="loader", expected="1 or more")
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
@@ -166,7 +169,7 @@ class Loader:
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[tuple[Events, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Inputs_co, Tensor]]:
         if not self._restored and self.position:  # an epoch that was left early
             self.epoch, self.position = self.epoch + 1, 0
         self._restored = False
@@ -177,21 +180,21 @@ class Loader:
             yield batch
         self.epoch, self.position = self.epoch + 1, 0
 
-    def _drawn(self, order: Tensor) -> Iterator[tuple[Events, Tensor]]:
+    def _drawn(self, order: Tensor) -> Iterator[tuple[Inputs_co, Tensor]]:
         """Batches that need chance, one by one."""
         for position in range(self.position, len(self)):
             chance = _stream(_AUGMENT, self.epoch, position, self.seed)
             yield self.dataset.batch(order[position * self.batch_size :][: self.batch_size], chance)
 
-    def _gathered(self, order: Tensor) -> Iterator[tuple[Events, Tensor]]:
+    def _gathered(self, order: Tensor) -> Iterator[tuple[Inputs_co, Tensor]]:
         """The others, several at once: taking a slice costs less than a gather."""
         at_once = max(_GATHERED // self.batch_size, 1)
         for first in range(self.position, len(self), at_once):
             last = min(first + at_once, len(self))
-            events, label = self.dataset.batch(order[first * self.batch_size : last * self.batch_size])
+            inputs, label = self.dataset.batch(order[first * self.batch_size : last * self.batch_size])
             for begin in range(0, (last - first) * self.batch_size, self.batch_size):
                 chosen = slice(begin, min(begin + self.batch_size, len(label)))
-                yield events[chosen], label[chosen]
+                yield cast(Inputs_co, inputs[chosen]), label[chosen]  # a part is of the same kind
 
     def _order(self) -> Tensor:
         """(samples,) int64: the order of the running epoch."""
@@ -222,9 +225,13 @@ class Loader:
 
 
 def loader(
-    dataset: Batches, batch_size: int, shuffle: bool = False, seed: int | None = None, drop_last: bool = False
-) -> Loader:
-    """Batches of (Events, labels), in a new random order each epoch with shuffle=True.
+    dataset: Batches[Inputs_co],
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int | None = None,
+    drop_last: bool = False,
+) -> Loader[Inputs_co]:
+    """Batches of (inputs, labels), in a new random order each epoch with shuffle=True.
 
     seed: None draws one from torch's global generator, so that torch.manual_seed decides.
     """
@@ -240,14 +247,15 @@ def _stream(purpose: int, epoch: int, position: int, seed: int) -> torch.Generat
     return torch.Generator().manual_seed(int(state[0]) >> 1)
 
 
-def _labels(labels: Tensor | ArrayLike, samples: int) -> Tensor:
+def labels_for(labels: Tensor | ArrayLike, samples: int) -> Tensor:
+    """One for each sample; class numbers as int64, anything else as it is."""
     tensor = torch.as_tensor(labels)
     if tensor.ndim == 0 or len(tensor) != samples:
         raise ShapeMismatch(f"labels of shape {tuple(tensor.shape)}", expected=f"one for each of {samples} samples")
     return tensor if tensor.is_floating_point() else tensor.to(torch.int64)
 
 
-def _parts(samples: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def shares(samples: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Two ascending index tensors that share out the samples at random."""
     if not 0.0 <= fraction <= 1.0:
         raise OutOfRange(f"a fraction of {fraction}", where="split", expected="0 to 1")
@@ -256,6 +264,6 @@ def _parts(samples: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[:border].sort().values, order[border:].sort().values
 
 
-def _unit_range(images: Tensor) -> Tensor:
+def unit_range(images: Tensor) -> Tensor:
     """Images as float32 from 0 to 1."""
     return images.float() / 255.0 if images.dtype == torch.uint8 else images.float()

@@ -31,12 +31,16 @@ class RemoteFile:
 
         Raises DataError if the checksum is wrong, nothing can be downloaded, or pooch (extra `cli`) is missing.
         """
-        if root := os.environ.get(VARIABLE):
-            path = Path(root) / self.folder / self.name
-            if path.exists():
-                verify(path, self.sha256)
-                return path
-        return self._download()
+        return self.at_hand() or self._download()
+
+    def at_hand(self) -> Path | None:
+        """Path of the verified file if it is in SPIKELOOP_DATA/folder. Raises DataError if the checksum is wrong."""
+        root = os.environ.get(VARIABLE)
+        path = None if not root else Path(root) / self.folder / self.name
+        if path is None or not path.exists():
+            return None
+        verify(path, self.sha256)
+        return path
 
     def _download(self) -> Path:
         by_hand = f"or put {self.name} into the folder {self.folder} of the folder that {VARIABLE} names"

@@ -85,3 +85,21 @@ def rotation(max_degrees: float) -> Callable[[Tensor, torch.Generator | None], T
     if not 0.0 <= max_degrees <= 180.0:
         raise OutOfRange(f"max_degrees = {max_degrees}", where="rotation", expected="0 to 180")
     return lambda images, generator: rotate(images, max_degrees, generator)
+
+
+def shift(images: Tensor, most: int, generator: torch.Generator | None = None) -> Tensor:
+    """Images (B, ..., H, W), each moved by up to `most` pixels up or down and left or right; what comes in is 0."""
+    height, width = images.shape[-2:]
+    padded = torch.nn.functional.pad(images, (most, most, most, most))
+    down, right = torch.randint(2 * most + 1, (2, len(images), 1), generator=generator)
+    rows, columns = down + torch.arange(height), right + torch.arange(width)
+    sample = torch.arange(len(images))[:, None, None]
+    moved = padded.movedim(0, -3)[..., sample, rows[:, :, None], columns[:, None, :]]
+    return moved.movedim(-3, 0)
+
+
+def shifting(most: int) -> Callable[[Tensor, torch.Generator | None], Tensor]:
+    """An augmentation: `shift` by up to `most` pixels (0 or more)."""
+    if most < 0:
+        raise OutOfRange(f"most = {most}", where="shifting", expected="0 pixels or more")
+    return lambda images, generator: shift(images, most, generator)

@@ -2,8 +2,8 @@
 
 from spikeloop.training.course import Metrics, Progress
 from spikeloop.training.folder import RunFolder
-from spikeloop.training.loop import Training, evaluate, fit
-from spikeloop.training.readout import FirstSpike, MaxOverTime, Readout, readout_of
+from spikeloop.training.loop import Training, evaluate, evaluate_ann, fit, fit_ann
+from spikeloop.training.readout import FirstSpike, HighestOutput, MaxOverTime, Readout, readout_of
 from spikeloop.training.settings import Adam, Cosine, Decay, LiftSilent, Settings, SpikePenalty
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Cosine",
     "Decay",
     "FirstSpike",
+    "HighestOutput",
     "LiftSilent",
     "MaxOverTime",
     "Metrics",
@@ -21,6 +22,8 @@ __all__ = [
     "SpikePenalty",
     "Training",
     "evaluate",
+    "evaluate_ann",
     "fit",
+    "fit_ann",
     "readout_of",
 ]

@@ -11,15 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeloop._run import run
 from spikeloop.data.dataset import Batches, Loader, loader
 from spikeloop.errors import CheckpointError, InvalidNetwork, OutOfRange
-from spikeloop.events import Events
-from spikeloop.gradient.eventprop import EventProp, Tally
-from spikeloop.network import Network
-from spikeloop.protocols import Rule, Substrate
-from spikeloop.record import Record
-from spikeloop.training.readout import Readout, readout_of
+from spikeloop.training.place import Place
 from spikeloop.training.settings import Settings
 
 EVALUATION_BATCH = 1000
@@ -68,52 +62,23 @@ class Sums:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where and how a sample is run and read."""
-
-    duration: float
-    readout: Readout
-    substrate: Substrate
-    rule: Rule | None
-
-    @classmethod
-    def of(cls, network: Network, data: Batches, settings: Settings, substrate: Substrate, rule: Rule | None) -> Place:
-        duration = settings.duration if settings.duration is not None else getattr(data, "duration", None)
-        if duration is None:
-            raise OutOfRange("the data set does not say how long a sample runs", todo="Give Settings(duration=...)")
-        return cls(duration, settings.readout or readout_of(network), substrate, rule)
-
-    def run(self, network: Network, drive: Events | Mapping[str, Events], **trial: Any) -> Record:
-        return run(
-            network,
-            drive,
-            self.duration,
-            substrate=self.substrate,
-            rule=self.rule,
-            observe=self.readout.observe,
-            **trial,
-        )
-
-
 class Course:
     """A network on its way through `epochs` epochs of `data`."""
 
-    network: Network
+    network: nn.Module
     settings: Settings
     epochs: int
     place: Place
     parameters: list[nn.Parameter]
     numbers_trained: int
     optimizer: torch.optim.Optimizer
-    batches: Loader
+    batches: Loader[Any]
     rates: list[float]
-    spiking: list[str]
     epoch: int
     taken: int
     sums: Sums
 
-    def __init__(self, network: Network, data: Batches, settings: Settings, epochs: int, place: Place) -> None:
+    def __init__(self, network: nn.Module, data: Batches[Any], settings: Settings, epochs: int, place: Place) -> None:
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not parameters:
             raise InvalidNetwork(
@@ -131,9 +96,6 @@ class Course:
         self.optimizer = settings.optimizer(parameters, settings.learning_rate)
         self.batches = loader(data, settings.batch_size, shuffle=True, seed=settings.seed)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.spiking = [
-            name for name, population in network.populations.items() if population.spiking and population.kind
-        ]
         self.epoch, self.taken = 0, 0
         self.history: list[Metrics] = []
         self.sums = Sums()
@@ -143,24 +105,24 @@ class Course:
         """Steps per epoch."""
         return len(self.batches)
 
-    def step(self, drive: Events | Mapping[str, Events], label: Tensor) -> None:
+    def step(self, drive: Any, label: Tensor) -> None:
         """One batch: forward, loss, backward, update."""
         began = time.perf_counter()
         self._set_rate()
         number = self.epoch * self.steps + self.taken
-        record = self.place.run(self.network, drive, training=True, number=number)
-        loss = self.place.readout.loss(record, label)
+        answer = self.place.run(self.network, drive, training=True, number=number)
+        loss = self.place.readout.loss(answer, label)
         if self.settings.regulariser is not None:
-            loss = loss + self.settings.regulariser(record)
+            loss = loss + self.settings.regulariser(answer)
         for parameter in self.parameters:
             parameter.grad = None
         self._differentiate(loss)
         self._update()
         self.taken += 1
-        self._add(record, label, float(loss.detach()), began)
+        self._add(answer, label, float(loss.detach()), began)
 
     def _differentiate(self, loss: Tensor) -> None:
-        tally = self.place.rule.tally if isinstance(self.place.rule, EventProp) else Tally()
+        tally = self.place.tally
         spikes, floored = tally.spikes, tally.floored
         loss.backward()
         self.sums.differentiated += tally.spikes - spikes
@@ -181,12 +143,12 @@ class Course:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 
-    def _add(self, record: Record, label: Tensor, loss: float, began: float) -> None:
+    def _add(self, answer: Any, label: Tensor, loss: float, began: float) -> None:
         sums, size = self.sums, label.shape[0]
         sums.samples += size
         sums.loss += loss * size
-        sums.correct += _right(self.place.readout.decide(record), label)
-        sums.spikes += sum(record.spikes[name].time.shape[0] for name in self.spiking)
+        sums.correct += _right(self.place.readout.decide(answer), label)
+        sums.spikes += self.place.spikes(self.network, answer)
         sums.seconds += time.perf_counter() - began
 
     def progress(self) -> Progress:
@@ -203,7 +165,7 @@ class Course:
             line["samples_per_second"],
         )
 
-    def close_epoch(self, validation: Batches | None) -> None:
+    def close_epoch(self, validation: Batches[Any] | None) -> None:
         """Write down the epoch and begin the next one."""
         line = self._means()
         if validation is not None:
@@ -261,7 +223,7 @@ class Course:
             ) from error
 
 
-def restore_network(network: Network, tensors: Mapping[str, Tensor]) -> None:
+def restore_network(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Give `network` the weights that `Course.tensors` returned. Raises CheckpointError where they do not fit."""
     try:
         network.load_state_dict(_under("network.", tensors))
@@ -282,7 +244,7 @@ def _states(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def accuracy(network: Network, data: Batches, place: Place) -> float:
+def accuracy(network: nn.Module, data: Batches[Any], place: Place) -> float:
     """The share of `data` that the network answers rightly; a silent answer is wrong."""
     correct = 0
     for number, (drive, label) in enumerate(loader(data, EVALUATION_BATCH), EVALUATION_NUMBER):

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloop import checkpoint
 from spikeloop._version import __version__
 from spikeloop.errors import CheckpointError
-from spikeloop.network import Network
 from spikeloop.training.course import Course, Metrics, restore_network
 
 KIND = "training"
@@ -77,7 +76,7 @@ class RunFolder:
         _, numbers = self._read_checkpoint()
         return list(numbers["history"])
 
-    def load_network(self, network: Network) -> None:
+    def load_network(self, network: nn.Module) -> None:
         """Give `network` the weights of the checkpoint. Raises CheckpointError where they do not fit."""
         tensors, _ = self._read_checkpoint()
         restore_network(network, tensors)
@@ -109,11 +108,14 @@ class RunFolder:
 
 
 def _config_of(course: Course) -> dict[str, Any]:
-    settings = {field.name: getattr(course.settings, field.name) for field in dataclasses.fields(course.settings)}
-    place = {field.name: getattr(course.place, field.name) for field in dataclasses.fields(course.place)}
-    described = {name: _plain(value) for name, value in {**settings, **place}.items()}
-    sizes = {name: population.size for name, population in course.network.populations.items()}
+    described = {name: _plain(value) for name, value in (_fields(course.settings) | _fields(course.place)).items()}
+    sizes = course.place.sizes(course.network)
     return {"spikeloop": __version__, "epochs": course.epochs, "steps": course.steps, "network": sizes, **described}
+
+
+def _fields(of: Any) -> dict[str, Any]:
+    """What two of a kind must agree in to be equal."""
+    return {field.name: getattr(of, field.name) for field in dataclasses.fields(of) if field.compare}
 
 
 def _plain(value: Any) -> Any:
@@ -125,8 +127,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(part) for part in value]
     if dataclasses.is_dataclass(value):
-        parts = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare}
-        return {"type": type(value).__qualname__, **parts}
+        return {"type": type(value).__qualname__, **{name: _plain(part) for name, part in _fields(value).items()}}
     return getattr(value, "__qualname__", None) or type(value).__qualname__
 
 

@@ -10,16 +10,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from spikeloop._run import IDEAL
+from spikeloop.ann import OnChips
+from spikeloop.ann.place import QUANTISED
+from spikeloop.ann.place import Place as ArrayPlace
 from spikeloop.data.dataset import Batches
+from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp
 from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
-from spikeloop.training.course import Course, Metrics, Place, Progress, accuracy
+from spikeloop.training.course import Course, Metrics, Progress, accuracy
 from spikeloop.training.folder import RunFolder
+from spikeloop.training.place import AnnPlace, SpikingPlace
 from spikeloop.training.settings import Settings
 
 WATCH_PERIOD = 0.1
@@ -37,13 +44,13 @@ class Training:
 
 def fit(  # noqa: PLR0913  (the first three say what; the rest, each with a default, where and how long)
     network: Network,
-    data: Batches,
+    data: Batches[Events],
     settings: Settings | None = None,
     *,
     epochs: int = 1,
     substrate: Substrate = IDEAL,
     rule: Rule | None = None,
-    validation: Batches | None = None,
+    validation: Batches[Events] | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     watch: Watch | None = None,
@@ -58,14 +65,58 @@ def fit(  # noqa: PLR0913  (the first three say what; the rest, each with a defa
     Raises CheckpointError for a folder with a run that is not to be resumed, or was made with other settings.
     """
     settings = settings or Settings()
-    place = Place.of(network, data, settings, substrate, rule or EventProp())
-    course = Course(network, data, settings, epochs, place)
+    place = SpikingPlace.of(network, data, settings, substrate, rule or EventProp())
+    return follow(Course(network, data, settings, epochs, place), validation, folder, resume, watch)
+
+
+def evaluate(
+    network: Network, data: Batches[Events], substrate: Substrate = IDEAL, *, settings: Settings | None = None
+) -> float:
+    """The share of `data` that `network` answers rightly on `substrate`; a silent answer is wrong.
+
+    Only `duration` and `readout` of the settings matter.
+    """
+    return accuracy(network, data, SpikingPlace.of(network, data, settings or Settings(), substrate, None))
+
+
+def fit_ann(  # noqa: PLR0913  (as in `fit`)
+    model: nn.Module,
+    data: Batches[Tensor],
+    settings: Settings | None = None,
+    *,
+    epochs: int = 1,
+    place: ArrayPlace | OnChips = QUANTISED,
+    validation: Batches[Tensor] | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+) -> Training:
+    """Train a network without spikes, in place: its layers of `spikeloop.ann` compute at `place`, say on a chip.
+
+    Forward passes are those of the place, gradients those of the same products without rounding and noise. A layer
+    that was not calibrated, or is none of `spikeloop.ann`, computes in floating point. Everything else as in `fit`.
+    """
+    settings = settings or Settings()
+    return follow(
+        Course(model, data, settings, epochs, AnnPlace.of(model, settings, place)), validation, folder, resume, watch
+    )
+
+
+def evaluate_ann(model: nn.Module, data: Batches[Tensor], place: ArrayPlace | OnChips = QUANTISED) -> float:
+    """The share of `data` that `model`, its layers computing at `place`, answers rightly."""
+    return accuracy(model, data, AnnPlace.of(model, Settings(), place))
+
+
+def follow(
+    course: Course, validation: Batches[Any] | None, folder: str | Path | None, resume: bool, watch: Watch | None
+) -> Training:
+    """Take a course to its end; the rest is as in `fit`."""
     store = None if folder is None else RunFolder(folder)
     with torch.random.fork_rng(devices=[]), _interruption() as interruption:
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(course.settings.seed)
         if store is not None:
             store.open(course, resume)
-        while course.epoch < epochs:
+        while course.epoch < course.epochs:
             _run_epoch(course, store, interruption, watch)
             course.close_epoch(validation)
             if store is not None:
@@ -73,16 +124,6 @@ def fit(  # noqa: PLR0913  (the first three say what; the rest, each with a defa
         if interruption.asked:
             _stop(course, store)
     return Training(course.history, None if store is None else store.path)
-
-
-def evaluate(
-    network: Network, data: Batches, substrate: Substrate = IDEAL, *, settings: Settings | None = None
-) -> float:
-    """The share of `data` that `network` answers rightly on `substrate`; a silent answer is wrong.
-
-    Only `duration` and `readout` of the settings matter.
-    """
-    return accuracy(network, data, Place.of(network, data, settings or Settings(), substrate, None))
 
 
 class _Interruption:

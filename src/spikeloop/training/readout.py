@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from spikeloop.errors import InvalidNetwork
@@ -72,6 +73,22 @@ class MaxOverTime:
 
     def decide(self, record: Record) -> Tensor:
         return record.peak[self.population].value.argmax(1)
+
+
+@dataclass(frozen=True)
+class HighestOutput:
+    """The largest output of a network that does not spike names the class: -log softmax(outputs)[label].
+
+    smoothing: share of the label that is spread evenly over all classes (Szegedy et al., 1512.00567).
+    """
+
+    smoothing: float = 0.0
+
+    def loss(self, record: Tensor, label: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(record, label, label_smoothing=self.smoothing)
+
+    def decide(self, record: Tensor) -> Tensor:
+        return record.argmax(1)
 
 
 def readout_of(network: Network) -> Readout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from spikeloop.loss import silent_neurons
 from spikeloop.record import Record
 from spikeloop.training.fused import FusedAdam
-from spikeloop.training.readout import Readout
+from spikeloop.training.readout import HighestOutput, Readout
 
 Schedule = Callable[[float, int], float]
 """(epochs done, a real number; epochs in all) -> factor on the learning rate: nothing to store, nothing out of step."""
@@ -90,15 +91,16 @@ class Settings:
     """How to train.
 
     duration: seconds that a sample runs; None takes `duration` of the data set.
-    readout: None takes the natural one of the last population, see `readout_of`.
-    regulariser: a term that is added to the loss.  schedule: factor on the learning rate during the training.
+    readout: None takes the natural one of the last population, see `readout_of`; without spikes `HighestOutput`.
+    regulariser: from a record, or from outputs, to a term that is added to the loss.
+    schedule: factor on the learning rate during the training.
     seed: of the order of the samples and of dropout.  checkpoint_period: seconds between checkpoints within an epoch.
     note: kept in the run folder's config.json as it is.
     """
 
     duration: float | None = None
-    readout: Readout | None = None
-    regulariser: Callable[[Record], Tensor] | None = None
+    readout: Readout | HighestOutput | None = None
+    regulariser: Callable[[Any], Tensor] | None = None
     batch_size: int = 32
     learning_rate: float = 5e-3
     optimizer: OptimizerFactory = field(default_factory=Adam)

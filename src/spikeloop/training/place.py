@@ -1,0 +1,132 @@
+"""Where and how a sample is run and read: all that a course has to know of the kind of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from spikeloop._run import run
+from spikeloop.ann import Experiment, OnChips
+from spikeloop.ann.place import Place as ArrayPlace
+from spikeloop.errors import OutOfRange, WrongType, kind_of
+from spikeloop.events import Events
+from spikeloop.gradient.eventprop import EventProp, Tally
+from spikeloop.network import Network
+from spikeloop.protocols import Rule, Substrate
+from spikeloop.record import Record
+from spikeloop.training.readout import HighestOutput, Readout, readout_of
+from spikeloop.training.settings import Settings
+
+
+class Reading(Protocol):
+    """How an answer is read, and the loss that trains it; `Readout` is that of a network that spikes."""
+
+    def loss(self, record: Any, label: Tensor) -> Tensor: ...
+
+    def decide(self, record: Any) -> Tensor: ...
+
+
+class Place(Protocol):
+    """What a `Course` needs of it. An answer is a `Record`, or whatever else its readout reads."""
+
+    @property
+    def readout(self) -> Reading:
+        """How the answer is read."""
+        ...
+
+    @property
+    def tally(self) -> Tally:
+        """The slopes that the rule has seen so far."""
+        ...
+
+    def run(self, network: Any, drive: Any, *, training: bool = False, number: int = 0) -> Any:
+        """The answer to a batch; number: which of all trials it is, for noise that differs from one to the next."""
+        ...
+
+    def spikes(self, network: Any, answer: Any) -> int:
+        """How many spikes neurons sent."""
+        ...
+
+    def sizes(self, network: Any) -> dict[str, object]:
+        """What the network is made of, as far as it shall be the same when a training is resumed."""
+        ...
+
+
+@dataclass(frozen=True)
+class SpikingPlace:
+    """Of a `Network`."""
+
+    duration: float
+    readout: Readout
+    substrate: Substrate
+    rule: Rule | None
+
+    @classmethod
+    def of(
+        cls, network: Network, data: object, settings: Settings, substrate: Substrate, rule: Rule | None
+    ) -> SpikingPlace:
+        duration = settings.duration if settings.duration is not None else getattr(data, "duration", None)
+        if duration is None:
+            raise OutOfRange("the data set does not say how long a sample runs", todo="Give Settings(duration=...)")
+        readout = settings.readout or readout_of(network)
+        if isinstance(readout, HighestOutput):
+            raise WrongType("a readout of outputs that are no spikes", where="readout", expected="a Readout")
+        return cls(duration, readout, substrate, rule)
+
+    @property
+    def tally(self) -> Tally:
+        return self.rule.tally if isinstance(self.rule, EventProp) else Tally()
+
+    def run(
+        self, network: Network, drive: Events | Mapping[str, Events], *, training: bool = False, number: int = 0
+    ) -> Record:
+        return run(
+            network,
+            drive,
+            self.duration,
+            substrate=self.substrate,
+            rule=self.rule,
+            observe=self.readout.observe,
+            training=training,
+            number=number,
+        )
+
+    def spikes(self, network: Network, answer: Record) -> int:
+        spiking = (name for name, population in network.populations.items() if population.spiking and population.kind)
+        return sum(answer.spikes[name].time.shape[0] for name in spiking)
+
+    def sizes(self, network: Network) -> dict[str, object]:
+        return {name: population.size for name, population in network.populations.items()}
+
+
+@dataclass(frozen=True)
+class AnnPlace:
+    """Of a model of layers that compute at ``place``; others compute where torch does."""
+
+    readout: HighestOutput
+    place: ArrayPlace | OnChips
+    experiment: Experiment = field(compare=False)
+
+    @classmethod
+    def of(cls, model: nn.Module, settings: Settings, place: ArrayPlace | OnChips) -> AnnPlace:
+        readout = settings.readout or HighestOutput()
+        if not isinstance(readout, HighestOutput):
+            raise WrongType(f"the readout is {kind_of(readout)}", where="readout", expected="HighestOutput, or None")
+        return cls(readout, place, Experiment(model, place))
+
+    @property
+    def tally(self) -> Tally:
+        return Tally()
+
+    def run(self, network: nn.Module, drive: Tensor, *, training: bool = False, number: int = 0) -> Tensor:
+        self.experiment.train(training)
+        return self.experiment(drive, number=number)
+
+    def spikes(self, network: nn.Module, answer: Tensor) -> int:
+        return 0
+
+    def sizes(self, network: nn.Module) -> dict[str, object]:
+        return {name: list(parameter.shape) for name, parameter in network.named_parameters()}
