@@ -25,6 +25,8 @@ class Experiment(nn.Module):
     ``number`` chooses the draw of the chips' noise; without one every run has another.
     """
 
+    model: nn.Module
+    place: Place | OnChips
     cost: Cost | None
 
     def __init__(self, model: nn.Module, place: Place | OnChips = QUANTISED) -> None:

@@ -19,7 +19,7 @@ from spikeloop.chip.array_cost import Cost
 from spikeloop.chip.configuration import Chip
 from spikeloop.chip.mac import GAIN_UNIT, WIDTH, ArrayPass
 from spikeloop.chip.mac_calibrate import ColumnCalibration, calibrate_columns
-from spikeloop.chip.schedule import Entry, Matrix, partition
+from spikeloop.chip.schedule import Entry, Matrix, Schedule, partition
 from spikeloop.errors import InvalidNetwork, OutOfRange, ShapeMismatch, Unsupported, WrongType, kind_of
 
 Codes = NDArray[np.int8]
@@ -108,7 +108,20 @@ class Run:
     calibrations: one for each chip; None: columns are as they are, and nothing is allowed for.
     """
 
-    rounds = True
+    rounds: bool = True
+    chips: Sequence[Chip]
+    calibrations: Sequence[ColumnCalibration] | None
+    schedule: Schedule
+    layers: list[OnArray]
+    entries: dict[OnArray, Sequence[Entry]]
+    index: dict[Entry, int]
+    written: list[list[tuple[Entry, Codes]]]
+    number: int
+    position: int
+    passes: int
+    rewritten: list[Entry]
+    inside: float
+    emulation: float
 
     def __init__(
         self,
@@ -121,13 +134,13 @@ class Run:
         self.layers = list(layers.values())
         self.entries = {layer: self.schedule.of(name) for name, layer in layers.items()}
         self.index = {entry: k for k, entry in enumerate(self.schedule.entries)}
-        self.written: list[list[tuple[Entry, Codes]]] = [[] for _ in chips]
+        self.written = [[] for _ in chips]
         self.begin(0)
 
     def begin(self, number: int) -> None:
         """Before a run of the model; ``number`` chooses the draws of the chips' noise."""
         self.number, self.position, self.passes = number, 0, 0
-        self.rewritten: list[Entry] = []
+        self.rewritten = []
         self.inside = self.emulation = 0.0
 
     def end(self, samples: int, wall_time: float) -> Cost:

@@ -77,6 +77,9 @@ class Add(OnResults):
 class ArgMax(nn.Module):
     """Which of the results along ``dim`` is the largest; of equal ones the first. Has no gradient."""
 
+    dim: int
+    keepdim: bool
+
     def __init__(self, dim: int = -1, keepdim: bool = False) -> None:
         super().__init__()
         self.dim, self.keepdim = dim, keepdim

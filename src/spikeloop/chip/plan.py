@@ -52,6 +52,7 @@ class Plan:
     steps: list[Step]
     address: NDArray[np.int64]
     source: NDArray[np.int32]
+    outside: list[Wires]
 
     def __init__(self, routing: Routing, neurons: Neurons, instruments: Instruments) -> None:
         self.routing, self.neurons = routing, neurons

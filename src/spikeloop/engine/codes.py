@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Weights
 
-Codes, Places = NDArray[np.int32], NDArray[np.int64]
+Codes: TypeAlias = NDArray[np.int32]
+Places: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
