@@ -16,6 +16,8 @@ from spikeloop import LIF, EventProp, Every, Experiment, Network, Observe, OnChi
 from spikeloop.chip.calibrate import as_it_is, calibrate
 from spikeloop.chip.calibration import MEASURED, default_target
 from spikeloop.chip.configuration import WEIGHT_MAX
+from spikeloop.chip.mac import HEIGHT
+from spikeloop.chip.mac_calibrate import calibrate_columns, curves
 from spikeloop.chip.mismatch import Quantity
 from spikeloop.chip.schedule import Matrix, partition
 from spikeloop.data import YinYang, loader
@@ -56,6 +58,17 @@ def calibration(twin: Twin, path: Path) -> None:
     for row, (field, (name, unit), ax) in enumerate(zip(MEASURED, LABELS, axes.flat, strict=True)):
         sides = (unit * each.measured[row] for each in (before, after))
         plot.before_after(*sides, ax=ax, name=name, target=unit * float(getattr(target, field)[0]))
+    plot.save(figure, path)
+
+
+def columns(twin: Twin, path: Path) -> None:
+    """Results of the array as a multiplier over products, column by column, before and after their calibration."""
+    codes = (("nominal codes", None), ("calibrated", calibrate_columns(twin).columns))
+    steps = np.arange(-60, 61, 2)
+    figure, axes = plot.canvas(1, 2, size=(9.6, 4.0), sharey=True)
+    for (name, given), ax in zip(codes, axes, strict=True):
+        plot.transfer_curves(HEIGHT * 15 * steps, curves(twin, steps.tolist(), given), ax=ax, name=name)
+    axes[1].set_ylabel("")
     plot.save(figure, path)
 
 
@@ -127,7 +140,7 @@ if __name__ == "__main__":
     parser.add_argument("--chip", type=int, default=7)
     parser.add_argument("--folder", type=Path, default=IMAGES)
     given = parser.parse_args()
-    for draw in (pattern, calibration, activity, weights):
+    for draw in (pattern, calibration, columns, activity, weights):
         draw(Twin(given.chip), given.folder / f"chip_{draw.__name__}.png")
     bars(given.folder / "chip_bars.png")
     schedule(given.folder / "chip_schedule.png")

@@ -11,11 +11,13 @@ import pytest
 
 from spikeloop import OnChip, Twin
 from spikeloop.chip.configuration import AddressedEvents, Configuration, Readout
+from spikeloop.chip.mac import ArrayPass
 from spikeloop.chip.twin import EVERYTHING
 from spikeloop.conformance import ConformanceError, check_chip, check_rule, check_substrate
 from spikeloop.conformance import chip as chips
 from spikeloop.conformance.cases import breaches
-from spikeloop.errors import Unsupported
+from spikeloop.conformance.multiplying import MULTIPLYING
+from spikeloop.errors import DataError, SpikeloopError, Unsupported
 from spikeloop.gradient.eventprop import EventProp
 from spikeloop.gradient.surrogate import SuperSpike
 
@@ -24,7 +26,7 @@ from spikeloop.gradient.surrogate import SuperSpike
     "twin", [Twin(7), Twin(3, noise=0), Twin(1, ideal=EVERYTHING), Twin(2, mismatch=2.0, noise=3.0)], ids=repr
 )
 def test_twins_keep_every_contract(twin: Twin) -> None:
-    check_chip(twin)
+    assert check_chip(twin) == ()
 
 
 ON_CHIP = OnChip(Twin(7))
@@ -57,17 +59,7 @@ class Spoilt:
         raise Unsupported("it does not multiply")
 
 
-class Adding:
-    """Not `Unsupported`, and not int8."""
-
-    def emulate(self, what: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
-        return Twin(7, noise=0).emulate(what, drive, cycles)
-
-    def multiply(self, weights: np.ndarray, activations: np.ndarray) -> np.ndarray:
-        return activations.astype(np.int64) @ weights
-
-
-class Trusting(Adding):
+class Trusting:
     """Takes whatever comes, at its face value."""
 
     def emulate(self, what: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
@@ -172,8 +164,92 @@ BROKEN = {
     "a readout that is none": (field("cadc_cycle", lambda x: None), "survive the wire", "cadc_cycle|Error"),
     "clips in silence": (Trusting(), "out of range is refused", "weight = 64 is not refused"),
     "runs of no time": (Trusting(), "out of range is refused", "a run of 0 cycles"),
-    "products of 64 bits": (Adding(), "multiply gives", "int64"),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Multiplying:
+    """A chip that multiplies, with something done to what comes, or to what goes."""
+
+    result: Callable[[np.ndarray], object] = lambda out: out
+    given: Callable[..., tuple[np.ndarray, np.ndarray, ArrayPass]] = lambda *factors: factors
+
+    def multiply(self, weights: np.ndarray, activations: np.ndarray, how: ArrayPass = ArrayPass()) -> object:  # noqa: B008
+        return self.result(Twin(7, noise=0).multiply(*self.given(weights, activations, how)))
+
+
+def changed(**fields: object) -> Multiplying:
+    return Multiplying(given=lambda w, a, how: (w, a, replace(how, **fields)))
+
+
+def cleared(weights: np.ndarray, activations: np.ndarray, how: ArrayPass) -> tuple[np.ndarray, np.ndarray, ArrayPass]:
+    out = weights.copy(), activations.copy(), how
+    weights[:] = 0
+    return out
+
+
+def clipped(weights: np.ndarray, activations: np.ndarray, how: ArrayPass) -> tuple[np.ndarray, np.ndarray, ArrayPass]:
+    rows = min(weights.shape[0], activations.shape[1])
+    weights, activations = weights[:rows].clip(-63, 63), activations[:, :rows].clip(0, 31)
+    row, column = (
+        min(at, most - size) for at, most, size in zip((how.row, how.column), (128, 256), weights.shape, strict=True)
+    )
+    return weights.astype(np.int8), activations.astype(np.uint8), replace(how, row=row, column=column)
+
+
+class Grumbling(Multiplying):
+    """Refuses, and does not say what."""
+
+    def multiply(self, weights: np.ndarray, activations: np.ndarray, how: ArrayPass = ArrayPass()) -> object:  # noqa: B008
+        try:
+            return super().multiply(weights, activations, how)
+        except SpikeloopError as error:
+            raise DataError("no") from error
+
+
+BAD_AT_MULTIPLYING = {
+    "products of 64 bits": (Multiplying(lambda out: out.astype(int)), "int8 vectors", "is int64"),
+    "lists of them": (Multiplying(lambda out: out.tolist()), "int8 vectors", "is list"),
+    "samples in columns": (Multiplying(lambda out: out.T), "int8 vectors", r"\(256, 3\)"),
+    "never the same product": (
+        Multiplying(lambda out: out ^ (next(calls) & 1)), "the same pass", "two times trial 0 on half 0 differ",
+    ),
+    "no signs": (Multiplying(np.abs), "products go with", "weights of 8, 0 and -8 give"),
+    "far from nothing": (Multiplying(lambda out: out + 20), "products go with", r"weights of 0 give \d\d\."),
+    "sent once": (changed(sends=1), "products go with", "sent twice: .* expected twice"),
+    "the first corner alone": (changed(row=0, column=0), "lies within", "beyond the last row are not refused"),
+    "no codes": (changed(columns=None), "shift and stretch", "an offset of 20 moves results by 0.0"),
+    "weights overwritten": (Multiplying(given=cleared), "left as they are", "weights were changed"),
+    "clips in silence": (Multiplying(given=clipped), "or do not fit", "weights of 64 are not refused"),
+    "grumbles": (Grumbling(), "or do not fit", "weights of -64 are refused without the word 'weights'"),
+    "nothing comes": (Multiplying(lambda out: None), "survives the wire", "AttributeError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_AT_MULTIPLYING)
+def test_a_broken_multiplier_is_found_out(name: str) -> None:
+    chip, contract, what = BAD_AT_MULTIPLYING[name]
+    (text,) = [each for each in MULTIPLYING if contract in each]
+    found = breaches({text: MULTIPLYING[text]}, chip, name)  # type: ignore[arg-type]
+    assert any(re.search(what, breach.found) for breach in found), found
+
+
+def test_every_contract_of_a_multiplier_is_broken_by_one_of_them() -> None:
+    named = {contract for _, contract, _ in BAD_AT_MULTIPLYING.values()}
+    assert not [text for text in MULTIPLYING if not any(contract in text for contract in named)]
+
+
+def test_who_does_not_multiply_says_so_and_is_told_apart() -> None:
+    assert check_chip(Spoilt(), deterministic=True) == ("multiply",)
+
+    class Stumbling(Spoilt):
+        def multiply(self, weights: np.ndarray, activations: np.ndarray, how: ArrayPass = ArrayPass()) -> np.ndarray:  # noqa: B008
+            if how.half:
+                raise Unsupported("only the upper half")
+            return Twin(7).multiply(weights, activations, how)
+
+    with pytest.raises(ConformanceError, match="Unsupported: only the upper half"):
+        check_chip(Stumbling())
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -211,6 +211,21 @@ def test_before_and_after_of_nothing_and_of_one_value() -> None:
     plot.before_after([2.0], [2.0], ax=ax, name="x")
 
 
+def test_transfer_curves_show_every_column_and_how_they_differ() -> None:
+    _, ax = plot.canvas()
+    product = np.linspace(-80e3, 80e3, 41)
+    slope, offset = np.tile([0.0018, 0.0022], 5), np.repeat([-2.0, 2.0], 5)
+    reading = np.clip(product[:, None] * slope + offset, -128, 127)
+    plot.transfer_curves(product, reading, ax=ax, name="nominal codes")
+    assert len(ax.lines) == 10 + 3
+    assert np.allclose(ax.lines[3].get_ydata(), reading[:, 3])
+    assert np.allclose(ax.lines[3].get_xdata(), product / 1e3)
+    assert np.allclose(ax.lines[10].get_ydata(), np.median(reading, 1))
+    assert ax.get_title(loc="left") == "nominal codes: gain ± 10 %, offset ± 2 steps"
+    with pytest.raises(ShapeMismatch, match=r"products \(3,\), results \(4, 2\)"):
+        plot.transfer_curves(np.zeros(3), np.zeros((4, 2)), ax=ax, name="x")
+
+
 def test_accuracy_bars() -> None:
     _, ax = plot.canvas()
     results = {

@@ -15,6 +15,7 @@ std::vector<Case> neuron_cases();
 std::vector<Case> forward_cases();
 std::vector<Case> adjoint_cases();
 std::vector<Case> disturbed_cases();
+std::vector<Case> multiply_cases();
 void read_out_of_bounds();  // a mistake planted on purpose: the sanitizer must find it
 
 }  // namespace spikeloop::tests

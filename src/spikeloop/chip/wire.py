@@ -1,23 +1,24 @@
-"""Configurations, drives and readouts as bytes: arrays in a .npz that knows its format and version."""
+"""Configurations, drives, readouts and array passes as bytes: arrays in a .npz that knows its format and version."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip.configuration import AddressedEvents, Configuration, Readout
+from spikeloop.chip.mac import ArrayPass
 from spikeloop.errors import DataError
 
 VERSION = 1
-T = TypeVar("T", bound=Configuration | AddressedEvents | Readout)
+T = TypeVar("T", bound=Configuration | AddressedEvents | Readout | ArrayPass)
 
 
-def to_bytes(value: Configuration | AddressedEvents | Readout) -> bytes:
+def to_bytes(value: Configuration | AddressedEvents | Readout | ArrayPass) -> bytes:
     """``value`` as one .npz archive."""
     out = io.BytesIO()
     np.savez(out, format=np.array(_form(type(value))), version=np.array(VERSION), allow_pickle=False, **_arrays(value))
@@ -51,7 +52,7 @@ def _arrays(value: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
         part = getattr(value, each.name)
         if is_dataclass(part):
             found |= _arrays(part, f"{prefix}{each.name}.")
-        else:
+        elif part is not None:
             found[prefix + each.name] = np.asarray(part)
     return found
 
@@ -60,6 +61,10 @@ def _made(kind: type[Any], arrays: dict[str, NDArray[Any]], prefix: str) -> Any:
     hints, parts = get_type_hints(kind), dict[str, Any]()
     for each in fields(kind):
         name, hint = prefix + each.name, hints[each.name]
+        if type(None) in get_args(hint):  # nothing was written of what is not there
+            (hint,) = (each for each in get_args(hint) if each is not type(None))
+            if not any(key.startswith(f"{name}.") for key in arrays):
+                continue
         if is_dataclass(hint):
             parts[each.name] = _made(hint, arrays, f"{name}.")  # type: ignore[arg-type]
         elif name not in arrays:

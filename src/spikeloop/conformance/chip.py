@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +13,36 @@ from numpy.typing import NDArray
 from spikeloop.chip.configuration import CIRCUITS, AddressedEvents, Chip, Configuration, Instruments, Readout
 from spikeloop.chip.wire import from_bytes, to_bytes
 from spikeloop.conformance.cases import ConformanceError, breaches
+from spikeloop.conformance.multiplying import MULTIPLYING, REPEATS, can_multiply
 from spikeloop.conformance.wiring import BATCH, CYCLES, PERIOD, WATCHED, circuit_of, configuration, drive, none, of_run
-from spikeloop.errors import SpikeloopError, Unsupported
+from spikeloop.errors import SpikeloopError
 
+T = TypeVar("T")
 READOUT = ("cycle", "address", "start", "lost", "cadc", "cadc_cycle", "madc")
 _STEPS = 3.0  # CADC steps: more than noise can do to the mean over all channels
 _EVENTS = 0.1  # relative: more than noise can do to the number of events of all circuits
 
 
-def check_chip(chip: Chip, *, deterministic: bool = True) -> None:
+def check_chip(chip: Chip, *, deterministic: bool = True) -> tuple[str, ...]:
     """Raise `ConformanceError` where ``chip`` breaks a contract; provisional.
 
     Every circuit is driven by the same events and watched; nothing is assumed about mismatch, calibration or noise.
-    ``deterministic=False`` is for instruments that cannot repeat a trial.
+    ``deterministic=False`` is for instruments that cannot repeat a trial. What the chip says that it does not do
+    (``Unsupported``) is not tried, and returned: ``("multiply",)``, or nothing.
     """
-    contracts = CONTRACTS if deterministic else {n: look for n, look in CONTRACTS.items() if look is not _repeats}
-    found = breaches(contracts, Bench(chip), "all circuits")
+    multiplies = can_multiply(chip)
+    found = breaches(_wanted(CONTRACTS, deterministic), Bench(chip), "all circuits")
+    if multiplies:
+        found += breaches(_wanted(MULTIPLYING, deterministic), chip, "all columns")
     if found:
         raise ConformanceError(repr(chip), found)
+    return () if multiplies else ("multiply",)
+
+
+def _wanted(
+    contracts: dict[str, Callable[[T], Iterator[str]]], repeats: bool
+) -> dict[str, Callable[[T], Iterator[str]]]:
+    return {n: look for n, look in contracts.items() if repeats or look not in (_repeats, REPEATS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,16 +258,6 @@ def _raises(attempt: Callable[[], Any]) -> bool:
     return False
 
 
-def _multiplies(bench: Bench) -> Iterator[str]:
-    """A matrix of zeros, of one tile; ``Unsupported`` is an answer."""
-    try:
-        out = bench.chip.multiply(np.zeros((128, 256), np.int8), np.full((2, 128), 9, np.uint8))
-    except Unsupported:
-        return
-    if out.shape != (2, 256) or out.dtype != np.int8:
-        yield f"(2, 128) times (128, 256) is {out.dtype}, {out.shape}, expected int8, (2, 256)"
-
-
 CONTRACTS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "a readout holds integers only": _integers,
     "a readout has the batch's shapes": _shapes,
@@ -270,6 +272,5 @@ CONTRACTS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "configuration and drive are left as they are": _leaves_alone,
     "configuration, drive and readout survive the wire": _wire,
     "what is out of range is refused": _refuses,
-    "multiply gives int8 vectors, or says that it cannot": _multiplies,
 }
 """What is checked, by name."""

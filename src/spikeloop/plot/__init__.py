@@ -13,7 +13,7 @@ except ImportError as _missing:
     ) from _missing
 
 from spikeloop.plot.activity import membrane, raster
-from spikeloop.plot.array import array_map, before_after, weight_codes
+from spikeloop.plot.array import array_map, before_after, transfer_curves, weight_codes
 from spikeloop.plot.learning import accuracy_bars, decision_map, learning_curve
 from spikeloop.plot.schedule import schedule
 from spikeloop.plot.style import canvas, save
@@ -29,5 +29,6 @@ __all__ = [
     "raster",
     "save",
     "schedule",
+    "transfer_curves",
     "weight_codes",
 ]

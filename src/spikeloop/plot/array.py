@@ -111,6 +111,35 @@ def before_after(
     return tidy(ax, name, "Circuits")
 
 
+def transfer_curves(product: ArrayLike, reading: ArrayLike, *, ax: Axes, name: str) -> Axes:
+    """Mean results (P, C) of C columns against the products (P,) of weights and activations, summed over the rows.
+
+    Thin: each column, thick: the median one, dashed: the ends of the ADC's 8 bits. ``name`` stands above, with how much
+    the columns' slopes and offsets differ where they are straight, between -80 and 80.
+    """
+    given, read = np.asarray(product, np.float64), np.asarray(reading, np.float64)
+    if read.ndim != 2 or given.shape != read.shape[:1]:
+        raise ShapeMismatch(f"products {given.shape}, results {read.shape}", where="plot", expected="(P,) and (P, C)")
+    ax.plot(given / 1e3, read, color=COLOURS[0], linewidth=0.4, alpha=0.15)
+    ax.plot(given / 1e3, np.median(read, 1), color=COLOURS[1], linewidth=1.6)
+    for edge in (-128, 127):
+        ax.axhline(edge, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    slopes, offsets = _lines(given, np.where(np.abs(read) < 80, read, np.nan))
+    spread = 100 * float(np.std(slopes) / np.mean(slopes))
+    ax.set_title(f"{name}: gain ± {spread:.2g} %, offset ± {np.std(offsets):.2g} steps", loc="left", fontsize=10)
+    return tidy(ax, "Activation x weight, summed (thousands)", "Result (steps)")
+
+
+def _lines(x: Float, y: Float) -> tuple[Float, Float]:
+    """Slope and offset of the line through each column of y (P, C), where it is known."""
+    known = np.isfinite(y)
+    count, xs, ys = known.sum(0), np.where(known, x[:, None], 0.0), np.where(known, y, 0.0)
+    centre = xs.sum(0) / count
+    away = np.where(known, x[:, None] - centre, 0.0)
+    slope = (away * ys).sum(0) / (away**2).sum(0)
+    return slope, ys.sum(0) / count - slope * centre
+
+
 def _trimmed(values: Float) -> Float:
     """Without 2.5 % at either end."""
     cut = len(values) // 40
