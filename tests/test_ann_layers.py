@@ -248,7 +248,7 @@ def test_refused_when_run() -> None:
         layer(given[:, 1:])
     with pytest.raises(WrongType, match=r"the input is torch\.float64"):
         layer(given.double())
-    with pytest.raises(OutOfRange, match="the input has NaN values"):
+    with pytest.raises(OutOfRange, match="the input has NaN or infinite values"):
         layer(given * float("nan"))
     with torch.no_grad():
         layer.weight[2, 3] = float("nan")

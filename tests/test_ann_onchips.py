@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from spikeloop.ann.onchips import Run, layers_of
 from spikeloop.chip.mac import ArrayPass
 from spikeloop.chip.mac_calibrate import calibrate_columns
 from spikeloop.chip.twin import EVERYTHING
-from spikeloop.errors import InvalidNetwork, OutOfRange, ShapeMismatch, Unsupported, WrongType
+from spikeloop.errors import InvalidNetwork, OutOfRange, ShapeMismatch, SpikeloopWarning, Unsupported, WrongType
 
 Codes = NDArray[Any]
 
@@ -91,16 +92,15 @@ def test_the_calls_are_those_of_the_schedule(number: int) -> None:
     model, sample = network()
     chips = [Perfect() for _ in range(number)]
     lab = ann.Experiment(model, ann.OnChips(chips))
+    assert lab.schedule is not None
+    measured = [len(chip.calls) for chip in chips]
     with torch.no_grad():
         lab(sample)
         lab(sample)
-    assert lab.schedule is not None
     layers, trials = dict(model.named_modules()), list[int]()
     for k, chip in enumerate(chips):
         entries = [entry for entry in lab.schedule.entries if entry.chip == k]
-        alone = Perfect()
-        calibrate_columns(alone)
-        calls = chip.calls[len(alone.calls) :]
+        calls = chip.calls[measured[k] :]
         assert len(calls) == 2 * len(entries)
         for (weights, activations, how), entry in zip(calls, 2 * entries, strict=True):
             assert (how.half, how.row, how.column) == (entry.half, entry.row, entry.column)
@@ -174,7 +174,7 @@ def test_perfect_chips_do_what_the_software_does(number: int, signed: bool) -> N
 def test_a_calibration_is_allowed_for() -> None:
     """Of a chip with offsets and another gain, and no noise, not more is left than rounding makes."""
     torch.manual_seed(0)
-    model, sample = nn.Sequential(ann.Linear(128, 256)), torch.rand(200, 128)
+    model, sample = nn.Sequential(ann.Linear(128, 400)), torch.rand(200, 128)  # in both halves
     ann.calibrate(model, sample)
     unit = float(model[0].input_scale * model[0].weight_scale[0]) * 1e4 / model[0].setting.factor
 
@@ -192,6 +192,45 @@ def test_a_calibration_is_allowed_for() -> None:
         skewed = ann.Experiment(model, ann.OnChips(Skewed()))(sample) - exact
     assert float(skewed.std()) < 1.25 * float(rounded.std())  # its steps are larger
     assert float(skewed.mean(0).abs().max() / unit) < 1.0  # of up to 9
+
+
+@pytest.mark.parametrize("rows", [128, 200])
+def test_what_leaks_away_in_a_long_pass_is_allowed_for(rows: int) -> None:
+    torch.manual_seed(0)
+    layer = ann.Linear(rows, 60, bias=False)
+    with torch.no_grad():
+        layer.weight.mul_((torch.arange(rows) % 40 == 0) + 0.02)  # results are small: activations are sent often
+    sample = torch.rand(300, rows)
+    ann.calibrate(layer, sample)
+    assert layer.setting.sends > 12
+    with torch.no_grad():
+        wanted = ann.Experiment(layer, ann.Float())(sample)
+        found = ann.Experiment(layer, ann.OnChips(Twin(101, noise=0.0)))(sample)
+    slope = float((found * wanted).sum() / wanted.square().sum())
+    assert slope == pytest.approx(1, abs=0.02)  # without: below 0.9
+
+
+def test_one_sample_without_a_batch_costs_one() -> None:
+    layer = ann.Linear(8, 3)
+    ann.calibrate(layer, torch.rand(20, 8))
+    lab = ann.Experiment(layer, ann.OnChips(Twin(0)))
+    with torch.no_grad():
+        lab(torch.rand(8))
+        one = lab.cost
+        lab(torch.rand(5, 8))
+    assert one is not None
+    assert lab.cost is not None
+    assert (one.passes, lab.cost.passes) == (1, 5)
+    assert (one.samples, lab.cost.samples) == (1, 5)
+
+
+def test_columns_that_failed_are_told() -> None:
+    layer = ann.Linear(8, 3)
+    ann.calibrate(layer, torch.rand(20, 8))
+    calibration = calibrate_columns(Twin(0))
+    failed = replace(calibration, success=np.arange(512) != 1)
+    with pytest.warns(SpikeloopWarning, match="1 of 3 columns in use failed"):
+        ann.Experiment(layer, ann.OnChips(Twin(0), [failed]))(torch.rand(5, 8))
 
 
 def test_a_number_chooses_the_draw() -> None:
@@ -242,6 +281,10 @@ def test_refused() -> None:
         ann.OnChips([Twin(1), 7])  # type: ignore[list-item]
     with pytest.raises(ShapeMismatch, match="1 calibrations of 2 chips"):
         ann.OnChips([Twin(1), Twin(2)], [calibrate_columns(Twin(1))])
+    with pytest.raises(OutOfRange, match=r"a calibration is of Twin\(1\).*one of Twin\(2\)"):
+        ann.OnChips(Twin(2), [calibrate_columns(Twin(1))])
+    with pytest.raises(WrongType, match="an int is no calibration of columns"):
+        ann.OnChips(Twin(2), [1])  # type: ignore[list-item]
     with pytest.raises(WrongType, match=r"the place is a Twin.*OnChips\(Twin\(7\)\)"):
         ann.Experiment(model, Twin(0))  # type: ignore[arg-type]
     with pytest.raises(InvalidNetwork, match="layer '6': it has no scales"):

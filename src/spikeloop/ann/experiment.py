@@ -50,14 +50,13 @@ class Experiment(nn.Module):
         if not isinstance(self.place, OnChips):
             with computing(self.place):
                 return self.model(*given)
-        _ = self.place.calibrated  # once, and no part of what a run takes
+        run = self._prepared()  # what is measured once is no part of what a run takes
         began = time.perf_counter()
-        run = self._prepared()
         run.begin(self._numbers if number is None else whole(number, "number", "Experiment"))
         self._numbers += number is None
         with computing(run):
             output = self.model(*given)
-        self.cost = run.end(len(given[0]), time.perf_counter() - began)
+        self.cost = run.end(time.perf_counter() - began)
         return output
 
     def _prepared(self) -> Run:

@@ -13,15 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spikeloop._warn import warn
 from spikeloop.ann.layers import OnArray, Setting
 from spikeloop.ann.straight import straight_through
 from spikeloop.chip.array_cost import Cost
-from spikeloop.chip.configuration import Chip
-from spikeloop.chip.mac import GAIN_UNIT, WIDTH, ArrayPass
-from spikeloop.chip.mac_calibrate import ColumnCalibration, calibrate_columns
+from spikeloop.chip.configuration import HALVES, Chip
+from spikeloop.chip.mac import WIDTH, ArrayPass
+from spikeloop.chip.mac_calibrate import ColumnCalibration, calibrate_columns, share_of_gain
 from spikeloop.chip.schedule import Entry, Matrix, Schedule, partition
 from spikeloop.errors import InvalidNetwork, OutOfRange, ShapeMismatch, Unsupported, WrongType, kind_of
 
+_APART = 1 << 30  # a trial that no run has
 Codes = NDArray[np.int8]
 Parts = dict[tuple[int, int], NDArray[np.uint8]]
 """By a block of rows: what of all vectors is sent to it."""
@@ -35,7 +37,8 @@ class OnChips:
     are added up digitally, in as many bits as it takes.
 
     calibrations: for each chip the codes of its columns; without them each is calibrated on first use, in a tenth of a
-    second. What the calibration measured is allowed for digitally: the offset of each column, and the gain of the chip.
+    second. What was measured is allowed for digitally: the offset of each column, and what passes of as many rows and
+    sends have of their gain.
     """
 
     chips: Chip | Sequence[Chip]
@@ -51,9 +54,8 @@ class OnChips:
                 raise WrongType(f"{kind_of(chip)} is no chip", where="OnChips", expected="a chip, or a list of them",
                                 todo=todo or "Write OnChips(Twin(7))")  # fmt: skip
         object.__setattr__(self, "chips", tuple(given))
-        if self.calibrations is not None and len(self.calibrations) != len(given):
-            raise ShapeMismatch(f"{len(self.calibrations)} calibrations of {len(given)} chips", where="OnChips",
-                                expected="one for each chip")  # fmt: skip
+        if self.calibrations is not None:
+            _check_calibrations(self.calibrations, given)
 
     def __repr__(self) -> str:
         return f"OnChips([{', '.join(map(repr, self.each))}])"
@@ -68,6 +70,19 @@ class OnChips:
     def calibrated(self) -> tuple[ColumnCalibration, ...]:
         """The chips' calibrations."""
         return tuple(self.calibrations or map(calibrate_columns, self.each))
+
+
+def _check_calibrations(calibrations: Sequence[ColumnCalibration], chips: Sequence[Chip]) -> None:
+    if len(calibrations) != len(chips):
+        raise ShapeMismatch(f"{len(calibrations)} calibrations of {len(chips)} chips", where="OnChips",
+                            expected="one for each chip")  # fmt: skip
+    for each, chip in zip(calibrations, chips, strict=True):
+        if not isinstance(each, ColumnCalibration):
+            raise WrongType(f"{kind_of(each)} is no calibration of columns", where="OnChips",
+                            expected="a ColumnCalibration", todo="Use calibrate_columns(chip)")  # fmt: skip
+        if each.chip != repr(chip):
+            raise OutOfRange(f"a calibration is of {each.chip}", where="OnChips", expected=f"one of {chip!r}",
+                             todo="Use calibrate_columns(chip), or leave calibrations out")  # fmt: skip
 
 
 def layers_of(model: nn.Module) -> dict[str, OnArray]:
@@ -115,10 +130,12 @@ class Run:
     layers: list[OnArray]
     entries: dict[OnArray, Sequence[Entry]]
     index: dict[Entry, int]
+    shares: dict[tuple[int, int, Setting], float]
     written: list[list[tuple[Entry, Codes]]]
     number: int
     position: int
     passes: int
+    samples: int
     rewritten: list[Entry]
     inside: float
     emulation: float
@@ -134,19 +151,39 @@ class Run:
         self.layers = list(layers.values())
         self.entries = {layer: self.schedule.of(name) for name, layer in layers.items()}
         self.index = {entry: k for k, entry in enumerate(self.schedule.entries)}
+        self.shares = {}
+        for chip, calibration in enumerate(calibrations or ()):
+            self._measure(chip, calibration)
         self.written = [[] for _ in chips]
         self.begin(0)
 
+    def _measure(self, chip: int, calibration: ColumnCalibration) -> None:
+        """Which share of its gain each kind of pass has on a chip; warns of failed columns in use."""
+        used = np.zeros((HALVES, WIDTH), bool)
+        for layer, entries in self.entries.items():
+            setting = layer.setting
+            for entry in entries:
+                if entry.chip != chip:
+                    continue
+                used[entry.half, entry.column : entry.column + entry.shape[1]] = True
+                kind = (chip, entry.shape[0], setting)
+                if kind not in self.shares:
+                    how = ArrayPass(sends=setting.sends, wait=setting.wait, gain=setting.gain, trial=_APART)
+                    self.shares[kind] = share_of_gain(self.chips[chip], calibration.columns, entry.shape[0], how)
+        failed = int((used.ravel() & ~calibration.success).sum())
+        if failed:
+            warn(f"{self.chips[chip]!r}: {failed} of {int(used.sum())} columns in use failed their calibration.")
+
     def begin(self, number: int) -> None:
         """Before a run of the model; ``number`` chooses the draws of the chips' noise."""
-        self.number, self.position, self.passes = number, 0, 0
+        self.number, self.position, self.passes, self.samples = number, 0, 0, 0
         self.rewritten = []
         self.inside = self.emulation = 0.0
 
-    def end(self, samples: int, wall_time: float) -> Cost:
+    def end(self, wall_time: float) -> Cost:
         """After a run of the model: what it took."""
         return replace(
-            self.schedule.cost(samples, self.rewritten), passes=self.passes, wall_time=wall_time,
+            self.schedule.cost(self.samples, self.rewritten), passes=self.passes, wall_time=wall_time,
             emulation=self.emulation, transfer=self.inside - self.emulation,
         )  # fmt: skip
 
@@ -162,7 +199,7 @@ class Run:
         return output
 
     def sums(self, layer: OnArray, weights: Tensor, codes: Tensor) -> Tensor:
-        """(V, N): the results of the layer's entries, added up, without the columns' offsets."""
+        """(V, N): the results of the layer's entries, added up, as if columns had the gain asked for and no offsets."""
         entries = self.entries[layer]
         vectors = layer.vectors(codes.to(torch.uint8)).numpy()
         matrix = layer.matrix(weights).to(torch.int8).numpy()
@@ -175,8 +212,9 @@ class Run:
                 list(pool.map(_Job.run, jobs))
         self.emulation += max(job.seconds for job in jobs)
         self.passes += len(vectors) * len(entries)
+        self.samples = max(self.samples, len(vectors) // max(layer.setting.vectors, 1))
         self.rewritten += [entry for job in jobs for entry in job.rewritten]
-        return sum((job.lifted(codes.dtype) for job in jobs[1:]), jobs[0].lifted(codes.dtype))
+        return torch.from_numpy(sum((job.total for job in jobs[1:]), jobs[0].total)).to(codes.dtype)
 
 
 class _Job:
@@ -188,6 +226,7 @@ class _Job:
         self.setting, self.matrix, self.parts = layer.setting, matrix, parts
         self.chip, self.written = run.chips[chip], run.written[chip]
         self.calibration = run.calibrations[chip] if run.calibrations else None
+        self.shares = [run.shares.get((chip, entry.shape[0], self.setting), 1.0) for entry, _ in self.todo]
         self.rewritten: list[Entry] = []
         self.seconds = 0.0
 
@@ -195,8 +234,8 @@ class _Job:
         """Multiply, and add up."""
         setting, columns = self.setting, self.calibration and self.calibration.columns
         number = len(next(iter(self.parts.values())))
-        self.total, self.offset = np.zeros((number, self.matrix.shape[1]), np.int32), np.zeros(self.matrix.shape[1])
-        for entry, trial in self.todo:
+        self.total = np.zeros((number, self.matrix.shape[1]), np.float32)  # sums of whole numbers are exact
+        for (entry, trial), share in zip(self.todo, self.shares, strict=True):
             weights = np.ascontiguousarray(self.matrix[slice(*entry.rows), slice(*entry.columns)])
             self._write(entry, weights)
             how = ArrayPass(
@@ -205,18 +244,12 @@ class _Job:
             began = time.perf_counter()
             result = self.chip.multiply(weights, self.parts[entry.rows], how)
             self.seconds += time.perf_counter() - began
-            self.total[:, slice(*entry.columns)] += result
-            if self.calibration is not None:
-                first = entry.half * WIDTH + entry.column
-                self.offset[slice(*entry.columns)] += self.calibration.offset[first : first + entry.shape[1]]
-
-    def lifted(self, dtype: torch.dtype) -> Tensor:
-        """(V, N): the sums as if the columns had no offsets, and the chip the gain that it shall have."""
-        total = torch.from_numpy(self.total).to(dtype)
-        if self.calibration is None:
-            return total
-        gain = float(np.median(self.calibration.gain))
-        return total.sub_(torch.from_numpy(self.offset).to(dtype)).mul_(ArrayPass.gain / GAIN_UNIT / gain)
+            if self.calibration is None:
+                self.total[:, slice(*entry.columns)] += result
+                continue
+            first = entry.half * WIDTH + entry.column
+            offset = self.calibration.offset[first : first + entry.shape[1]].astype(np.float32)
+            self.total[:, slice(*entry.columns)] += (result - offset) * np.float32(1 / share)
 
     def _write(self, entry: Entry, weights: Codes) -> None:
         """Notes what lies where now, and that it was written, unless it was there."""

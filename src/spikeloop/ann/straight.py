@@ -39,9 +39,9 @@ class _Straight(torch.autograd.Function):
     def forward(ctx: Any, given: Tensor, weight: Tensor, layer: OnArray, sums: Sums) -> Tensor:
         setting = layer.setting
         fewest = -ACTIVATION_MAX if setting.signed else 0
+        if not bool(torch.isfinite(given.sum())) and not bool(torch.isfinite(given).all()):
+            raise OutOfRange("the input has NaN or infinite values", where=layer.title, expected="finite numbers")
         codes = (given / layer.input_scale).round_().clamp_(fewest, ACTIVATION_MAX)
-        if not bool(torch.isfinite(codes.sum())):
-            raise OutOfRange("the input has NaN values", where=layer.title, expected="finite numbers")
         per_weight = layer.per_weight(layer.weight_scale)
         weights = (weight / per_weight).round_().clamp_(-WEIGHT_MAX, WEIGHT_MAX)
         result = _signed(layer, weights, codes, sums) if setting.signed else sums(layer, weights, codes)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop._files import checksum, read_arrays, write_arrays
-from spikeloop.chip.configuration import CIRCUITS, CODE_MAX, HALVES, Chip
-from spikeloop.chip.mac import HEIGHT, NOMINAL_GAIN, RESULT_MAX, RESULT_MIN, WIDTH, ArrayPass, Columns
+from spikeloop.chip.configuration import CIRCUITS, CODE_MAX, HALVES, WEIGHT_MAX, Chip
+from spikeloop.chip.mac import GAIN_UNIT, HEIGHT, NOMINAL_GAIN, RESULT_MAX, RESULT_MIN, WIDTH, ArrayPass, Columns
 from spikeloop.chip.mismatch import Float
 from spikeloop.errors import DataError
 
 VERSION = 1
 _FORMAT = "spikeloop.chip.columns"
 _ACTIVATION, _SAMPLES = 15, 64
+_FULL = 46  # steps: results of which no column saturates
 WEIGHTS = (-12, -6, 0, 6, 12)
 """Of all synapses, one after the other: results of -46 to 46 steps, so that no column saturates."""
 _COARSE, _FINE = 5, 25  # writings that are averaged over, since each leaves other remains in the analog memory
@@ -81,6 +82,27 @@ def measured(chip: Chip, columns: Columns | None = None, trial: int = 0) -> tupl
     reading = curves(chip, WEIGHTS, columns, trial)
     product = HEIGHT * _ACTIVATION * np.array(WEIGHTS, np.float64)
     return product @ reading / (product @ product), reading.mean(0)
+
+
+def share_of_gain(chip: Chip, columns: Columns, rows: int, how: ArrayPass) -> float:
+    """What passes of ``rows`` rows, sent as ``how`` says, have of the gain that they ask for: the median column.
+
+    The longer a pass takes, the more of what came first has leaked away when it is read.
+    """
+    product = _FULL * GAIN_UNIT / (how.sends * how.gain)
+    weight = round(product / (rows * _ACTIVATION))
+    active = rows if weight else max(round(product / _ACTIVATION), 1)
+    matrix = np.zeros((rows, WIDTH), np.int8)
+    matrix[np.linspace(0, rows - 1, active).astype(np.int64)] = min(weight, WEIGHT_MAX) or 1
+    activations = np.full((_SAMPLES, rows), _ACTIVATION, np.uint8)
+    found = [
+        sign * chip.multiply(sign * matrix, activations, replace(how, half=half, row=0, column=0, columns=columns))
+        for half in range(HALVES)
+        for sign in (1, -1)
+    ]
+    mean = np.array([each.mean(0) for each in found]).reshape(HALVES, 2, WIDTH).mean(1)
+    asked = how.sends * how.gain / GAIN_UNIT * float(_ACTIVATION * matrix[:, 0].sum(dtype=np.int64))
+    return float(np.median(mean)) / asked
 
 
 def curves(chip: Chip, weights: Sequence[int], columns: Columns | None = None, trial: int = 0) -> Float:
