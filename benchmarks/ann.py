@@ -5,10 +5,10 @@
     python benchmarks/ann.py --table                # only write the table anew
 
 Every finished piece is a line of results/ann.jsonl, with date, commit, machine and command. What stands there with the
-same settings is not done again, of several lines of a piece the last one counts, and a training that was stopped goes
-on from its folder in runs/ann. Accuracies are those of the test set after the last epoch, at which the test set is
-looked at once; settings were chosen with validation data and chips from 100 on. The seed of a training is the number of
-the chip.
+same settings is not done again, of several lines of a piece the last one counts (none is ever deleted), and a training
+that was stopped goes on from its folder in runs/ann. Files of src, cpp and benchmarks must be committed before.
+Accuracies are those of the test set after the last epoch, at which the test set is looked at once; settings were chosen
+with validation data and chips from 100 on. The seed of a training is the number of the chip.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 import torch
-from accuracy import commit, machine
+from accuracy import commit, git, machine
 from torch import nn
 
 from spikeloop import ann_tasks
@@ -57,6 +57,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--table", action="store_true", help="run nothing")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    if not given.table:
+        check_committed()
     made = {"commit": commit(), "machine": machine(), "command": " ".join(["python", "benchmarks/ann.py", *arguments])}
     for chip in [] if given.table else given.chips:
         for name in given.tasks or TASKS:
@@ -64,6 +66,12 @@ def main(arguments: Sequence[str]) -> None:
                 if not done(TASKS[name], way, chip):
                     write(TASKS[name], way, chip, made)
     TABLE.write_text(table(finished()))
+
+
+def check_committed() -> None:
+    """End the program where files differ from the commit that lines will name: nobody could run those again."""
+    if changed := git("status", "--porcelain", "--", "src", "cpp", "benchmarks", ":!benchmarks/results"):
+        sys.exit(f"These files differ from the commit that would stand in every line; commit them first:\n{changed}")
 
 
 def do(task: AnnTask, way: str, chip: int) -> Line:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from spikeloop import ann
-from spikeloop.errors import OutOfRange, Unsupported, WrongType
+from spikeloop.errors import OutOfRange, ShapeMismatch, SpikeloopError, Unsupported, WrongType
 
 
 def in_float(model: nn.Module, given: Tensor) -> Tensor:
@@ -39,6 +40,11 @@ class Residual(nn.Module):
     def forward(self, given: Tensor) -> Tensor:
         hidden = self.norm(self.drop(self.inner["a"](given))).relu()
         return self.out(hidden + self.inner["b"](hidden).tanh())
+
+
+def old_weight_norm(layer: nn.Module) -> nn.Module:
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        return nn.utils.weight_norm(layer)
 
 
 MODELS = {
@@ -115,6 +121,16 @@ def test_the_random_generator_is_left_alone() -> None:
         (nn.Sequential(nn.PReLU()), "layer '0': a PReLU.*Take ReLU"),
         (nn.Sequential(nn.MultiheadAttention(4, 1)), "a MultiheadAttention.*scaled_dot_product_attention"),
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))), "subclass or parametrised"),
+        (nn.Sequential(old_weight_norm(nn.Linear(4, 4))), "layer '0': the weight of a Linear is no parameter.*Undo it"),
+        (
+            nn.Sequential(nn.Linear(4, 4), prune.l1_unstructured(nn.Linear(4, 4), "bias", 2)),
+            r"layer '1': the bias of a Linear is no parameter.*prune\.remove",
+        ),
+        (
+            nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4).bfloat16()),
+            r"layer '1': weight is torch\.bfloat16.*torch\.float32.*model\.float\(\)",
+        ),
+        (nn.Linear(4, 4).half(), r"the model: weight is torch\.float16"),
         (nn.Sequential(nn.ReLU(), nn.BatchNorm1d(4)), "layer '1': a ReLU is right before this batch norm"),
         (nn.Sequential(nn.BatchNorm1d(4)), "layer '0': nothing that is a layer is right before"),
         (
@@ -127,6 +143,24 @@ def test_the_random_generator_is_left_alone() -> None:
 def test_what_cannot_be_converted(model: nn.Module, words: str) -> None:
     with pytest.raises(Unsupported, match=words):
         ann.convert(model, torch.rand(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("sample", "kind", "words"),
+    [
+        ((), ShapeMismatch, "calibration sample: it is an empty tuple.*a tensor for each input"),
+        (torch.rand(4, 5), ShapeMismatch, r"layer 'inner\.a': a Linear fails on the sample, here \(4, 5\): mat1"),
+        ((torch.rand(4, 6), torch.rand(4, 6)), ShapeMismatch, r"the model: .*here \(4, 6\), \(4, 6\): .*positional"),
+        (torch.rand(4, 3, 6), ShapeMismatch, r"layer 'norm': a BatchNorm1d fails on the sample, here \(4, 3, 8\)"),
+        (torch.rand(4, 6).double(), WrongType, r"'inner\.a': a Linear of torch\.float32 was given torch\.float64"),
+        (torch.ones(4, 6, dtype=torch.int64), WrongType, r"was given torch\.int64.*sample of the model's dtype"),
+    ],
+)
+def test_a_sample_that_the_model_does_not_take(
+    sample: Tensor | tuple[Tensor, ...], kind: type[SpikeloopError], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        ann.convert(Residual(), sample)
 
 
 def test_a_folded_layer_may_not_be_used_elsewhere() -> None:

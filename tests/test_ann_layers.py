@@ -236,6 +236,8 @@ def test_refused_when_made() -> None:
         ann.Add(scale=0)
     with pytest.raises(OutOfRange, match="the noise is -1"):
         ann.Quantised(noise=-1)
+    with pytest.raises(WrongType, match="Quantised: the noise is a str"):
+        ann.Quantised("2")  # type: ignore[arg-type]
     with pytest.raises(OutOfRange, match=r"results is 1\.5"):
         ann.Range(results=1.5)
     with pytest.raises(OutOfRange, match="gain is 50"):

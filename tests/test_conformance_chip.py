@@ -126,6 +126,7 @@ def always_a_run(what: Configuration, drive: AddressedEvents, out: Readout) -> R
     return out if len(drive) else spoilt(out, start=np.zeros(2, np.int64), lost=np.zeros(1, np.int64))
 
 
+QUIET = Twin(7, noise=0)
 calls = count()
 BROKEN = {
     "floats": (field("cadc", lambda x: x.astype(np.float32)), "integers only", "cadc is of float32"),
@@ -173,9 +174,10 @@ class Multiplying:
 
     result: Callable[[np.ndarray], object] = lambda out: out
     given: Callable[..., tuple[np.ndarray, np.ndarray, ArrayPass]] = lambda *factors: factors
+    chip: Twin = QUIET
 
     def multiply(self, weights: np.ndarray, activations: np.ndarray, how: ArrayPass = ArrayPass()) -> object:  # noqa: B008
-        return self.result(Twin(7, noise=0).multiply(*self.given(weights, activations, how)))
+        return self.result(self.chip.multiply(*self.given(weights, activations, how)))
 
 
 def changed(**fields: object) -> Multiplying:
@@ -217,8 +219,13 @@ BAD_AT_MULTIPLYING = {
     "no signs": (Multiplying(np.abs), "products go with", "weights of 8, 0 and -8 give"),
     "far from nothing": (Multiplying(lambda out: out + 20), "products go with", r"weights of 0 give \d\d\."),
     "sent once": (changed(sends=1), "products go with", "sent twice: .* expected twice"),
+    "rows reversed": (Multiplying(given=lambda w, a, how: (w[::-1], a, how)), "each row", "the rows of bit 0, samples"),
+    "the batch reversed": (Multiplying(lambda out: out[::-1]), "each row", r"give -?\d\.\d, -?\d\.\d and \d\d\."),
+    "columns reversed": (Multiplying(lambda out: out[:, ::-1]), "each column", r"of bit 7 move those by -?0\."),
     "the first corner alone": (changed(row=0, column=0), "lies within", "beyond the last row are not refused"),
     "no codes": (changed(columns=None), "shift and stretch", "an offset of 20 moves results by 0.0"),
+    "one half alone": (changed(half=0), "codes belong", r"columns of half 1 moves the upper ones of half 1 by -?0\."),
+    "always one draw": (replace(changed(trial=0), chip=Twin(3)), "another trial", "trials 0 and 1 do not"),
     "weights overwritten": (Multiplying(given=cleared), "left as they are", "weights were changed"),
     "clips in silence": (Multiplying(given=clipped), "or do not fit", "weights of 64 are not refused"),
     "grumbles": (Grumbling(), "or do not fit", "weights of -64 are refused without the word 'weights'"),

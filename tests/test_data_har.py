@@ -1,5 +1,6 @@
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -133,7 +134,8 @@ def without_windows(tmp_path, monkeypatch):
 
 
 def test_published_recordings_are_cut_once(without_windows, monkeypatch):
-    with pytest.raises(DataError, match=f"Expected: {har.ARCHIVE.sha256}"):
+    refused = pytest.raises(DataError, match=f"Expected: {har.ARCHIVE.sha256}")
+    with pytest.warns(SpikeloopWarning, match="prohibit any commercial use"), refused:  # before anything is fetched
         HAR("test")
     monkeypatch.setattr("spikeloop.data.fetch.verify", lambda path, sha256: None)
     with pytest.warns(SpikeloopWarning, match="prohibit any commercial use"):
@@ -143,6 +145,13 @@ def test_published_recordings_are_cut_once(without_windows, monkeypatch):
     assert without_windows.exists()
     monkeypatch.setattr(har, "windows_of", None)
     assert [HAR(s).persons.tolist() for s in ("train", "validation")] == [[1] * 4, [6] * 4]
+
+
+def test_without_scipy_names_the_extra_before_anything_is_fetched(without_windows, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.signal", None)
+    with pytest.raises(DataError, match=r"scipy, which is not installed.*spikeloop\[har\]"):
+        HAR("test")
 
 
 @needs_data

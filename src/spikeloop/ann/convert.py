@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,11 +15,12 @@ from spikeloop.ann.convolution import Conv1d, Conv2d, ExpandedConv1d
 from spikeloop.ann.layers import Linear, OnArray
 from spikeloop.ann.place import Float, computing
 from spikeloop.ann.results import OnResults
-from spikeloop.errors import Unsupported, WrongType, kind_of
+from spikeloop.errors import ShapeMismatch, SpikeloopError, Unsupported, WrongType, kind_of
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 _PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_PRECISIONS = (torch.float32, torch.float64)
 _WORKS = (
     "Linear, Conv1d, Conv2d, BatchNorm right behind one of them, and layers without parameters, which stay in software"
 )
@@ -44,20 +46,25 @@ def convert(
     software. ``within`` is for `calibrate`; with ``expand``, `Conv1d` become `ExpandedConv1d`, which take fewer vectors
     but more of the array.
 
-    Raises ``Unsupported`` for a layer that cannot be converted: its name, and what would work in its place.
+    Raises ``Unsupported`` for a layer that cannot be converted: its name, and what would work in its place;
+    ``ShapeMismatch`` or ``WrongType`` where the model does not take the sample: which layer fails, and at what.
     """
     if not isinstance(model, nn.Module):
         raise WrongType(f"the model is {kind_of(model)}", where="convert", expected="a torch.nn.Module")
     given = sample if isinstance(sample, tuple) else (sample,)
+    if not given:
+        raise ShapeMismatch("it is an empty tuple", where="calibration sample", expected="a tensor for each input")
     for each in given:
         check_sample(each)
-    ours = copy.deepcopy(model)
-    for name, module in ours.named_modules():
+    for name, module in model.named_modules():
         _check_kind(name, module)
+        _check_parameters(name, module)
+    ours = copy.deepcopy(model)
     with torch.no_grad(), computing(Float()):
         with evaluating(ours):
+            with _explained(ours):
+                before = ours(*given)
             norms = _norms(ours, given)
-            before = ours(*given)
             for norm, product in norms.items():
                 _fold(norm, product)
         by: dict[nn.Module, nn.Module] = {norm: nn.Identity() for norm in norms}
@@ -81,6 +88,59 @@ def _check_kind(name: str, module: nn.Module) -> None:
     if mode != "zeros":
         raise Unsupported(f"padding_mode is {mode!r}", where=where, expected="'zeros'",
                           todo="Pad in a layer before it, such as torch.nn.ReflectionPad2d")  # fmt: skip
+
+
+def _check_parameters(name: str, module: nn.Module) -> None:
+    """Raises where a weight is made of other tensors before each run, or is not as precise as results must be."""
+    own, where = dict(module.named_parameters(recurse=False)), f"layer {name!r}" if name else "the model"
+    if isinstance(module, (*_PRODUCTS, *_NORMS, OnArray)):
+        made = [each for each in ("weight", "bias") if each not in own and getattr(module, each, None) is not None]
+        if made:
+            raise Unsupported(f"the {made[0]} of {kind_of(module)} is no parameter but made of others", where=where,
+                              expected="a plain layer", todo="Undo it first, as torch.nn.utils.remove_weight_norm and "
+                              "torch.nn.utils.prune.remove do")  # fmt: skip
+    for each, value in own.items():
+        if value.dtype not in _PRECISIONS:
+            raise Unsupported(f"{each} is {value.dtype}", where=where, expected="torch.float32 or torch.float64",
+                              todo="Convert model.float()")  # fmt: skip
+
+
+@contextmanager
+def _explained(model: nn.Module) -> Generator[None]:
+    """Where the model fails in this block, the error says in which layer, and what that was given."""
+    running: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        running.append((names[module], module, args))
+
+    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        running.pop()
+
+    hooks = [hook for module in names for hook in (
+        module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]  # fmt: skip
+    try:
+        yield
+    except SpikeloopError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise _failure(*running[-1], error) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _failure(name: str, module: nn.Module, args: tuple[Any, ...], error: Exception) -> SpikeloopError:
+    given = [each for each in args if isinstance(each, Tensor)]
+    where = f"layer {name!r}" if name else "the model"
+    own = next((each.dtype for each in module.parameters(recurse=False)), None)
+    other = next((each.dtype for each in given if own is not None and each.dtype != own), None)
+    if other is not None:
+        return WrongType(f"{kind_of(module)} of {own} was given {other}", where=where, expected=str(own),
+                         todo="Give a calibration sample of the model's dtype")  # fmt: skip
+    shapes = ", ".join(str(tuple(each.shape)) for each in given)
+    return ShapeMismatch(f"{kind_of(module)} fails on the sample, here {shapes or 'no tensor'}: {error}", where=where,
+                         expected="a batch of the model's inputs")  # fmt: skip
 
 
 def _norms(model: nn.Module, given: tuple[Tensor, ...]) -> dict[Norm, nn.Module]:

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from spikeloop.ann.straight import straight_through
 from spikeloop.chip.mac import GAIN_UNIT, HEIGHT, RESULT_MAX, RESULT_MIN
-from spikeloop.errors import OutOfRange
+from spikeloop.errors import OutOfRange, WrongType, kind_of
 
 if TYPE_CHECKING:
     from spikeloop.ann.layers import OnArray
@@ -59,6 +60,8 @@ class Quantised:
     rounds = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.noise, Real):
+            raise WrongType(f"the noise is {kind_of(self.noise)}", where="Quantised", expected="a number of steps")
         if not 0 <= self.noise < RESULT_MAX:
             raise OutOfRange(f"the noise is {self.noise}", where="Quantised", expected="steps of the result, 0 to 127")
 

@@ -73,6 +73,38 @@ def _sums(chip: Chip) -> Iterator[str]:
                 yield f"{what}: {found[key] - nothing:.1f} on half {half}, expected twice {once:.1f}"
 
 
+def _rows(chip: Chip) -> Iterator[str]:
+    """Rows whose number has a bit hold weights; one sample is active there, one on all other rows, one nowhere."""
+    for bit, rows in _bits(HEIGHT):
+        matrix = np.where(rows[:, None], np.int8(24), np.int8(0)).repeat(WIDTH, axis=1)
+        activations = np.array([13 * rows, 13 * ~rows, 0 * rows], np.uint8)
+        here, elsewhere, nowhere = (float(each.mean()) for each in chip.multiply(matrix, activations, ArrayPass()))
+        if not here - nowhere > _STEPS or abs(elsewhere - nowhere) > _STEPS / 2:
+            yield (
+                f"with weights on the rows of bit {bit}, samples that are active there, elsewhere and nowhere give "
+                f"{here:.1f}, {elsewhere:.1f} and {nowhere:.1f}"
+            )
+
+
+def _columns(chip: Chip) -> Iterator[str]:
+    """Likewise columns whose number has a bit."""
+    activations = np.full((8, HEIGHT), 12, np.uint8)
+    nothing = chip.multiply(np.zeros((HEIGHT, WIDTH), np.int8), activations, ArrayPass()).mean(0)
+    for bit, columns in _bits(WIDTH):
+        matrix = np.where(columns, np.int8(12), np.int8(0))[None].repeat(HEIGHT, axis=0)
+        moved = chip.multiply(matrix, activations, ArrayPass()).mean(0) - nothing
+        here, elsewhere = float(moved[columns].mean()), float(moved[~columns].mean())
+        if not here > _STEPS or abs(elsewhere) > _STEPS / 2:
+            yield f"weights on the columns of bit {bit} move those by {here:.1f} and others by {elsewhere:.1f}"
+
+
+def _bits(size: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Each bit, and which of ``size`` numbers have it: together they tell all numbers apart."""
+    numbers = np.arange(size)
+    for bit in range((size - 1).bit_length()):
+        yield bit, (numbers >> bit & 1).astype(bool)
+
+
 def _places(chip: Chip) -> Iterator[str]:
     """Weights in a corner of either half are multiplied; what leaves the array is refused."""
     weights, activations = _factors(4, 3)
@@ -99,6 +131,35 @@ def _codes(chip: Chip) -> Iterator[str]:
         yield f"an offset of 20 moves results by {moved - plain:.1f}"
     if doubled - plain < 0.5 * plain:
         yield f"twice the gain makes {doubled:.1f} of {plain:.1f}"
+
+
+def _codes_of_a_half(chip: Chip) -> Iterator[str]:
+    """The upper columns of one half get an offset; they alone show it."""
+    weights, activations = np.zeros((HEIGHT, WIDTH), np.int8), np.zeros((8, HEIGHT), np.uint8)
+    upper = np.arange(WIDTH) >= WIDTH // 2
+    for coded in range(2):
+        columns = Columns(offset=np.where(np.arange(CIRCUITS) // WIDTH == coded, np.tile(20 * upper, 2), 0))
+        for half in range(2):
+            plain, other = (
+                chip.multiply(weights, activations, ArrayPass(half=half, columns=each)).mean(0)
+                for each in (Columns(), columns)
+            )
+            for name, which in (("lower", ~upper), ("upper", upper)):
+                moved, expected = float((other - plain)[which].mean()), 20 * (half == coded and name == "upper")
+                if abs(moved - expected) > _STEPS / 2:
+                    yield (
+                        f"an offset of 20 on the upper columns of half {coded} moves the {name} ones of half {half} "
+                        f"by {moved:.1f}"
+                    )
+
+
+def _draws(chip: Chip) -> Iterator[str]:
+    """Whether results are noisy shows in equal samples of one pass."""
+    weights, activations = _factors()
+    equal = activations[:1].repeat(8, axis=0)
+    one, other = (chip.multiply(weights, equal, ArrayPass(trial=trial)) for trial in range(2))
+    if (one != one[:1]).any() and np.array_equal(one, other):
+        yield "equal samples differ, and trials 0 and 1 do not"
 
 
 def _leaves_alone(chip: Chip) -> Iterator[str]:
@@ -149,8 +210,12 @@ MULTIPLYING: dict[str, Callable[[Chip], Iterator[str]]] = {
     "products are int8 vectors of the batch's shape": _shapes,
     "the same pass of the same factors gives the same product": _repeats,
     "products go with weights, activations and sends": _sums,
+    "each row's weights meet the activations of that row and sample": _rows,
+    "each column's weights show in that column": _columns,
     "a part of the array lies within it": _places,
     "the columns' codes shift and stretch products": _codes,
+    "codes belong to the columns of one half": _codes_of_a_half,
+    "where results are noisy, another trial is another draw": _draws,
     "weights and activations are left as they are": _leaves_alone,
     "factors that are out of range or do not fit are refused": _refuses,
     "an array pass survives the wire": _wire,

@@ -1,4 +1,4 @@
-"""From the sensor recordings of data set 341 of the UCI repository (HAPT) to windows; needs scipy."""
+"""From the sensor recordings of data set 341 of the UCI repository (HAPT) to windows; needs scipy (extra `har`)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def filtered(acceleration: NDArray[np.floating], rotation: NDArray[np.floating])
     Median of three, then Butterworth low passes of third order, forward and backward: noise above 20 Hz goes, and what
     is left of the acceleration below 0.3 Hz is gravity. The authors name the filters, but not in every detail.
     """
-    signal = _scipy_signal()
+    signal = scipy_signal()
 
     def low_pass(x: NDArray[np.floating], edge: float) -> NDArray[np.float64]:
         numerator, denominator = signal.butter(3, edge / (RATE / 2))
@@ -107,11 +107,11 @@ def _counts(text: bytes, step: float) -> NDArray[np.int16]:
     return np.rint(np.loadtxt(io.BytesIO(text), ndmin=2) / step).astype(np.int16)
 
 
-def _scipy_signal() -> Any:
+def scipy_signal() -> Any:
+    """The module scipy.signal. Raises DataError where it is missing."""
     try:
         import scipy.signal  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
-        raise DataError(
-            "recordings are filtered with scipy, which is not installed", where="har", todo="pip install scipy"
-        ) from error
+        raise DataError("recordings are filtered with scipy, which is not installed", where="har",
+                        todo='Install it with pip install "spikeloop[har]"') from error  # fmt: skip
     return scipy.signal

@@ -14,7 +14,7 @@ from spikeloop._files import read_arrays, user_cache, write_arrays
 from spikeloop._warn import warn
 from spikeloop.data.arrays import ArrayDataset, Augmentation, Preparation
 from spikeloop.data.fetch import RemoteFile
-from spikeloop.data.hapt import LENGTH, NAMES, Arrays, windows_of
+from spikeloop.data.hapt import LENGTH, NAMES, Arrays, scipy_signal, windows_of
 from spikeloop.errors import OutOfRange
 
 Split = Literal["train", "validation", "test", "train+validation"]
@@ -48,8 +48,8 @@ class HAR(ArrayDataset):
 
     These are the recordings, the people and the split of UCI data set 341 (HAPT), of which UCI HAR is an older
     version; its windows are not the same numbers, so published accuracies are comparable only roughly. They come from
-    SPIKELOOP_DATA/har (hapt_windows.npz, or the published archive) or are downloaded and cut here, for which scipy is
-    needed; checksums are verified (DataError).
+    SPIKELOOP_DATA/har (hapt_windows.npz, or the published archive) or are downloaded and cut here, for which scipy
+    (extra `har`) is needed; checksums are verified (DataError).
 
     Licence: ANY COMMERCIAL USE IS PROHIBITED by the authors; publications must cite J.-L. Reyes-Ortiz, L. Oneto,
     A. Sama, X. Parra, D. Anguita, "Transition-Aware Human Activity Recognition Using Smartphones", Neurocomputing,
@@ -126,9 +126,9 @@ def _arrays() -> Arrays:
     kept = None if cache is None else cache / WINDOWS.folder / WINDOWS.name
     if kept is not None and kept.exists():
         return read_arrays(kept, _FORMAT, _VERSION, NAMES)
-    archive = ARCHIVE.locate()
+    scipy_signal()  # before 80 MB are downloaded, scipy is missed and the licence told
     warn(LICENCE)
-    arrays = windows_of(archive)
+    arrays = windows_of(ARCHIVE.locate())
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(kept, _FORMAT, _VERSION, arrays)
