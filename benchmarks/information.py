@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from twin import RESULTS, finished
+from twin import RESULTS, shown
 
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CIRCUITS, CYCLE
 
@@ -112,5 +112,5 @@ def _row(experiment: str, way: str, mine: Sequence[Line]) -> str:
 
 
 if __name__ == "__main__":
-    TABLE.write_text(page(finished()))
+    TABLE.write_text(page(shown()))
     print(TABLE.read_text())

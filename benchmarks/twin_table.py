@@ -78,8 +78,9 @@ COSINE_NOTE = f"""\
 The first {SAMPLES} training samples in one trial; exact: on Ideal with the same weights. Floor: the least slope at a
 spike that the estimate divides by. On Ideal the estimate is the exact gradient, and on the twin the floor hardly
 matters: neither is why a cosine is negative after training in the loop. The exact gradient is that of Ideal's loss at
-weights that were trained for another loss, that of this chip with its mismatch: another working point. That the twin's
-own loss rises along the estimate, though, is what the next table shows (measured above 0)."""
+weights that were trained for another loss, that of this chip with its mismatch: another working point. Whether the
+twin's own loss rises along the estimate is what the next table shows: as much as the gradient says before training;
+after 20 epochs, where gradients are small, chips differ by as much as is left of it."""
 
 SLOPE_NOTE = f"""\
 Per unit of weight, each layer by itself. The gradient is the mean of {TRIALS} trials on the twin: its norm, and the
