@@ -45,6 +45,7 @@ MNIST16 = dataclasses.replace(IMAGES, learning_rate=5e-3, epochs=20)
 TASKS: dict[str, Task] = {
     "yin-yang": YIN_YANG,
     "mnist": MNIST16,
+    "mnist-plain": dataclasses.replace(MNIST16, dropout=0.0),
     "mnist-rotated": dataclasses.replace(MNIST16, rotation=15.0),
     "yin-yang-surrogate": dataclasses.replace(YIN_YANG, rule="surrogate", neurons="fast"),
     "fashion-mnist": FashionMNISTTask(size=16, hidden=(246,), neurons="slow"),
