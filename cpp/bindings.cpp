@@ -1,6 +1,4 @@
 // Python's way into the core: views of NumPy arrays in, filled arrays out. Outputs of known size are allocated by the caller.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
@@ -8,6 +6,7 @@
 
 #include "dense.hpp"
 #include "first_spike.hpp"
+#include "numpy_array.hpp"
 #include "queue.hpp"
 #include "threads.hpp"
 
@@ -22,8 +21,6 @@ void define_multiply(nb::module_& m);
 
 namespace {
 
-template <class T, int D>
-using Array = nb::ndarray<T, nb::numpy, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
 template <class T, int D>
 using Maybe = std::optional<Array<T, D>>;
 

@@ -1,17 +1,12 @@
 // Python's way to codes.hpp.
 #include "codes.hpp"
-
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+#include "numpy_array.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace spikeloop {
 namespace {
-
-template <class T, int D>
-using Array = nb::ndarray<T, nb::numpy, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
 
 template <class T>
 nb::tuple rounded_door(const Array<const T, 2>& weight, const Array<const T, 1>& unit, int most, double exact, const Array<int32_t, 2>& code, const Array<T, 2>& executed) {

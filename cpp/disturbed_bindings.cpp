@@ -1,12 +1,11 @@
 // Python's way to the disturbed kernels.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include "bus.hpp"
 #include "disturbed.hpp"
+#include "numpy_array.hpp"
 #include "threads.hpp"
 
 namespace nb = nanobind;
@@ -15,8 +14,6 @@ using namespace nb::literals;
 namespace spikeloop {
 namespace {
 
-template <class T, int D>
-using Array = nb::ndarray<T, nb::numpy, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
 using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Array<const int64_t, 1>>;
 using SourceIn = std::tuple<TrainsIn, Array<const float, 2>>;
 // times (batch rows), units, values (batch, times, units)

@@ -1,9 +1,8 @@
 // Python's way to the array as a multiplier.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/tuple.h>
 
 #include "multiply.hpp"
+#include "numpy_array.hpp"
 #include "threads.hpp"
 
 namespace nb = nanobind;
@@ -12,8 +11,6 @@ using namespace nb::literals;
 namespace spikeloop {
 namespace {
 
-template <class T, int D>
-using Array = nb::ndarray<T, nb::numpy, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
 // gains of a half's synapses, its first row and column that are used, offsets of the rows' pulses
 using SynapsesIn = std::tuple<Array<const float, 2>, int64_t, int64_t, Array<const float, 1>>;
 // between which steps results are linear, rms of their noise, key of its streams
