@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -131,6 +131,12 @@ class Record:
     number: int | None = None
     lowering: Lowering | None = None
     cost: Cost = field(default_factory=Cost)
+
+    def _with(self, **changed: Any) -> Record:
+        """The same record with other fields in the place of some."""
+        record = object.__new__(type(self))
+        record.__dict__.update(self.__dict__, **changed)
+        return record
 
     def __len__(self) -> int:
         """The number of samples in the batch."""

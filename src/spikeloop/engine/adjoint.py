@@ -23,7 +23,8 @@ class Backward:
 
     trains: observed spikes of all populations.  pulls: what the loss says of each.  wants: keys of the gradients.
     time: dL/dt of the spikes of each population, filled from the last stage to the drive.  moving: populations of whose
-    spike times a wanted gradient makes use; mattering: the stages that have one, or hear of one.
+    spike times a wanted gradient makes use; owning: projections and populations of which a gradient is wanted;
+    mattering: the stages that have one, or hear of one.
     """
 
     stages: Sequence[Stage]
@@ -32,14 +33,17 @@ class Backward:
     pulls: Mapping[str, Pull]
     wants: frozenset[Key]
     slope_floor: float = 0.0
-    time: dict[str, Float] = field(default_factory=dict[str, Float])
-    gradients: dict[Key, Float | Weights] = field(default_factory=dict[Key, Float | Weights])
+    time: dict[str, Float] = field(init=False)
+    gradients: dict[Key, Float | Weights] = field(init=False)
     slopes: Slopes = field(default_factory=Slopes)
     moving: set[str] = field(init=False)
+    owning: set[str] = field(init=False)
     mattering: list[Stage] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.time, self.gradients = {}, {}
         self.moving = {owner for owner, what in self.wants if what == "time"}
+        self.owning = {owner for owner, what in self.wants if what != "time"}
         self.mattering = []
         owners = {owner for owner, _ in self.wants}
         for stage in self.stages:
@@ -62,17 +66,18 @@ class Backward:
 
     def wants_neuron(self, stage: Stage) -> bool:
         """Whether the gradient of any neuron parameter is wanted."""
-        return any(n.name == owner for n in stage.populations for owner, what in self.wants if what != "time")
+        return any(n.name in self.owning for n in stage.populations)
 
     def wants_tau(self, stage: Stage) -> bool:
         """Whether a time constant's gradient, which needs integrals, is wanted."""
-        return any((n.name, tau) in self.wants for n in stage.populations for tau in ("tau_mem", "tau_syn"))
+        owned = [n.name for n in stage.populations if n.name in self.owning]
+        return any((name, tau) in self.wants for name in owned for tau in ("tau_mem", "tau_syn"))
 
     def weights(self, link: Link) -> Weights | None:
         """Zeros to add the link's weight gradient to, if it is wanted."""
         if (link.name, "weight") not in self.wants:
             return None
-        self.gradients[link.name, "weight"] = zeros = np.zeros_like(link.weight)
+        self.gradients[link.name, "weight"] = zeros = np.zeros(link.weight.shape, link.weight.dtype)
         return zeros
 
     def cotangent(self, name: str) -> Any:
@@ -86,7 +91,7 @@ class Backward:
         """Take over what the native engine found for a stage's neurons."""
         first = 0
         for neurons in stage.populations:
-            for row, what in enumerate(FIELDS):
+            for row, what in enumerate(FIELDS if neurons.name in self.owning else ()):
                 if (neurons.name, what) in self.wants:
                     self.gradients[neurons.name, what] = neuron[row, first : first + neurons.size]
             first += neurons.size

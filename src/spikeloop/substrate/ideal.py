@@ -18,6 +18,8 @@ from spikeloop.population import Population
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Cost, Peak, Record, Samples
 
+_ANY_TIMES = Every(0.0)
+
 
 @dataclass(frozen=True)
 class Ideal:
@@ -38,7 +40,7 @@ class Ideal:
     def offers(self, network: Network) -> Observe:
         """Every membrane at any times, every peak, the final state."""
         names = [name for name, population in network.populations.items() if population.kind is not None]
-        return Observe({name: Every(0.0) for name in names}, frozenset(names), state=True)
+        return Observe(dict.fromkeys(names, _ANY_TIMES), frozenset(names), state=True)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
@@ -81,8 +83,11 @@ def _ask(trial: Trial, name: str, population: Population, batch: int) -> Ask:
 
 
 def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost: Cost) -> Record:
-    network, spikes, ends = trial.network, dict(trial.drive), dict[str, States]()
-    count, membrane, peak = dict[str, Tensor](), dict[str, Samples](), dict[str, Peak]()
+    network, spikes = trial.network, dict(trial.drive)
+    ends: dict[str, States] = {}
+    count: dict[str, Tensor] = {}
+    membrane: dict[str, Samples] = {}
+    peak: dict[str, Peak] = {}
     for name, ask in asks.items():
         population = network.populations[name]
         if population.spiking:
@@ -104,12 +109,13 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost:
 def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:
     """How many spikes were emitted, and about how many synapses they reached."""
     emitted = {name: len(time) for name, (time, _, _) in trains.items()}
-    inputs = network.inputs
-    reached = 0
+    inner = reached = 0
     for projection in network.projections.values():
         source = network.populations[projection.source].size
         synapses = projection.synapses
         fan_out = network.populations[projection.target].size if synapses is None else synapses.target.shape[0] / source
         reached += round(emitted[projection.source] * fan_out)
-    inner = sum(n for name, n in emitted.items() if name not in inputs)
+    for name, population in network.populations.items():
+        if population.kind is not None:
+            inner += emitted.get(name, 0)
     return {"spikes": inner, "synaptic_events": reached}
