@@ -26,7 +26,7 @@ from spikeloop.gradient.eventprop import EventProp
 from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.initial import Initialiser, Normal, Uniform
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF, psp_peak
+from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, Sodium, psp_peak
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
@@ -39,8 +39,11 @@ __all__ = [
     "LIF",
     "NOTHING",
     "ActivityExplosion",
+    "AdEx",
     "CannotObserve",
     "CheckpointError",
+    "Compartment",
+    "Compartments",
     "Cost",
     "Cotangent",
     "DataError",
@@ -62,12 +65,14 @@ __all__ = [
     "OnChip",
     "OutOfRange",
     "Peak",
+    "Plateau",
     "Population",
     "Projection",
     "Record",
     "Rule",
     "Samples",
     "ShapeMismatch",
+    "Sodium",
     "SpikeloopError",
     "SpikeloopWarning",
     "State",
