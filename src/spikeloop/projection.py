@@ -9,9 +9,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from spikeloop.errors import InvalidNetwork, ShapeMismatch
+from spikeloop.errors import InvalidNetwork, ShapeMismatch, WrongType, kind_of
 from spikeloop.initial import Initialiser
 from spikeloop.neuron import psp_peak
+from spikeloop.plasticity.rule import Plasticity
 from spikeloop.population import Exact, Population
 
 _SMALLEST_DELAY = 1e-3  # in units of tau_syn: a trainable delay of zero would have no gradient
@@ -44,6 +45,8 @@ class Projection(Exact):
     trainable and stored as ``raw_delay``: ``delay = softplus(raw_delay) * delay_scale`` with the target's mean tau_syn
     at construction as the scale; it starts at no less than a thousandth of that.
 
+    ``plasticity`` is a rule that changes the weights while the network runs.
+
     Other connectivity: `Projection.sparse`, `Projection.conv2d`; from torch: `Projection.from_linear`.
     """
 
@@ -52,10 +55,25 @@ class Projection(Exact):
     raw_delay: nn.Parameter
     weight: nn.Parameter
 
-    def __init__(self, source: str, target: str, weight: Tensor | Initialiser, delay: float | Tensor = 0.0) -> None:
+    def __init__(
+        self,
+        source: str,
+        target: str,
+        weight: Tensor | Initialiser,
+        delay: float | Tensor = 0.0,
+        *,
+        plasticity: Plasticity | None = None,
+    ) -> None:
         super().__init__()
         self.source = source
         self.target = target
+        self.plasticity = plasticity
+        if plasticity is not None and not isinstance(plasticity, Plasticity):
+            raise WrongType(
+                f"the plasticity is {kind_of(plasticity)}",
+                where=f"projection {source} to {target}",
+                expected="Plasticity(kernel, w_max=...)",
+            )
         self.shape: tuple[int, int] | None = None  # (n_source, n_target), known once it is part of a network
         self._initial: tuple[int, ...] | None = None  # the shape to draw, where it is not (n_source, n_target)
         self._initialiser: Initialiser | None = None
@@ -90,13 +108,15 @@ class Projection(Exact):
         post: Tensor,
         weight: Tensor | Initialiser,
         delay: float | Tensor = 0.0,
+        *,
+        plasticity: Plasticity | None = None,
     ) -> Self:
         """Synapse k leads from unit ``pre[k]`` to unit ``post[k]`` with ``weight[k]``: all (K,), any order, repeats
         allowed.
 
         The indices are part of the state_dict.
         """
-        made = cls(source, target, weight, delay)
+        made = cls(source, target, weight, delay, plasticity=plasticity)
         pre, post = (torch.as_tensor(side).detach().to(torch.int64, copy=True) for side in (pre, post))
         if pre.ndim != 1 or pre.shape != post.shape:
             raise ShapeMismatch(
@@ -266,6 +286,8 @@ class Projection(Exact):
             trained = " (trained)" if "raw_delay" in self._parameters else ""
             if high or trained:
                 parts.append(f"delay {low:.4g}{'' if low == high else f'..{high:.4g}'} ms{trained}")
+        if self.plasticity is not None:
+            parts.append("plastic")
         return ", ".join(parts)
 
 
