@@ -158,7 +158,7 @@ def _check_drive(name: str, events: Events, size: int, batch: int) -> None:
 
 
 def _check_wish(network: Network, wish: Observe, duration: float, substrate: Substrate) -> None:
-    if not (wish.membrane or wish.peak or wish.state):
+    if not (wish.membrane or wish.peak or wish.state or wish.history):
         return
     wish.check(network, duration)
     missing = substrate.offers(network).missing(wish)

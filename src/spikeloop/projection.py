@@ -9,8 +9,9 @@ from typing import Any, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from spikeloop.errors import InvalidNetwork, ShapeMismatch
+from spikeloop.errors import InvalidNetwork, ShapeMismatch, WrongType, kind_of
 from spikeloop.initial import Initialiser
+from spikeloop.plasticity.rule import Plasticity
 from spikeloop.population import Exact, Population
 
 _SMALLEST_DELAY = 1e-3  # in units of tau_syn: a trainable delay of zero would have no gradient
@@ -21,6 +22,7 @@ class Onto(TypedDict, total=False):
 
     receptor: str | None
     compartment: str | None
+    plasticity: Plasticity | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,8 @@ class Projection(Exact):
     ``receptor`` and ``compartment``: where on the targets it ends, by name; left out, the only receptor and the output
     compartment. Initialisers draw in units of the peak there (`Population.psp_peak`).
 
+    ``plasticity`` is a rule that changes the weights while the network runs.
+
     Other connectivity: `Projection.sparse`, `Projection.conv2d`; from torch: `Projection.from_linear`.
     """
 
@@ -70,6 +74,7 @@ class Projection(Exact):
         *,
         receptor: str | None = None,
         compartment: str | None = None,
+        plasticity: Plasticity | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -77,6 +82,13 @@ class Projection(Exact):
         self.receptor = receptor
         self.compartment = compartment
         self.place: tuple[str, str] = ("", "")  # (compartment, receptor), known once it is part of a network
+        self.plasticity = plasticity
+        if plasticity is not None and not isinstance(plasticity, Plasticity):
+            raise WrongType(
+                f"the plasticity is {kind_of(plasticity)}",
+                where=f"projection {source} to {target}",
+                expected="Plasticity(kernel, w_max=...)",
+            )
         self.shape: tuple[int, int] | None = None  # (n_source, n_target), known once it is part of a network
         self._initial: tuple[int, ...] | None = None  # the shape to draw, where it is not (n_source, n_target)
         self._initialiser: Initialiser | None = None
@@ -294,6 +306,8 @@ class Projection(Exact):
             trained = " (trained)" if "raw_delay" in self._parameters else ""
             if high or trained:
                 parts.append(f"delay {low:.4g}{'' if low == high else f'..{high:.4g}'} ms{trained}")
+        if self.plasticity is not None:
+            parts.append("plastic")
         return ", ".join(parts)
 
 

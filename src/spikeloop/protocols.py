@@ -44,6 +44,7 @@ class Observe:
 
     membrane: how to sample the membrane: a period in seconds, `Every` (kept as `Every`), or a tensor of times (T,).
     peak: populations whose exact maxima over time are wanted.  state: whether the final state is.
+    history: plastic projections whose weights after every call of a plasticity rule are wanted.
 
     As an offer (`Substrate.offers`) a period of 0 means: at any times whatever.  few: so many neurons, in all
     populations together, may be sampled with a shorter period, at best with this one in seconds.
@@ -53,6 +54,7 @@ class Observe:
     peak: Collection[str] = frozenset()
     state: bool = False
     few: tuple[int, float] | None = None
+    history: Collection[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not isinstance(self.membrane, Mapping):
@@ -65,6 +67,9 @@ class Observe:
             raise WrongType(f"the peaks are {kind_of(self.peak)}", where="observe", expected='peak={"output"}')
         object.__setattr__(self, "membrane", {name: _sampling(given) for name, given in self.membrane.items()})
         object.__setattr__(self, "peak", frozenset((self.peak,) if isinstance(self.peak, str) else self.peak))
+        object.__setattr__(
+            self, "history", frozenset((self.history,) if isinstance(self.history, str) else self.history)
+        )
 
     def times(self, population: str, duration: float) -> Tensor:
         """(T,) float64: when the membrane of ``population`` is sampled in a run of ``duration`` seconds."""
@@ -82,12 +87,17 @@ class Observe:
 
     def union(self, other: Observe) -> Observe:
         """What satisfies both. Raises ``CannotObserve`` where two samplings of one membrane have no common grid."""
-        if not (other.membrane or other.peak or other.state):
+        if not (other.membrane or other.peak or other.state or other.history):
             return self
         membrane = dict(self.membrane)
         for name, wish in other.membrane.items():
             membrane[name] = _common(name, membrane[name], wish) if name in membrane else wish
-        return Observe(membrane, frozenset(self.peak) | frozenset(other.peak), self.state or other.state)
+        return Observe(
+            membrane,
+            frozenset(self.peak) | frozenset(other.peak),
+            self.state or other.state,
+            history=frozenset(self.history) | frozenset(other.history),
+        )
 
     def missing(self, wish: Observe) -> str | None:
         """The first thing in ``wish`` that this offer does not cover, as a sentence; None where it covers all."""
@@ -106,6 +116,9 @@ class Observe:
         for name in wish.peak:
             if name not in self.peak:
                 return f"the peak of {name!r} cannot be observed"
+        for name in wish.history:
+            if name not in self.history:
+                return f"the history of {name!r} cannot be observed"
         return "the final state cannot be observed" if wish.state and not self.state else None
 
     def covers(self, wish: Observe) -> bool:
@@ -119,6 +132,14 @@ class Observe:
             population = network.populations[name]
             if name in self.membrane:
                 _check_sampling(name, self.membrane[name], population.size, duration)
+        plastic = [projection for program in network.programs.values() for projection in program.projections]
+        for name in self.history:
+            if name not in plastic:
+                raise UnknownPopulation(
+                    f"there is no plastic projection {name!r}",
+                    where="observe, history",
+                    expected=f"one of {', '.join(plastic)}" if plastic else "a network with plasticity",
+                )
 
 
 NOTHING = Observe()

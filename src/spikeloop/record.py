@@ -94,17 +94,30 @@ class Lowering:
 
 
 @dataclass(frozen=True, eq=False)
+class Recorded:
+    """What a plasticity kernel recorded under one name.
+
+    time: (U,) float64 seconds, the calls in which it did.  value: (U, B, ...).
+    """
+
+    time: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class State:
     """Where a run ended, to continue from: by population.
 
     membrane, current: (B, N).  held: (B, N), seconds of refractory time that are left (0 where free).
     recent: spikes still on their way through delays, their times as ages: seconds before the end.
+    parts: what else its owners need, by owner; "plasticity": what was learned.
     """
 
     membrane: Mapping[str, Tensor] = field(default_factory=dict)
     current: Mapping[str, Tensor] = field(default_factory=dict)
     held: Mapping[str, Tensor] = field(default_factory=dict)
     recent: Mapping[str, Events] = field(default_factory=dict)
+    parts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,6 +131,10 @@ class Record:
     executed: by projection, the weights in model units as the substrate ran them.
     silent: by population, (B, N) bool, the neurons that dropout kept from sending.
     state: where it ended, if asked for.  number: which draw of the trial-to-trial noise.
+    weights: by plastic projection, (B, S, T) or (B, K), model units: what each sample had learned at the end.
+    sources: by sparse plastic projection, (B, K) int64: the sources of the synapses at the end.
+    history: by plastic projection, `Recorded` weights after every call of its program, (U, B, S, T), if asked for.
+    recorded: by program and name, what its kernel recorded.
     """
 
     spikes: Mapping[str, Events]
@@ -131,6 +148,10 @@ class Record:
     number: int | None = None
     lowering: Lowering | None = None
     cost: Cost = field(default_factory=Cost)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    sources: Mapping[str, Tensor] = field(default_factory=dict)
+    history: Mapping[str, Recorded] = field(default_factory=dict)
+    recorded: Mapping[str, Mapping[str, Recorded]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of samples in the batch."""

@@ -1,0 +1,21 @@
+"""Plasticity: rules that change weights while a network runs, written once for `Ideal` and for the twin of a chip.
+
+Provisional: details may change in any version.
+"""
+
+from spikeloop.plasticity.memory import Learned, request, tell
+from spikeloop.plasticity.rule import Correlation, Plastic, Plasticity, Program
+from spikeloop.plasticity.view import Kernel, SynapsesView, View
+
+__all__ = [
+    "Correlation",
+    "Kernel",
+    "Learned",
+    "Plastic",
+    "Plasticity",
+    "Program",
+    "SynapsesView",
+    "View",
+    "request",
+    "tell",
+]
