@@ -10,67 +10,44 @@ circuit's own events carry its 8-bit label in bits 0-7 and its output, ``column 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from operator import index
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.errors import OutOfRange, ShapeMismatch, WrongType, kind_of
+from spikeloop.chip.correlation import Sensors
+from spikeloop.chip.geometry import (
+    BUSES,
+    CADC_PERIOD_MIN,
+    CAPACITANCE_MAX,
+    CIRCUITS,
+    CODE_MAX,
+    COLUMNS,
+    COUNTER_MAX,
+    CYCLE,
+    DEPTH,
+    DRIVERS,
+    HALVES,
+    LABEL_MAX,
+    LINKS,
+    MADC_NEURONS,
+    OUTPUTS,
+    ROWS,
+    WEIGHT_MAX,
+    Flags,
+    Integers,
+    check,
+    full,
+    whole,
+)
+from spikeloop.chip.terms import Switches, Terms
+from spikeloop.errors import OutOfRange, WrongType, kind_of
 
 if TYPE_CHECKING:
     from spikeloop.chip.mac import ArrayPass
 
-Integers = NDArray[np.integer[Any]]
-Flags = NDArray[np.bool_]
-
-HALVES, COLUMNS, ROWS, DRIVERS, BUSES, LINKS, OUTPUTS = 2, 256, 256, 128, 4, 4, 8
-CIRCUITS = HALVES * COLUMNS
-CYCLE = 8e-9
-"""Seconds: events are sent and time-stamped on this grid (hardware.md 1.1)."""
-DEPTH = 16
-"""Events that may wait where a link or an output is busy (hardware.md 5.1, event capacity)."""
-WEIGHT_MAX, LABEL_MAX, CODE_MAX, CAPACITANCE_MAX, COUNTER_MAX = 63, 63, 1022, 63, 255
-CADC_PERIOD_MIN = 213
-"""Cycles: 1.7 us, the fastest sampling of all columns (hardware.md 1.1)."""
-MADC_NEURONS = 2
 _READ = "chip readout"
-
-
-def whole(value: object, name: str, where: str, least: int | None = None) -> int:
-    """``value``, if it is a whole number (of at least ``least``); else raises ``WrongType`` or ``OutOfRange``."""
-    try:
-        number = index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        what = f"{name} is {value}" if isinstance(value, float) else f"{name} is {kind_of(value)}"
-        raise WrongType(what, where=where, expected="a whole number") from error
-    if least is not None and number < least:
-        raise OutOfRange(f"{name} is {number}", where=where, expected=f"at least {least}")
-    return number
-
-
-def check(
-    name: str,
-    value: Integers | Flags,
-    shape: tuple[int, ...],
-    low: int,
-    high: int,
-    where: str = "chip configuration",
-) -> None:
-    """Raise where ``value`` is no array of integers of ``shape``, or one of them is outside ``low`` to ``high``."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iub":
-        kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else kind_of(value)
-        raise WrongType(f"{name} is {kind}", where=where, expected="an array of integers",
-                        todo="Round it yourself: np.asarray(value, np.int64)")  # fmt: skip
-    if value.shape != shape:
-        raise ShapeMismatch(f"{name} is {value.shape}", where=where, expected=str(shape))
-    if value.size and (value.min() < low or value.max() > high):
-        first = np.argwhere((value < low) | (value > high))[0]
-        found, place = value[tuple(first)], ", ".join(map(str, first))
-        raise OutOfRange(f"{name}[{place}] is {found}", where=where, expected=f"{low} to {high}")
 
 
 def _check_runs(cycle: Integers, start: Integers, where: str) -> None:
@@ -84,11 +61,6 @@ def _check_runs(cycle: Integers, start: Integers, where: str) -> None:
         raise OutOfRange(f"cycle[{int(early.argmax()) + 1}] is before its predecessor", where=where,
                          expected="cycles ascending within a run",
                          todo="Sort by run and cycle: np.lexsort((cycle, run))")  # fmt: skip
-
-
-def full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Callable[[], NDArray[Any]]:
-    """Makes an array that holds ``value`` everywhere: the default of a field."""
-    return partial(np.full, shape, value, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,18 +191,31 @@ class Instruments:
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63."""
+    """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63.
+
+    terms: what neurons have beside leak and threshold; switches: how compartments are connected; sensors: of
+    correlations. None: all off.
+    """
 
     weight: Integers = field(default_factory=full((HALVES, ROWS, COLUMNS), 0, np.uint8))
     routing: Routing = field(default_factory=Routing)
     analog: Analog = field(default_factory=Analog)
     instruments: Instruments = field(default_factory=Instruments)
+    terms: Terms | None = None
+    switches: Switches | None = None
+    sensors: Sensors | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("routing", Routing), ("analog", Analog), ("instruments", Instruments)):
             if not isinstance(value := getattr(self, name), kind):
                 raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
                                 expected=f"an object of {kind.__name__}")  # fmt: skip
+        for name, kind in (("terms", Terms), ("switches", Switches), ("sensors", Sensors)):
+            if not isinstance(value := getattr(self, name), kind | None):
+                raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
+                                expected=f"an object of {kind.__name__}, or None")  # fmt: skip
+        if self.switches is not None:
+            self.switches.check_heads(self.routing.head)
         check("weight", self.weight, (HALVES, ROWS, COLUMNS), 0, WEIGHT_MAX)
 
 
@@ -311,3 +296,11 @@ class Chip(Protocol):
         ``how`` is a plain ``ArrayPass()`` where it is left out.
         """
         ...
+
+
+__all__ = [
+    "BUSES", "CADC_PERIOD_MIN", "CAPACITANCE_MAX", "CIRCUITS", "CODE_MAX", "COLUMNS", "COUNTER_MAX", "CYCLE", "DEPTH",
+    "DRIVERS", "HALVES", "LABEL_MAX", "LINKS", "MADC_NEURONS", "OUTPUTS", "ROWS", "WEIGHT_MAX",
+    "AddressedEvents", "Analog", "Chip", "Configuration", "Flags", "Instruments", "Integers", "Readout", "Routing",
+    "check", "full", "whole",
+]  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.chip.configuration import CIRCUITS, CODE_MAX, COLUMNS, HALVES, ROWS, Integers, check, full
+from spikeloop.chip.geometry import CIRCUITS, CODE_MAX, COLUMNS, HALVES, ROWS, Integers, check, full
 from spikeloop.chip.mismatch import Float, Mismatch, Quantity, keyed, normals
 
 Indices = NDArray[np.int64]
