@@ -63,7 +63,7 @@ class Plastic:
 
     w_max: float
     signed: bool = False
-    sensor: Correlation | None = Correlation()
+    sensor: Correlation | None = field(default_factory=Correlation)
 
     def __post_init__(self) -> None:
         _check_positive("w_max", self.w_max, "plasticity")
@@ -136,7 +136,7 @@ class Plasticity:
     period: float | Sequence[float] | None = None
     start: float = 0.0
     signed: bool = False
-    sensor: Correlation | None = Correlation()
+    sensor: Correlation | None = field(default_factory=Correlation)
     state: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     budget: float = 10.0

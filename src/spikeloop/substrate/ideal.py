@@ -17,6 +17,7 @@ from spikeloop.network import Network
 from spikeloop.population import Population
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Cost, Peak, Record, Samples
+from spikeloop.substrate.plastic import learning
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,16 @@ class Ideal:
             )
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane at any times, every peak, the final state."""
+        """Every membrane at any times, every peak, the final state, the history of every plastic projection."""
         names = [name for name, population in network.populations.items() if population.kind is not None]
-        return Observe({name: Every(0.0) for name in names}, frozenset(names), state=True)
+        plastic = {name for program in network.programs.values() for name in program.projections}
+        return Observe({name: Every(0.0) for name in names}, frozenset(names), state=True, history=plastic)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
+        return learning(self._run, trial) if trial.network.programs else self._run(trial)
+
+    def _run(self, trial: Trial) -> Record:
         began = time.perf_counter()
         network, run = trial.network, run_of(trial)
         drive = {name: trains_of(events) for name, events in trial.drive.items()}
