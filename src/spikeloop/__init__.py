@@ -27,7 +27,7 @@ from spikeloop.gradient.eventprop import EventProp
 from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.initial import Initialiser, Normal, Uniform
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF, psp_peak
+from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, Sodium, psp_peak
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
@@ -40,8 +40,11 @@ __all__ = [
     "LIF",
     "NOTHING",
     "ActivityExplosion",
+    "AdEx",
     "CannotObserve",
     "CheckpointError",
+    "Compartment",
+    "Compartments",
     "Cost",
     "Cotangent",
     "DataError",
@@ -63,6 +66,7 @@ __all__ = [
     "OnChip",
     "OutOfRange",
     "Peak",
+    "Plateau",
     "Population",
     "Projection",
     "Record",
@@ -71,6 +75,7 @@ __all__ = [
     "RuleFailed",
     "Samples",
     "ShapeMismatch",
+    "Sodium",
     "SpikeloopError",
     "SpikeloopWarning",
     "State",

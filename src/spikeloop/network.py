@@ -131,7 +131,8 @@ class Network(nn.Module):
     def quantities(self) -> dict[Key, Tensor]:
         """Every number the network consists of, in natural units and with its graph, by (owner, field).
 
-        A projection's "weight" as it is and its "delay" in seconds; a population's neuron fields ("tau_mem", ...).
+        A projection's "weight" as it is and its "delay" in seconds; a population's neuron fields ("tau_mem",
+        "tau_syn_exc", "soma_threshold", "coupling_soma_dendrite", ...).
         """
         found: dict[Key, Tensor] = {}
         for name, projection in self.projections.items():

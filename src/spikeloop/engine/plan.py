@@ -12,13 +12,20 @@ from torch import Tensor
 
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Rows, Stage, Weights
 from spikeloop.network import Network, Standing
+from spikeloop.neuron import AdEx, Compartments
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 
 _INERT = {"threshold": np.inf}  # what a neuron without the field gets; 0 otherwise
+_STEPPED = (AdEx, Compartments)
 _orders: weakref.WeakKeyDictionary[Network, list[list[str]]] = weakref.WeakKeyDictionary()
 _rows: weakref.WeakKeyDictionary[Synapses, Rows] = weakref.WeakKeyDictionary()
 _plans: weakref.WeakKeyDictionary[Network, tuple[Standing, list[Stage]]] = weakref.WeakKeyDictionary()
+
+
+def on_a_grid(network: Network) -> list[str]:
+    """The populations that have no exact solution between events and are integrated in steps."""
+    return [name for name, p in network.populations.items() if p.kind is not None and issubclass(p.kind, _STEPPED)]
 
 
 def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikeloop.engine.adjoint import Backward, Key
 from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Trains
-from spikeloop.engine.plan import plan
+from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.gradient.count import count_gradients
@@ -78,7 +78,14 @@ class EventProp:
         return frozenset({"time", "membrane", "peak"} | ({"count"} if self.count_gradient else set()))
 
     def needs(self, network: Network) -> Observe:
-        """Spikes are enough."""
+        """Spikes are enough. Raises ``Unsupported`` where a population has no exact solution between them."""
+        for name in on_a_grid(network):
+            raise Unsupported(
+                f"EventProp has no gradient of {network.populations[name].kind_name} neurons",
+                where=f"population {name!r}",
+                expected="LIF and LI populations",
+                todo="Use SuperSpike(dt)",
+            )
         return NOTHING
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:

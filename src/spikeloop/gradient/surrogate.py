@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikeloop.engine.arrays import Neurons, Stage, Trains
 from spikeloop.engine.exact import joined
-from spikeloop.engine.plan import plan
+from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
 from spikeloop.gradient.grid import Bundle, Cells, Grid, bundles
@@ -75,6 +75,8 @@ class SuperSpike:
 
     def needs(self, network: Network) -> Observe:
         """The membranes of all spiking populations every ``dt``; with ``replay``, spikes alone."""
+        for name in on_a_grid(network):
+            raise Unsupported("SuperSpike has no gradient of such neurons yet", where=f"population {name!r}")
         if self.replay:
             return NOTHING
         return Observe({name: Every(self.dt) for name in _spiking(network)})

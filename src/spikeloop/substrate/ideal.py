@@ -11,8 +11,9 @@ from torch import Tensor
 
 from spikeloop.engine.arrays import Ask, Peaks, Sampling, States, Trains
 from spikeloop.engine.exact import Explosion, forward
+from spikeloop.engine.plan import on_a_grid
 from spikeloop.engine.trial import empty_states, events_of, run_of, stages_of, start_of, state_of, trains_of
-from spikeloop.errors import ActivityExplosion, OutOfRange
+from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.population import Population
 from spikeloop.protocols import Every, Observe, Trial
@@ -48,6 +49,8 @@ class Ideal:
 
     def _run(self, trial: Trial) -> Record:
         began = time.perf_counter()
+        for name in on_a_grid(trial.network):
+            raise Unsupported("such neurons cannot be run yet", where=f"population {name!r}")
         network, run = trial.network, run_of(trial)
         drive = {name: trains_of(events) for name, events in trial.drive.items()}
         neurons = {name: p for name, p in network.populations.items() if p.kind is not None}
