@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloop._given import check_rule
+from spikeloop._given import check_rule, refuse_plastic
 from spikeloop.errors import NoRule, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Key, Network
@@ -26,6 +26,8 @@ def attach(trial: Trial, record: Record, rule: Rule | None) -> Record:
     ``trial.network`` and ``trial.drive`` requires them. The input populations appear in ``spikes`` as the drive itself.
     """
     check_rule(rule)
+    if rule is not None:
+        refuse_plastic(trial.network)
     made = _Made(trial, record, rule)
     if torch.is_grad_enabled():
         sources = trial.network.trainable()

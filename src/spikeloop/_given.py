@@ -33,6 +33,17 @@ def check_rule(rule: object) -> None:
         raise _no_object("rule", rule, "a rule, such as EventProp(), or None")
 
 
+def refuse_plastic(network: Network) -> None:
+    """Raise ``Unsupported`` where weights change during a run: a gradient needs them to be the same throughout."""
+    if network.programs:
+        raise Unsupported(
+            f"the weights of {next(iter(next(iter(network.programs.values())).projections))!r} change during the run",
+            where="rule",
+            expected="fixed weights, where a gradient is wanted",
+            todo="Run without a rule, or make the network without plasticity and programs",
+        )
+
+
 def check_drive(drive: object) -> None:
     """Raise ``WrongType`` where a drive is neither `Events` nor a mapping."""
     if not isinstance(drive, Events | Mapping):

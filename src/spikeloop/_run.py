@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloop._attach import attach
-from spikeloop._given import check_drive, check_events, check_kinds, check_start
+from spikeloop._given import check_drive, check_events, check_kinds, check_start, refuse_plastic
 from spikeloop.errors import (
     CannotObserve,
     InvalidNetwork,
@@ -56,6 +56,8 @@ def run(  # noqa: PLR0913 - the one doorway
     check_kinds(network, duration, substrate, rule, observe)
     if not (duration > 0 and math.isfinite(duration)):
         raise OutOfRange(f"the duration is {duration}", where="duration", expected="seconds, above zero")
+    if rule is not None:
+        refuse_plastic(network)
     network.check()
     drives = _drives(network, drive, duration)
     batch = len(next(iter(drives.values())))

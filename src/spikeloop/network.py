@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import ItemsView, Iterable, Mapping, ValuesView
 from itertools import chain
-from types import MappingProxyType
 from typing import Generic, NamedTuple, NoReturn, TypeVar, cast
 
 import torch
@@ -234,7 +233,7 @@ def _programs(projections: Named[Projection], given: Mapping[str, Program]) -> M
                                      expected="one program for each projection")  # fmt: skip
             owner[projection] = where
             _check_plastic(projection, projections[projection], plastic)
-    return MappingProxyType({**found, **given})
+    return {**found, **given}
 
 
 def _check_learning(projections: Named[Projection], programs: Mapping[str, Program]) -> None:

@@ -164,6 +164,11 @@ class Trial:
     training: bool = False
     silent: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def begin(self) -> float:
+        """Seconds: what the clock shows when it begins."""
+        return 0.0 if self.start is None else self.start.time
+
 
 @dataclass(frozen=True, eq=False)
 class Cotangent:

@@ -110,13 +110,14 @@ class State:
 
     membrane, current: (B, N).  held: (B, N), seconds of refractory time that are left (0 where free).
     recent: spikes still on their way through delays, their times as ages: seconds before the end.
-    parts: what else its owners need, by owner; "plasticity": what was learned.
+    time: seconds, the clock.  parts: what else its owners need, by owner; "plasticity": what was learned.
     """
 
     membrane: Mapping[str, Tensor] = field(default_factory=dict)
     current: Mapping[str, Tensor] = field(default_factory=dict)
     held: Mapping[str, Tensor] = field(default_factory=dict)
     recent: Mapping[str, Events] = field(default_factory=dict)
+    time: float = 0.0
     parts: Mapping[str, object] = field(default_factory=dict)
 
 

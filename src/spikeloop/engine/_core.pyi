@@ -167,6 +167,23 @@ def wire(
 ) -> None:
     """Fills `weight` with sums of code x height, of cell c over synapse[first[c] : first[c + 1]]."""
 
+def correlate(
+    arrivals: tuple[Float, NDArray[np.int32]],
+    spikes: tuple[Float, NDArray[np.int32]],
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    targets: tuple[NDArray[np.int64], NDArray[np.int64]],
+    target: NDArray[np.int32],
+    arrival: Float,
+    spike: Float,
+    causal: tuple[Float, Float, Float],
+    anticausal: tuple[Float, Float, Float],
+    full: float,
+) -> None:
+    """Lets arrivals at rows and spikes of targets pass: changes arrival, spike and the values of both sensors.
+
+    rows, targets: begins and synapses of each.  sensors: values, amplitudes, 1 / tau.  full: where they saturate.
+    """
+
 def multiply(
     weight: NDArray[np.int8],
     activation: NDArray[np.uint8],

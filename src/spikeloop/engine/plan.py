@@ -88,7 +88,7 @@ def _components(sources: dict[str, list[str]]) -> list[list[str]]:
 
 def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage:
     incoming = {name: p for name, p in network.projections.items() if p.target in names}
-    delays = {name: _delays_of(p) for name, p in incoming.items()}
+    delays = {name: delays_of(p) for name, p in incoming.items()}
     dense = len(names) == 1 and all(
         p.source not in names and p.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE
         for name, p in incoming.items()
@@ -118,7 +118,8 @@ def _neurons_of(population: Population) -> tuple[Float, bool]:
     return values, population.spiking
 
 
-def _delays_of(projection: Projection) -> tuple[Delays, Float]:
+def delays_of(projection: Projection) -> tuple[Delays, Float]:
+    """What has a delay of its own, and the delays in seconds, flat."""
     delay = projection.delay.detach().to(torch.float64)
     values: Float = np.ascontiguousarray(delay.numpy().reshape(-1))
     if delay.ndim == 0:

@@ -18,6 +18,7 @@ from spikeloop.network import Network
 from spikeloop.population import Population
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Cost, Peak, Record, Samples
+from spikeloop.substrate.plastic import learning
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,16 @@ class Ideal:
             )
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane at any times, every peak, the final state."""
+        """Every membrane at any times, every peak, the final state, the history of every plastic projection."""
         names = [name for name, population in network.populations.items() if population.kind is not None]
-        return Observe({name: Every(0.0) for name in names}, frozenset(names), state=True)
+        plastic = {name for program in network.programs.values() for name in program.projections}
+        return Observe({name: Every(0.0) for name in names}, frozenset(names), state=True, history=plastic)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
+        return learning(self._run, trial) if trial.network.programs else self._run(trial)
+
+    def _run(self, trial: Trial) -> Record:
         began = time.perf_counter()
         for name in on_a_grid(trial.network):
             raise Unsupported("such neurons cannot be run yet", where=f"population {name!r}")

@@ -105,6 +105,8 @@ class OnChip:
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
+        if trial.network.programs:
+            raise Unsupported("weights do not change on a chip yet", where=repr(self), todo="Run plasticity on Ideal()")
         if trial.start is not None:
             raise Unsupported("a chip cannot continue from a state", where=repr(self), todo="Leave out start=")
         number = next(self._numbers) if trial.number is None else trial.number
