@@ -162,7 +162,8 @@ class Instruments:
     cadc_period: (1,), cycles between samples of the column ADC, at least 213 (1.7 us); 0: off.
     cadc_circuit: (C,): the circuits whose membranes are kept.  cadc_offset: (512,), -128..127, added to the channel's
     result.  cadc_reference: (1,), code of a potential that all channels read instead of the membranes; -1: none.
-    madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.
+    madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.  madc_adaptation: (2,): whether it
+    looks at the adaptation of the first, of the second of these instead.
     """
 
     cadc_period: Integers = field(default_factory=full((1,), 0, np.int32))
@@ -170,6 +171,7 @@ class Instruments:
     cadc_offset: Integers = field(default_factory=full((CIRCUITS,), 0))
     cadc_reference: Integers = field(default_factory=full((1,), -1))
     madc_circuit: Integers = field(default_factory=full((0,), 0))
+    madc_adaptation: Flags = field(default_factory=full((MADC_NEURONS,), 0, np.bool_))
 
     def __post_init__(self) -> None:
         check("cadc_period", self.cadc_period, (1,), 0, 2**31 - 1)
@@ -179,6 +181,7 @@ class Instruments:
         for name in ("cadc_circuit", "madc_circuit"):
             check(name, getattr(self, name), getattr(self, name).shape[:1], 0, CIRCUITS - 1)
         check("cadc_offset", self.cadc_offset, (CIRCUITS,), -128, 127)
+        check("madc_adaptation", self.madc_adaptation, (MADC_NEURONS,), 0, 1)
         check("cadc_reference", self.cadc_reference, (1,), -1, CODE_MAX)
         if len(self.madc_circuit) > MADC_NEURONS:
             raise OutOfRange(f"madc_circuit names {len(self.madc_circuit)} circuits", where="chip configuration",
@@ -254,6 +257,7 @@ class Readout:
     cycle: (S,), time stamps of the events in cycles.  address: (S,): label and output of the circuit, bits 0-10.
     start: (B + 1,).  lost: (B,), events dropped where a bus or a link was full, or sent when the run was over.
     cadc: (B, T, C) 0..255; cadc_cycle: (B, T), when.  madc: (B, K, M) 0..1023, every 17 periods of 2 ns from 0 on.
+    state: where the chip was left, to go on from, if that was asked for; the chip's own business.
     """
 
     cycle: Integers
@@ -263,6 +267,7 @@ class Readout:
     cadc: Integers
     cadc_cycle: Integers
     madc: Integers
+    state: object | None = None
 
     def __post_init__(self) -> None:
         check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, _READ)

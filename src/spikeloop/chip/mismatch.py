@@ -99,6 +99,11 @@ def normals(seed: int, quantity: int, shape: tuple[int, ...]) -> Float:
     return (radius * np.cos(2 * np.pi * _uniform(stream, 2))).reshape(shape)
 
 
+def normals_at(stream: Words) -> Float:
+    """Standard normal numbers, the first of each stream."""
+    return np.sqrt(-2 * np.log(_uniform(stream, 1))) * np.cos(2 * np.pi * _uniform(stream, 2))
+
+
 def _streams(seed: int, quantity: int, shape: tuple[int, ...]) -> Words:
     return keyed(keyed(seed, quantity), np.arange(int(np.prod(shape)), dtype=np.uint64))
 

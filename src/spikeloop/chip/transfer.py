@@ -48,6 +48,8 @@ REFERENCE_A = 500.0
 REFERENCE_B = 500.0
 """The code of a b of ten CADC steps there (law ours)."""
 REFERENCE_PULSE = 10 * STEP
+ADAPTATION_READ = 0.6
+"""Volts that the fast ADC reads where there is no adaptation (law ours)."""
 CONDUCTANCE_TIME = 409e-6
 """tau_icc in seconds at code 1, full capacitance: with 4 times it 0.1 us, with a fourth 30 us (range 1.3, law ours)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -28,12 +29,15 @@ from spikeloop.chip.configuration import (
     Routing,
     whole,
 )
+from spikeloop.chip.dynamics import dynamics_of
 from spikeloop.chip.imperfection import EVERYTHING, Imperfection, mismatch_without, noise_without
 from spikeloop.chip.instruments import watch
 from spikeloop.chip.mac import ArrayPass, check_factors
 from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, normals, uniforms
 from spikeloop.chip.multiplier import tile
-from spikeloop.chip.plan import Step, plan_of
+from spikeloop.chip.plan import Plan, Step, plan_of
+from spikeloop.chip.stepwise import Chipful, ChipState, Stepwise, groups_of
+from spikeloop.chip.terms import Switches, Terms
 from spikeloop.chip.wiring import Wires
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.bus import Exit, leave, served
@@ -93,11 +97,25 @@ class Twin:
         names = sorted(each.name for each in self.ideal)
         return f"Twin {self.seed}, {self.pattern().strengths}, {self.strengths()}, without {', '.join(names)}"
 
-    def emulate(self, configuration: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
-        """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch."""
+    def emulate(
+        self,
+        configuration: Configuration,
+        drive: AddressedEvents,
+        cycles: int,
+        start: object | None = None,
+        keep: bool = False,
+    ) -> Readout:
+        """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch.
+
+        start: the state of a readout, to go on from, on its clock: the drive's cycles, and those that come back, count
+        from where that clock began, and the noise is that trial's.  keep: whether the readout shall have its state.
+        A run with either, and one of neurons with AdEx terms or couplings, is carried out in steps of one cycle.
+        """
         cycles = whole(cycles, "cycles", "Twin.emulate", 1)
         drive.__post_init__()  # arrays can be changed in place after they were checked
         configuration.__post_init__()
+        if keep or start is not None or configuration.terms is not None or configuration.switches is not None:
+            return in_steps(self, configuration, drive, cycles, start, keep)
         return _Emulation(self, configuration, drive, cycles).readout()
 
     def multiply(
@@ -157,6 +175,61 @@ def _neurons(analog: ByValue[Analog], routing: ByValue[Routing], twin: Twin) -> 
     noise = noise + strengths.membrane * transfer.STEP
     threshold = threshold + strengths.threshold_spike * made.distance
     return replace(made, population=Population(made.population.values, np.stack([floor, most, noise, threshold, name])))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a configuration was made of, for a chip that is run in steps."""
+
+    analog: ByValue[Analog]
+    routing: ByValue[Routing]
+    instruments: ByValue[Instruments]
+    terms: ByValue[Terms] | None
+    switches: ByValue[Switches] | None
+
+
+@lru_cache(maxsize=16)
+def _chipful(made: _Made, twin: Twin) -> Chipful:
+    neurons = _neurons(made.analog, made.routing, twin)
+    terms, switches = (None if part is None else part.value for part in (made.terms, made.switches))
+    dynamics = dynamics_of(neurons, terms, switches, twin.pattern())
+    same = dynamics.tree[:, None] == dynamics.tree
+    plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
+    capacity = Imperfection.CAPACITY not in twin.ideal
+    groups = groups_of(neurons, dynamics, plan)
+    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups)
+
+
+def in_steps(
+    twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int, start: object | None, keep: bool
+) -> Readout:
+    """The readout of a run that is carried out cycle by cycle. Raises where ``start`` is of another chip or batch."""
+    parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
+    _check_again(*parts)
+    routing, analog, instruments = parts
+    terms, switches = (None if p is None else ByValue(p) for p in (configuration.terms, configuration.switches))
+    chip = _chipful(_Made(analog, routing, instruments, terms, switches), twin)
+    active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
+    owner = twin, routing, analog, terms, switches, active
+    if start is not None:
+        _check_start(start, owner, len(drive))
+    chip.plan.cover(drive)
+    if isinstance(start, ChipState) and len(start.arrivals):
+        chip.plan.cover_addresses(start.arrivals.unit)
+    readout, state = Stepwise(chip, configuration, drive, cycles, start, twin.seed).run(owner)  # type: ignore[arg-type]
+    return replace(readout, state=state) if keep else readout
+
+
+def _check_start(start: object, owner: object, batch: int) -> None:
+    if not isinstance(start, ChipState):
+        raise WrongType(f"start is {kind_of(start)}", where="Twin.emulate", expected="the state of a Readout")
+    if start.owner != owner:
+        raise OutOfRange(
+            "start is of another chip, or of another configuration of it", where="Twin.emulate",
+            expected="the same routing and analog parameters; weights and instruments may be others",
+        )  # fmt: skip
+    if len(start) != batch:
+        raise OutOfRange(f"start is of {len(start)} runs", where="Twin.emulate", expected=f"{batch}, as the drive")
 
 
 class _Emulation:
