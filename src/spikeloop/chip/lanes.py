@@ -63,7 +63,7 @@ def flight_of(trains: Trains) -> Flight:
 
 @dataclass(frozen=True, eq=False)
 class Lanes:
-    """Lanes that pass one event a cycle each: free, (B, lanes), when they may pass the next; depth: how many may wait."""
+    """Lanes that pass one event a cycle: free, (B, lanes), when they may pass the next; depth: how many may wait."""
 
     free: Float
     depth: float

@@ -99,7 +99,7 @@ def _plan(routing: ByValue[Routing], instruments: ByValue[Instruments], neurons:
 
 
 def _steps(routing: Routing, neurons: Neurons, watched: Indices, coupled: NDArray[np.bool_] | None) -> list[Step]:
-    """coupled: (N, N), which compartments are parts of one neuron: they run together, and so does all that gets events."""
+    """coupled: (N, N), which compartments are of one neuron; they run together, and whatever may get events is run."""
     fires = neurons.population.values[2] < NOT_SPIKING
     fires[watched] = True
     if coupled is not None:
