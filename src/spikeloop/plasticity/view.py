@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, Protocol
 
 Vector = Any
@@ -110,5 +110,7 @@ class View(SynapsesView, Protocol):
         ...
 
 
-Kernel = Callable[[View], None]
-"""A plasticity rule: changes weights (and its state) by what it sees, and returns nothing."""
+class Kernel(Protocol):
+    """A plasticity rule: a function that changes weights (and its state) by what it sees, and returns nothing."""
+
+    def __call__(self, view: View, /) -> None: ...

@@ -30,7 +30,7 @@ class Watchdog:
     def __init__(self) -> None:
         self._change = threading.Condition()
         self._deadline: float | None = None
-        self._closed = False
+        self._closed = self._raised = False
         self._caller = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="spikeloop watchdog", daemon=True)
 
@@ -46,12 +46,13 @@ class Watchdog:
 
     def call(self, function: Callable[..., Any], argument: object, budget: float) -> Any:
         """``function(argument)``. Raises `Overdue` where it takes longer than ``budget`` seconds."""
+        self._raised = False
         try:
             with self._change:
                 self._deadline = time.monotonic() + budget
                 self._change.notify()
             try:
-                return function(argument)
+                returned = function(argument)
             finally:
                 with self._change:
                     self._deadline = None
@@ -60,6 +61,9 @@ class Watchdog:
             with self._change:  # raised after the function, but before its deadline was taken away
                 self._deadline = None
             raise Overdue from None
+        if self._raised:  # it caught what should have ended it
+            raise Overdue
+        return returned
 
     def _watch(self) -> None:
         with self._change:
@@ -68,5 +72,5 @@ class Watchdog:
                 if left is not None and left <= 0:
                     error = ctypes.py_object(OutOfTime)
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._caller), error)
-                    self._deadline = time.monotonic() + _AGAIN
+                    self._deadline, self._raised = time.monotonic() + _AGAIN, True
                 self._change.wait(left if left is None or left > 0 else _AGAIN)
