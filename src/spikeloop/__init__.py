@@ -31,6 +31,7 @@ from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
 from spikeloop.record import Cost, Lowering, Peak, Record, Samples, State
+from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
 
@@ -76,6 +77,7 @@ __all__ = [
     "SpikeloopError",
     "SpikeloopWarning",
     "State",
+    "Steps",
     "Substrate",
     "SuperSpike",
     "Synapses",
