@@ -38,7 +38,7 @@ def stages_of(trial: Trial) -> list[Stage]:
 
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
-    batch = len(next(iter(trial.drive.values())))
+    batch = trial.batch
     recent = {} if trial.start is None else {name: _sent(ages) for name, ages in trial.start.recent.items()}
     return Run(batch, trial.duration, torch.get_num_threads(), recent)
 

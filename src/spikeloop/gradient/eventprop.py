@@ -111,7 +111,7 @@ class EventProp:
 
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
     """The spike trains of every population; none where a population does not spike."""
-    batch = len(next(iter(trial.drive.values())))
+    batch = trial.batch
     silent = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
     spikes = {**trial.drive, **record.spikes}
     for name, population in trial.network.populations.items():

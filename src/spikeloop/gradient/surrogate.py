@@ -84,7 +84,7 @@ class SuperSpike:
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
         self._check(trial, cotangent)
-        batch = len(next(iter(trial.drive.values())))
+        batch = trial.batch
         width = max(population.size for population in trial.network.populations.values())
         few = max(round(_ROOM * self.dt / (trial.duration * width)), 1)
         total: dict[Key, Tensor] = {}
@@ -194,7 +194,7 @@ def _spiking(network: Network) -> list[str]:
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
     """Spike trains by population; none where it does not spike."""
     spikes = {**trial.drive, **record.spikes}
-    batch = len(next(iter(trial.drive.values())))
+    batch = trial.batch
     silent = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
     found: dict[str, Trains] = {}
     for name, population in trial.network.populations.items():

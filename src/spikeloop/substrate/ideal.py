@@ -51,6 +51,8 @@ class Ideal:
         began = time.perf_counter()
         for name in on_a_grid(trial.network):
             raise Unsupported("such neurons cannot be run yet", where=f"population {name!r}")
+        for name in trial.steps:
+            raise Unsupported("currents cannot be run yet", where=f"drive {name!r}")
         network, run = trial.network, run_of(trial)
         drive = {name: trains_of(events) for name, events in trial.drive.items()}
         neurons = {name: p for name, p in network.populations.items() if p.kind is not None}
