@@ -1,17 +1,41 @@
 """Correlation sensors: the fast accumulation is the naive one, any cut changes nothing, and chips vary as stated."""
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from spikeloop.chip import correlation
-from spikeloop.chip.correlation import ANTICAUSAL, CAUSAL, FULL, Channels, Charge, Pairs, Sensors
+from spikeloop.chip.correlation import ANTICAUSAL, CAUSAL, FULL, Channels, Sensors
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
+from spikeloop.engine.arrays import Delays
+from spikeloop.engine.correlation import Sensors as Sensors_
+from spikeloop.engine.correlation import Window, pass_events, wires
 from spikeloop.errors import OutOfRange, ShapeMismatch
 
 SOURCES, NEURONS = 5, 4
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Sensors of K synapses: who meets whom, (2, K) steps and seconds."""
+
+    source: np.ndarray
+    neuron: np.ndarray
+    amplitude: np.ndarray
+    tau: np.ndarray
+
+
+def accumulated(pairs: Pairs, stretches, sizes=(SOURCES, NEURONS)) -> np.ndarray:
+    """(2, K) steps, as the processor's sensors add them up."""
+    wiring = wires(pairs.source, pairs.neuron, np.zeros(1), Delays.COMMON, sizes)
+    causal, anticausal = (Window(pairs.amplitude[k] / FULL, pairs.tau[k]) for k in range(2))
+    held = Sensors_.empty(len(pairs.source), sizes[1])
+    for arrivals, spikes in stretches:
+        held = pass_events(held, wiring, (causal, anticausal), arrivals, spikes, 1.0)
+    return FULL * np.stack([held.causal, held.anticausal])
 
 
 def naive(pairs: Pairs, arrivals, spikes) -> np.ndarray:
@@ -19,7 +43,7 @@ def naive(pairs: Pairs, arrivals, spikes) -> np.ndarray:
     held = np.zeros(pairs.amplitude.shape)
     events = [(t, 0, int(s)) for t, s in zip(*arrivals, strict=True)]
     events += [(t, 1, int(n)) for t, n in zip(*spikes, strict=True)]
-    last_arrival, last_spike = [None] * pairs.sources, [None] * pairs.neurons
+    last_arrival, last_spike = [None] * SOURCES, [None] * NEURONS
     for t, is_spike, who in sorted(events):
         for k in range(len(pairs.source)):
             arrival, spike = last_arrival[pairs.source[k]], last_spike[pairs.neuron[k]]
@@ -42,52 +66,41 @@ def problem(seed: int, count: int = 60):
     exists = random.random((SOURCES, NEURONS)) < 0.7
     source, neuron = np.nonzero(exists)
     amplitude, tau = random.uniform(0.2, 30, (2, len(source))), random.uniform(2e-6, 30e-6, (2, len(source)))
-    pairs = Pairs(source, neuron, amplitude, tau, SOURCES, NEURONS)
-    return pairs, train(random, SOURCES, count), train(random, NEURONS, count)
+    return Pairs(source, neuron, amplitude, tau), train(random, SOURCES, count), train(random, NEURONS, count)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_it_is_the_naive_accumulation(seed: int) -> None:
     pairs, arrivals, spikes = problem(seed)
-    charge = Charge.empty(pairs)
-    correlation.accumulate(pairs, charge, arrivals, spikes)
-    np.testing.assert_allclose(charge.steps, naive(pairs, arrivals, spikes), rtol=1e-12)
-    assert (charge.steps == FULL).any()  # some are full
+    steps = accumulated(pairs, [(arrivals, spikes)])
+    np.testing.assert_allclose(steps, naive(pairs, arrivals, spikes), rtol=1e-9)
+    assert (steps == FULL).any()  # some are full
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_run_in_stretches_ends_with_the_very_same(seed: int) -> None:
     pairs, arrivals, spikes = problem(seed)
-    whole, cut = Charge.empty(pairs), Charge.empty(pairs)
-    correlation.accumulate(pairs, whole, arrivals, spikes)
     random = np.random.default_rng(seed)
     edges = [-1.0, *np.sort(random.uniform(0, 200e-6, 5)), 1.0]
-    for begin, end in pairwise(edges):
-        stretch = [tuple(part[(t >= begin) & (t < end)] for part in (t, who)) for t, who in (arrivals, spikes)]
-        correlation.accumulate(pairs, cut, *stretch)
-    for name in ("steps", "arrival", "spike"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(cut, name))
-
-
-def test_nothing_happens_without_events() -> None:
-    pairs, _, _ = problem(0)
-    charge, none = Charge.empty(pairs), (np.zeros(0), np.zeros(0, np.int32))
-    correlation.accumulate(pairs, charge, none, none)
-    assert not charge.steps.any()
+    stretches = [
+        [tuple(part[(t >= begin) & (t < end)] for part in (t, who)) for t, who in (arrivals, spikes)]
+        for begin, end in pairwise(edges)
+    ]
+    np.testing.assert_array_equal(accumulated(pairs, [(arrivals, spikes)]), accumulated(pairs, stretches))
 
 
 def measured(amplitude: float, tau: float) -> tuple[float, float]:
     """Amplitude and time constant from the sums over 100 pairs at each of several distances."""
     distance = np.linspace(0.5e-6, 15e-6, 12)
-    pairs = Pairs(np.zeros(1, int), np.zeros(1, int), np.full((2, 1), amplitude), np.full((2, 1), tau), 1, 1)
+    pairs = Pairs(np.zeros(1, int), np.zeros(1, int), np.full((2, 1), amplitude), np.full((2, 1), tau))
     found = []
     for dt in distance:
-        charge, start = Charge.empty(pairs), np.arange(100) * 1e-3
-        who = np.zeros(100, np.int32)
-        correlation.accumulate(pairs, charge, (start, who), (start + dt, who))
+        start, who = np.arange(100) * 1e-3, np.zeros(100, np.int32)
+        steps = accumulated(pairs, [((start, who), (start + dt, who))], (1, 1))
         ideal = Channels(np.ones((2, 512)), np.zeros((2, 512)), 0.0)
-        found.append(correlation.read(charge.steps[CAUSAL], np.zeros(1, int), ideal, 0, CAUSAL)[0])
-    slope, height = np.polyfit(distance, np.log(np.array(found, float)), 1, w=np.sqrt(np.array(found, float)))
+        found.append(correlation.read(steps[CAUSAL], np.zeros(1, int), ideal, 0, CAUSAL)[0])
+    reading = np.array(found, float)
+    slope, height = np.polyfit(distance, np.log(reading), 1, w=np.sqrt(reading))
     return math.exp(height) / 100, -1 / slope
 
 

@@ -257,7 +257,8 @@ class Readout:
     cycle: (S,), time stamps of the events in cycles.  address: (S,): label and output of the circuit, bits 0-10.
     start: (B + 1,).  lost: (B,), events dropped where a bus or a link was full, or sent when the run was over.
     cadc: (B, T, C) 0..255; cadc_cycle: (B, T), when.  madc: (B, K, M) 0..1023, every 17 periods of 2 ns from 0 on.
-    state: where the chip was left, to go on from, if that was asked for; the chip's own business.
+    state: where the chip was left, to go on from, if that was asked for; the chip's own business.  program: by run,
+    what its plasticity processor did, if it had anything to do.
     """
 
     cycle: Integers
@@ -268,6 +269,7 @@ class Readout:
     cadc_cycle: Integers
     madc: Integers
     state: object | None = None
+    program: object | None = None
 
     def __post_init__(self) -> None:
         check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, _READ)

@@ -3,13 +3,13 @@
 At a spike of its circuit at t a synapse's causal sensor gains A exp(-(t - t_a) / tau), if an event arrived since the
 circuit's previous spike, at t_a at last. At an arrival at t the anticausal one gains A exp(-(t - t_s) / tau), if the
 circuit spiked since the previous arrival, at t_s at last. An arrival at the very time of a spike comes before it. Both
-hold at most `FULL` steps. A and tau differ from synapse to synapse (hardware.md 1.8).
+hold at most `FULL` steps. A and tau differ from synapse to synapse (hardware.md 1.8). The engine adds up
+(`spikeloop.engine.correlation`); here is what is the chip's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ TIME_CODE = 2.04e-3
 REACH = (0.2, 2.0), (2e-6, 30e-6)
 """Steps and seconds that a quadrant's currents are made for (bss2_software.md 4.1)."""
 TRIM_MAX, NEUTRAL = 3, 2
-_NEVER = -np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,98 +70,6 @@ def windows(sensors: Sensors, seed: int, strengths: Mismatch) -> tuple[Float, Fl
     stored = spread(sensors.amplitude, sensors.amplitude_trim, Quantity.CORRELATION_AMPLITUDE, s.correlation_amplitude)
     leak = spread(sensors.time, sensors.time_trim, Quantity.CORRELATION_TIME, s.correlation_time)
     return (AMPLITUDE_STEPS * stored).reshape(2, -1), (TIME_CODE / leak).reshape(2, -1)
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Sensors of K synapses between S sources and N neurons, in order of their sources.
-
-    source, neuron: (K,).  amplitude, tau: (2, K) steps and seconds.
-    """
-
-    source: Indices
-    neuron: Indices
-    amplitude: Float
-    tau: Float
-    sources: int
-    neurons: int
-
-
-@dataclass(eq=False)
-class Charge:
-    """What the sensors of one run hold: (2, K) steps; and when the last events were, (S,) and (N,) seconds."""
-
-    steps: Float
-    arrival: Float
-    spike: Float
-
-    @classmethod
-    def empty(cls, pairs: Pairs) -> Charge:
-        """That of sensors which have seen nothing."""
-        return cls(np.zeros(pairs.amplitude.shape), np.full(pairs.sources, _NEVER), np.full(pairs.neurons, _NEVER))
-
-    def copy(self) -> Charge:
-        """With arrays of its own."""
-        return Charge(self.steps.copy(), self.arrival.copy(), self.spike.copy())
-
-
-Train = tuple[Float, NDArray[Any]]
-"""Seconds, ascending, and who."""
-
-
-def accumulate(pairs: Pairs, charge: Charge, arrivals: Train, spikes: Train) -> None:
-    """Add to ``charge`` what the events of one run bring; a run in several stretches ends with the very same."""
-    _add(pairs, charge, CAUSAL, pairs.source, (arrivals, charge.arrival), (pairs.neuron, spikes, charge.spike))
-    _add(pairs, charge, ANTICAUSAL, pairs.neuron, (spikes, charge.spike), (pairs.source, arrivals, charge.arrival))
-    np.minimum(charge.steps, FULL, out=charge.steps)
-    for train, last in ((arrivals, charge.arrival), (spikes, charge.spike)):
-        np.maximum.at(last, train[1], train[0])
-
-
-def _add(
-    pairs: Pairs,
-    charge: Charge,
-    kind: int,
-    first_of: Indices,
-    first: tuple[Train, Float],
-    later: tuple[Indices, Train, Float],
-) -> None:
-    """Pair each of the later events with the nearest of the first, if it lies behind the later unit's previous event.
-
-    Unit by unit of the first; the later events' predecessors are the same for all of them.
-    """
-    (time, unit), last = first
-    later_of, (then, who), before = later
-    previous = _previous(then, who, before)
-    order = np.argsort(first_of, kind="stable")
-    bounds = np.searchsorted(first_of[order], np.arange(len(last) + 1))
-    sequence = np.argsort(unit, kind="stable")
-    starts = np.searchsorted(unit[sequence], np.arange(len(last) + 1))
-    side = "right" if kind == CAUSAL else "left"
-    place = np.full(len(before), -1)
-    for each in np.flatnonzero(np.diff(bounds)):
-        mine = order[bounds[each] : bounds[each + 1]]
-        own = np.append(last[each], time[sequence[starts[each] : starts[each + 1]]])
-        nearest = own[np.maximum(np.searchsorted(own, then, side) - 1, 0)]
-        pairing = (nearest > previous if kind == CAUSAL else nearest >= previous) & (nearest > _NEVER)
-        place[later_of[mine]] = mine
-        k = place[who]
-        pairing &= k >= 0
-        hit = k[pairing]
-        gain = pairs.amplitude[kind, hit] * np.exp((nearest[pairing] - then[pairing]) / pairs.tau[kind, hit])
-        np.add.at(charge.steps[kind], hit, gain)
-        place[later_of[mine]] = -1
-
-
-def _previous(time: Float, unit: NDArray[Any], before: Float) -> Float:
-    """When each event's unit had its event before that one."""
-    order = np.argsort(unit, kind="stable")
-    sorted_time, sorted_unit = time[order], unit[order]
-    shifted = np.append(_NEVER, sorted_time[:-1])
-    new = np.append(True, sorted_unit[1:] != sorted_unit[:-1]) if len(unit) else np.zeros(0, bool)
-    found = np.empty_like(time)
-    found[order] = np.where(new, before[sorted_unit], shifted[: len(time)])
-    return found
 
 
 @dataclass(frozen=True, eq=False)

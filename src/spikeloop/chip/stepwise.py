@@ -149,10 +149,11 @@ class Stepwise:
 
     def __init__(
         self, chip: Chipful, configuration: Configuration, drive: AddressedEvents, cycles: int, start: ChipState | None,
-        seed: int,
+        sample: int = 0,
     ) -> None:  # fmt: skip
+        """sample: the number of the batch's first run, which chooses the noise of each."""
         self.chip, self.drive, self.configuration = chip, drive, configuration
-        self.batch, self.threads, self.seed = len(drive), torch.get_num_threads(), seed
+        self.batch, self.threads, self.sample = len(drive), torch.get_num_threads(), sample
         self.first = 0 if start is None else start.cycle
         self.last = self.first + cycles
         self.trial = drive.trial if start is None else start.trial
@@ -162,10 +163,13 @@ class Stepwise:
         self.clock = _Clock(configuration.instruments, self.first, self.last, self._phase())
         self.seen: dict[int, Float] = {}
         self.adaptation: dict[int, Float] = {}
+        self.arrived = Flight.none()
+        self.inside: list[Flight] = []
+        self.fired: list[Flight] = []
 
     def key(self, quantity: Quantity) -> int:
         """The stream of a quantity in this trial."""
-        return int(keyed(keyed(self.seed, quantity), self.trial))
+        return int(keyed(keyed(self.chip.pattern.seed, quantity), self.trial))
 
     def _phase(self) -> float:
         """Seconds until the column ADC's first sample: one draw for the whole batch, whose samples are in step."""
@@ -174,6 +178,7 @@ class Stepwise:
     def run(self, owner: object) -> tuple[Readout, ChipState]:
         """What was read, and where it was cut."""
         arrived, links, arrivals = self._from_outside()
+        self.arrived = arrived
         sent: list[Flight] = []
         cells, senders = list[tuple[SteppedState, ...]](), list[Sender]()
         for number, step in enumerate(self.chip.plan.steps):
@@ -183,8 +188,23 @@ class Stepwise:
             senders.append(sender)
             if step.sends:
                 sent.append(exits)
+            head = self.chip.neurons.head[step.neuron]
+            self.inside.append(Flight(exits.sample, exits.time, head[exits.unit]))
+            for group in self.chip.groups[number]:
+                fired = flight_of(spikes[group.name])
+                self.fired.append(Flight(fired.sample, fired.time, head[group.place[group.alike.output]][fired.unit]))
         state = ChipState(self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner)
         return self._readout(sent), state
+
+    def events(self) -> dict[str, tuple[Float, Indices]]:
+        """Of a single run, ascending in time: what arrived from outside, by address; what left circuits, and when they
+        fired, by head."""
+        inside, fired = (
+            Flight.ordered(*(np.concatenate([np.zeros(0, kind), *(getattr(f, part) for f in flights)])
+                             for part, kind in (("sample", np.int64), ("time", float), ("unit", np.int64))))
+            for flights in (self.inside, self.fired)
+        )  # fmt: skip
+        return {name: (f.time, f.unit) for name, f in (("outside", self.arrived), ("inside", inside), ("fired", fired))}
 
     # ---- events --------------------------------------------------------------------------------------------------
 
@@ -257,7 +277,7 @@ class Stepwise:
         asks = dict[str, SteppedAsk]()
         watched = dict[str, tuple[Indices, SteppedSampling, SteppedSampling]]()
         for g, (group, each) in enumerate(zip(groups, cells, strict=True)):
-            start = _resting(each, self.batch, self.key(Quantity.STEPPED)) if before is None else before[g]
+            start = _resting(each, self._samples, self.key(Quantity.STEPPED)) if before is None else before[g]
             samplings = self._samplings(step, group)
             asks[group.name] = SteppedAsk(
                 silent=self._muted(group), start=start, end=SteppedState.empty(each, self.batch, np.float32),
@@ -285,7 +305,7 @@ class Stepwise:
             wander = normals(self.key(Quantity.THRESHOLD_RUN), 0, (CIRCUITS,))[self.chip.neurons.head[member]]
             values = values.copy()
             values[1] += noise.threshold_run * wander * distance
-        disturbance = replace(given, key=self.key(Quantity.STEPPED))
+        disturbance = replace(given, key=self._engine_key)
         return replace(cells, values=values, disturbance=disturbance)
 
     def _links(
@@ -338,6 +358,16 @@ class Stepwise:
                 )
                 found.append((group.alike.member[compartment, unit], sampling))
         return found
+
+    @property
+    def _engine_key(self) -> int:
+        """The engine numbers runs from 0 on."""
+        key = self.key(Quantity.STEPPED)
+        return int(keyed(key, self.sample)) if self.sample else key
+
+    @property
+    def _samples(self) -> NDArray[np.uint64]:
+        return np.arange(self.sample, self.sample + self.batch, dtype=np.uint64)
 
     @property
     def _adaptation_watched(self) -> bool:
@@ -393,7 +423,7 @@ class Stepwise:
         shape = (self.batch, len(number), len(circuit))
         if not rms or not np.prod(shape):
             return np.zeros(shape)
-        by_run = keyed(self.key(quantity), np.arange(self.batch, dtype=np.uint64))[:, None, None]
+        by_run = keyed(self.key(quantity), self._samples)[:, None, None]
         by_circuit = keyed(by_run, circuit.astype(np.uint64)[None, None, :])
         return rms * normals_at(keyed(by_circuit, number.astype(np.uint64)[None, :, None]))
 
@@ -444,21 +474,30 @@ def _late(trains: Trains, since: float) -> Trains:
     return time[keep], unit[keep], np.append(0, np.cumsum(keep))[start]
 
 
-def _resting(cells: Cells, batch: int, key: int) -> SteppedState:
+def _resting(cells: Cells, samples: NDArray[np.uint64], key: int) -> SteppedState:
     """At rest since long ago: with the noise that membranes and thresholds have at some moment."""
-    state = SteppedState.empty(cells, batch, np.float32)
+    state = SteppedState.empty(cells, len(samples), np.float32)
     given = cells.disturbance
     assert given is not None
     leak, reset = cells.field("leak"), cells.field("reset")
     fires = leak >= cells.field("threshold")  # by itself: starts at its reset
     state.membrane[:] = np.where(fires, reset - leak, 0.0)
-    shape = (batch, *leak.shape)
+    shape = (len(samples), *leak.shape)
     for part, rms, kind in (
         (state.noise, np.where(fires, 0.0, given.noise), 0),
         (state.shift, given.threshold_noise, 1),
     ):
         if rms.any():
-            sample = keyed(keyed(key, kind), np.arange(batch, dtype=np.uint64))[:, None, None]
+            sample = keyed(keyed(key, kind), samples)[:, None, None]
             place = given.name.astype(np.uint64) + np.arange(leak.shape[0], dtype=np.uint64)[:, None] * CIRCUITS
             part[:] = rms * normals_at(np.broadcast_to(keyed(sample, place), shape))
     return state
+
+
+def potentials(chip: Chipful, state: ChipState) -> Float:
+    """(512,) volts of the membranes of a single run, now; where no circuit is run, its leak."""
+    found = chip.neurons.population.values[3].copy()
+    for groups, cells in zip(chip.groups, state.cells, strict=True):
+        for group, each in zip(groups, cells, strict=True):
+            found[group.alike.member] = group.cells.field("leak") + each.membrane[0] + each.noise[0]
+    return found[chip.neurons.of]
