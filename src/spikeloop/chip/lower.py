@@ -98,11 +98,11 @@ def calibrated_scale(
 def _scale(population: Population, rest: Float, distance: Float, psp: Float, tau_mem: Float, tau_syn: Float) -> Scale:
     """From the CADC steps of leak and threshold above it, chip seconds, and the potential of a weight step."""
     leak = number(population, "leak", _output(population))
-    steps = distance / _reach(population)
+    steps = distance / reach(population)
     return Scale(leak, rest, steps, psp, psp / steps / transfer.response_peak(tau_mem, tau_syn))
 
 
-def _reach(population: Population) -> Float:
+def reach(population: Population) -> Float:
     """(N,): model potential of the highest threshold or plateau, above the output's leak; 1 where there is none."""
     structure = population.structure
     assert structure is not None
@@ -374,6 +374,12 @@ def lift_slow(reading: Integers, gain: Float, scale: Scale, neuron: NDArray[np.i
 def lift_fast(reading: Integers, scale: Scale, neuron: NDArray[np.int64]) -> Float:
     """Model potentials of (..., M) readings of the fast converter of the neurons ``neuron``."""
     return _lifted(reading, transfer.MADC_STEP / transfer.STEP, transfer.steps_of_volts(0.0), scale, neuron)
+
+
+def lift_adaptation(reading: Integers, scale: Scale, neuron: NDArray[np.int64]) -> Float:
+    """Adaptation in model units of (..., M) readings of the fast converter of the neurons ``neuron``."""
+    value: Float = (reading * transfer.MADC_STEP - transfer.ADAPTATION_READ) / transfer.STEP / scale.steps[neuron]
+    return value
 
 
 def _lifted(

@@ -200,12 +200,13 @@ class Processor:
                     learning.held[key] = pass_events(learning.held[key], bank.wiring, bank.windows, sent, fired, end)
 
     def due(self, learning: Learning, first: int, last: int) -> list[tuple[int, str]]:
-        """The calls in cycles after ``first`` (at it, where requested or at 0) up to ``last``."""
+        """The calls in cycles from ``first`` to ``last``."""
         found = list(learning.waiting)
         for name, task in self.tasks.items():
-            if task.requested:
-                found.append((first, name))
-            found += [(int(c), name) for c in task.cycle if first < c <= last or c == first == 0]
+            calls = np.clip(task.cycle, first, last).tolist()
+            if task.requested and first not in calls:
+                calls = [first, *calls]
+            found += [(cycle, name) for cycle in calls]
         return sorted(found)
 
     def call(

@@ -95,6 +95,11 @@ class Twin:
         return f"Twin({', '.join(parts)})"
 
     @property
+    def remembers(self) -> bool:
+        """Whether it gives a state, to go on from, and has a plasticity processor."""
+        return True
+
+    @property
     def identity(self) -> str:
         """Which chip it is, in all that can differ from one to the next: names a calibration that is kept."""
         names = sorted(each.name for each in self.ideal)
