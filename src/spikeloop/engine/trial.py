@@ -9,6 +9,7 @@ import torch
 
 from spikeloop.engine.arrays import Run, Stage, States, Trains
 from spikeloop.engine.plan import plan
+from spikeloop.engine.stepped import SteppedStage
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.protocols import Trial
@@ -28,7 +29,7 @@ def events_of(trains: Trains, size: int) -> Events:
     return events
 
 
-def stages_of(trial: Trial) -> list[Stage]:
+def stages_of(trial: Trial) -> list[Stage | SteppedStage]:
     """The network's stages as `trial` runs them: made once, for its adjoint too."""
     stages = trial.__dict__.get("_stages")
     if stages is None:

@@ -97,7 +97,8 @@ class SuperSpike:
     def _part(self, trial: Trial, record: Record, cotangent: Cotangent) -> dict[Key, Tensor]:
         run = run_of(trial)
         grid = Grid.over(trial.duration, self.dt, self._origin(trial, record, run.batch))
-        stages, trains = plan(trial.network, record.executed), _observed(trial, record)
+        trains = _observed(trial, record)
+        stages = [stage for stage in plan(trial.network, record.executed) if isinstance(stage, Stage)]
         coming = {name: joined(run.recent[name], new) if name in run.recent else new for name, new in trains.items()}
         look = _Look(grid, trial, record, trains, coming)
         layers = [[self._layer(look, stage, neurons) for neurons in stage.populations] for stage in stages]
