@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,17 @@ from spikeloop.engine.arrays import Ask, Neurons, Peaks, Sampling, Stage, Trains
 from spikeloop.engine.exact import Explosion, forward
 from spikeloop.engine.plan import on_a_grid, together
 from spikeloop.engine.stepped import SteppedStage
-from spikeloop.engine.trial import empty_states, events_of, run_of, stages_of, start_of, state_of, trains_of
+from spikeloop.engine.trial import (
+    anchors_of,
+    empty_anchors,
+    empty_states,
+    events_of,
+    run_of,
+    stages_of,
+    start_of,
+    state_of,
+    trains_of,
+)
 from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
@@ -56,7 +66,7 @@ class Ideal:
         return Observe(
             {name: Every(0.0) for name in names} | traces,
             frozenset(names),
-            state=not stepped,
+            state=True,
             adaptation=traces,
             current=traces,
         )
@@ -85,7 +95,11 @@ class Ideal:
                 todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
             ) from None
         cost = Cost(wall_time=time.perf_counter() - began, **_events(trial.network, trains))
-        return _record(trial, trains, asks, in_steps, cost)
+        record = _record(trial, trains, asks, in_steps, cost)
+        if not trial.observe.state:
+            return record
+        state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0)
+        return replace(record, state=in_steps.added(state, stepped) if stepped else state)
 
 
 def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
@@ -94,16 +108,19 @@ def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
         raise Unsupported("currents cannot be run yet", where=f"drive {name!r}")
     sampling = peaks = None
     if name in observe.membrane:
-        times = observe.times(name, trial.duration).numpy().reshape(1, -1)
+        times = observe.times(name, trial.duration, trial.begin).numpy().reshape(1, -1)
         unit = observe.neurons(name, size).to(torch.int32).numpy()
         sampling = Sampling(np.ascontiguousarray(times), unit, np.empty((batch, times.shape[1], len(unit))))
     if name in observe.peak:
         peaks = Peaks(np.empty((batch, size)), np.empty((batch, size)))
-    silent = trial.silent.get(name)
+    dropped, start = trial.silent.get(name), start_of(trial, name)
+    silent = None if dropped is None else np.ascontiguousarray(dropped.numpy(), dtype=np.uint8)
     return Ask(
-        silent=None if silent is None else np.ascontiguousarray(silent.numpy(), dtype=np.uint8),
-        start=start_of(trial, name),
+        silent=silent,
+        start=start,
         end=empty_states(batch, size) if observe.state else None,
+        anchors=anchors_of(trial, name, start, silent),
+        reached=empty_anchors(batch, size) if observe.state else None,
         sampling=sampling,
         peaks=peaks,
         count=np.zeros((batch, size), np.float32) if neurons.spiking else None,
@@ -112,20 +129,24 @@ def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
 
 def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_steps: InSteps, cost: Cost) -> Record:
     network, everything = trial.network, {**asks, **in_steps.asks}
-    spiking = [name for name in everything if network.populations[name].spiking]
-    ends = {name: ask.end for name, ask in asks.items() if ask.end is not None}
+    spikes = {
+        name: events_of(trains[name], network.populations[name].size)
+        for name in everything
+        if network.populations[name].spiking
+    }
     sampled = {name: ask.sampling for name, ask in asks.items() if ask.sampling is not None}
     return Record(
-        {**trial.drive, **{name: events_of(trains[name], network.populations[name].size) for name in spiking}},
+        {**trial.drive, **spikes},
         trial.duration,
-        {name: _count(ask.count) for name, ask in everything.items() if ask.count is not None},
+        {name: events.count for name, events in spikes.items() if name in in_steps.asks}
+        | {name: _count(ask.count) for name, ask in asks.items() if ask.count is not None},
         {name: _samples(each) for name, each in sampled.items()} | in_steps.samples(trial, "membrane"),
         {name: _peak(ask.peaks) for name, ask in everything.items() if ask.peaks is not None},
-        state=state_of(network, ends, trains, trial) if trial.observe.state else None,
         number=trial.number,
         cost=cost,
         adaptation=in_steps.samples(trial, "adaptation"),
         current=in_steps.samples(trial, "current"),
+        begin=trial.begin,
     )
 
 
