@@ -80,9 +80,27 @@ __attribute__((noinline)) void see_peaks(SteppedWay<T>& x, int64_t l, const Vect
         if (v[k] > x.peak[l + k] && v[k] < x.level[l + k]) x.peak[l + k] = v[k], x.peak_time[l + k] = end;
 }
 
-// The lanes from l on of a population through a step from `begin` on; those that are set in the result stay where they are.
+// Which noisy lanes of a compartment, below their thresholds at v0 and at v1 after step k, met them: in place of `meets`. The
+// noise after the step is left in `after`.
+template <class T, class Mask>
+__attribute__((noinline)) void meet_noisy(const SteppedLayer<T>& p, SteppedWay<T>& x, int64_t l, int64_t k, const Vector<T>& v0, const Vector<T>& v1,
+                                          double end, Mask& meets) {
+    for (int lane = 0; lane < kLanes<T>; ++lane) {
+        const int64_t at = l + lane;
+        if (!(p.rms[at] > 0)) continue;
+        meets[lane] = 0, x.after[at] = 0;
+        if (x.free[at] >= end) continue;
+        Stream random{keyed(x.stream[at], uint64_t(k))};
+        x.after[at] = x.noise[at] * p.decay[at] + p.kick[at] * random.normal();
+        const double below = double(x.level[at]) - double(v0[lane]) - x.noise[at], left = double(x.level[at]) - double(v1[lane]) - x.after[at];
+        if (below <= 0) continue;
+        if (left <= 0 || (2 * below * left < 40 * p.spread[at] && random.uniform() < std::exp(-2 * below * left / p.spread[at]))) meets[lane] = -1;
+    }
+}
+
+// The lanes from l on of a population through step `number`; those that are set in the result stay where they are.
 template <class T, int Compartments, bool Exponential, bool Adaptation, bool Conductance>
-SPIKELOOP_INLINE uint32_t step(const SteppedLayer<T>& p, SteppedWay<T>& x, int64_t l, double begin, double end) {
+SPIKELOOP_INLINE uint32_t step(const SteppedLayer<T>& p, SteppedWay<T>& x, int64_t l, int64_t number, double begin, double end) {
     using V = Vector<T>;
     typedef decltype(V{} < V{}) Mask;
     constexpr int kMany = Compartments ? Compartments : kMaxCompartments, L = kLanes<T>;
@@ -191,6 +209,7 @@ SPIKELOOP_INLINE uint32_t step(const SteppedLayer<T>& p, SteppedWay<T>& x, int64
         const V top = v0[c] + T(0.5) * larger(first[c], V{});
         Mask meets = below & ((after >= level) | ((dv[c] < 0) & (top >= level)));
         if (holds) meets &= free[c] > 0;
+        if (p.noisy) meet_noisy(p, x, c * n + l, number, v0[c], after, end, meets);
         alone |= meets, v[c] = after;
         if constexpr (Adaptation) w[c] = w0[c] + T(1.0 / 6) * total_w[c];
     }
@@ -206,6 +225,7 @@ SPIKELOOP_INLINE uint32_t step(const SteppedLayer<T>& p, SteppedWay<T>& x, int64
             if constexpr (Adaptation) store(x.w.data() + c * n + l, w[c]);
         }
         for (int s = 0; s < p.slots; ++s) store(x.i.data() + s * n + l, next_i[s]);
+        for (int c = 0; p.noisy && c < count; ++c) std::copy_n(x.after.data() + c * n + l, L, x.noise.data() + c * n + l);
         return 0;
     }
     for (int c = 0; c < count; ++c) {
@@ -214,6 +234,8 @@ SPIKELOOP_INLINE uint32_t step(const SteppedLayer<T>& p, SteppedWay<T>& x, int64
     }
     for (int s = 0; s < p.slots; ++s) store(x.i.data() + s * n + l, V(alone ? load(x.i.data() + s * n + l) : next_i[s]));
     uint32_t bits = 0;
+    for (int k = 0; p.noisy && k < L; ++k)
+        for (int c = 0; !alone[k] && c < count; ++c) x.noise[c * n + l + k] = x.after[c * n + l + k];
     for (int k = 0; k < L; ++k) bits |= uint32_t(alone[k] != 0) << k;
     return bits;
 }
@@ -225,7 +247,7 @@ void step_all(SteppedSample<T>& sample, int p, int64_t k, const SteppedEvent* ev
     SteppedWay<T>& way = sample.ways[p];
     const double h = sample.stage.run.step, begin = double(k) * h, end = double(k + 1) * h;
     for (int64_t l = range.first; l < std::min(range.last, layer.size); l += kLanes<T>) {
-        uint32_t alone = step<T, Compartments, Exponential, Adaptation, Conductance>(layer, way, l, begin, end);
+        uint32_t alone = step<T, Compartments, Exponential, Adaptation, Conductance>(layer, way, l, k, begin, end);
         for (; alone; alone &= alone - 1)
             if (const int64_t m = l + __builtin_ctz(alone); m < layer.size) sample.go_alone(p, m, k, events, count);
     }

@@ -57,7 +57,8 @@ class SteppedWalk {
 
     SteppedWalk(const SteppedUnit& n, double h) : n_(n), h_(h) {}
 
-    // From `now` to `end`, through arrivals in order; spike(c, at) is called for each crossing, after which V is at reset.
+    // From `now` to `end`, through arrivals in order; spike(c, at) is called for each crossing, which it may answer by `jump`;
+    // false: no further.
     template <class OnSpike>
     void operator()(double end, const std::vector<SteppedArrival>& arrivals, OnSpike&& spike) {
         size_t next = 0;
@@ -68,14 +69,10 @@ class SteppedWalk {
             double until = next < arrivals.size() ? std::min(arrivals[next].at, end) : end;
             for (int c = 0; c < n_.compartments; ++c)
                 if (held[c] > now_) until = std::min(until, held[c]);
-            if (const int c = go(until); c >= 0) {
-                jump(c);
-                spike(c, now_);
-            }
+            if (const int c = go(until); c >= 0 && !spike(c, now_)) return;
         }
     }
     double now() const { return now_; }
-    void begin_at(double at) { now_ = at; }
 
     // dv / dt of a compartment where the neuron is.
     double slope(int c) {
@@ -92,7 +89,17 @@ class SteppedWalk {
             if (n_.slot[s].compartment == c) sum += y.i[s] * (1 - n_.slot[s].rho * y.v[c]);
         return sum;
     }
+    // The jump at a crossing: at reset until `release`.
+    void jump(int c, double release) {
+        const SteppedCompartment& x = n_.compartment[c];
+        y.v[c] = x.reset, y.w[c] += x.b, held[c] = std::max(release, now_);
+    }
     double noise(int c) const { return noise0[c] + (noise1[c] - noise0[c]) * (now_ / h_); }
+    // Noise that goes in a line from x now to `to` at `end`.
+    void set_noise(int c, double x, double to, double end) {
+        const double rate = end > now_ ? (to - x) / (end - now_) : 0.0;
+        noise0[c] = x - rate * now_, noise1[c] = noise0[c] + rate * h_;
+    }
 
   private:
     static constexpr double kSteep = 0.05;  // of an e-fold of the exponential term within a piece: u is integrated, not v
@@ -109,11 +116,6 @@ class SteppedWalk {
         const SteppedSlot& slot = n_.slot[a.slot];
         y.i[a.slot] = std::clamp(y.i[a.slot] + a.weight, -slot.most, slot.most);
         if (held[slot.compartment] <= now_) y.v[slot.compartment] = std::max(y.v[slot.compartment], n_.compartment[slot.compartment].floor);
-    }
-
-    void jump(int c) {
-        const SteppedCompartment& x = n_.compartment[c];
-        y.v[c] = x.reset, y.w[c] += x.b, held[c] = now_ + x.refractory;
     }
 
     void set_free() {
