@@ -23,7 +23,7 @@ void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) 
 
 template <class T>
 void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
-    gather_arrivals(job.stage->sources, {}, out.sample, job.request().duration, scratch.arrivals);
+    gather_arrivals(job.stage->sources, {}, out.sample, 0.0, job.request().duration, scratch.arrivals);
     const size_t count = scratch.arrivals.size();
     scratch.time.resize(count), scratch.anchor.resize(count), scratch.first.resize(count), scratch.row.resize(count), out.row.resize(count);
     scratch.since.assign(count + kDoubles, 0.0);

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloop._attach import attach
-from spikeloop._given import check_kinds, check_start, check_steps, drives_of, refuse_plastic
+from spikeloop._given import check_kinds, check_start, check_steps, clock_of, drives_of, refuse_plastic
 from spikeloop.errors import CannotObserve, OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -42,7 +42,8 @@ def run(  # noqa: PLR0913 - the one doorway
     ``drive``: `Events` by input population, and `Steps` (currents) by any others; plain `Events` where there is one
     input. A network without inputs is driven by currents alone.
 
-    ``observe`` asks for more than spikes; ``start`` continues from a record's state; ``number`` chooses the draw of the
+    ``observe`` asks for more than spikes; ``start`` continues from a record's state, on its clock: all times are from
+    ``start.time`` to ``start.time + duration``, the drive's, too (``events.later``); ``number`` chooses the draw of the
     trial-to-trial noise; ``training`` turns dropout on (from torch's global generator). Without a rule the record can
     be looked at, but a backward through it raises ``NoRule``.
 
@@ -56,13 +57,14 @@ def run(  # noqa: PLR0913 - the one doorway
     if rule is not None:
         refuse_plastic(network)
     network.check()
-    drives, steps = drives_of(network, drive, duration)
+    begin = clock_of(start)
+    drives, steps = drives_of(network, drive, duration, begin)
     batch = Trial(network, drives, float(duration), start=start, steps=steps).batch
     check_steps(network, steps, batch)
     check_start(network, start, batch)
     wish = observe if rule is None else observe.union(rule.needs(network))
     if wish is not NOTHING:
-        _check_wish(network, wish, duration, substrate)
+        _check_wish(network, wish, (duration, begin), substrate)
     silent: dict[str, Tensor] = {}
     if training:
         drives, silent = _drop(network, drives, batch)
@@ -117,10 +119,10 @@ class Experiment(nn.Module):
         return f"duration {self.duration * 1e3:g} ms, substrate {self.substrate!r}, {rule}"
 
 
-def _check_wish(network: Network, wish: Observe, duration: float, substrate: Substrate) -> None:
+def _check_wish(network: Network, wish: Observe, span: tuple[float, float], substrate: Substrate) -> None:
     if wish.nothing:
         return
-    wish.check(network, duration)
+    wish.check(network, *span)
     missing = substrate.offers(network).missing(wish)
     if missing is not None:
         raise CannotObserve(

@@ -18,7 +18,11 @@ _TINY = 1e-9  # relative: periods closer than this are the same
 
 @dataclass(frozen=True)
 class Every:
-    """Sample every ``period`` seconds from 0 on, the end included; only ``neurons`` (indices), or all of them."""
+    """Sample at the multiples of ``period`` seconds; only ``neurons`` (indices), or all of them.
+
+    The end of a run is included; its beginning at 0 is, too, but not that of one that goes on from there: of runs that
+    continue each other exactly one has each sample.
+    """
 
     period: float
     neurons: tuple[int, ...] | None = None
@@ -80,9 +84,9 @@ class Observe:
         """What can be sampled over time, by the name of its field here and in a `Record`."""
         yield from (("membrane", self.membrane), ("adaptation", self.adaptation), ("current", self.current))
 
-    def times(self, name: str, duration: float) -> Tensor:
+    def times(self, name: str, duration: float, begin: float = 0.0) -> Tensor:
         """(T,) float64: when the membrane of ``name`` is sampled in a run of ``duration`` seconds."""
-        return times_of(self.membrane[name], duration)
+        return times_of(self.membrane[name], duration, begin)
 
     def neurons(self, name: str, size: int) -> Tensor:
         """(M,) int64: of which of the ``size`` neurons of ``name`` the membrane is sampled."""
@@ -133,14 +137,14 @@ class Observe:
         """Whether everything in ``wish`` is offered here."""
         return self.missing(wish) is None
 
-    def check(self, network: Network, duration: float) -> None:
+    def check(self, network: Network, duration: float, begin: float = 0.0) -> None:
         """Raise where ``network`` has no such population, compartment or neuron, or a time lies outside the run."""
         for name in self.peak:
             _check_observed(network, name)
         for trace, given in self.traces():
             for name, sampling in given.items():
                 population = _check_observed(network, name)
-                _check_sampling(f"{trace} of {name!r}", sampling, population.size, duration)
+                _check_sampling(f"{trace} of {name!r}", sampling, population.size, (begin, begin + duration))
         plastic = [projection for program in network.programs.values() for projection in program.projections]
         for name in self.history:
             if name not in plastic:
@@ -151,12 +155,14 @@ class Observe:
                 )
 
 
-def times_of(given: When, duration: float) -> Tensor:
-    """(T,) float64: the times of a sampling in a run of ``duration`` seconds."""
+def times_of(given: When, duration: float, begin: float = 0.0) -> Tensor:
+    """(T,) float64: the times of a sampling in a run of ``duration`` seconds from ``begin`` on."""
     if isinstance(given, Tensor):
         return given
     period = given.period if isinstance(given, Every) else given
-    return torch.arange(math.floor(duration / period * (1 + _TINY)) + 1, dtype=torch.float64) * period
+    known, last = (math.floor(time / period * (1 + _TINY)) for time in (begin, begin + duration))
+    first = known + 1 if begin > 0 else 0
+    return torch.arange(first, max(last + 1, first), dtype=torch.float64) * period
 
 
 def neurons_of(given: When, size: int) -> Tensor:
@@ -221,12 +227,13 @@ def _check_observed(network: Network, name: str) -> Population:
     return network.populations[network.place("observe", name)[0]]
 
 
-def _check_sampling(name: str, given: When, size: int, duration: float) -> None:
+def _check_sampling(name: str, given: When, size: int, span: tuple[float, float]) -> None:
     where = f"observe, {name}"
     if isinstance(given, Tensor):
-        bad = given.ndim != 1 or not bool(((given >= 0) & (given <= duration)).all())
+        bad = given.ndim != 1 or not bool(((given >= span[0]) & (given <= span[1])).all())
         if bad or not bool((given.diff() >= 0).all()):
-            raise OutOfRange("the sampling times do not fit", where=where, expected="(T,) ascending, 0 to duration")
+            inside = "0 to duration" if span[0] == 0 else f"{span[0]:g} to {span[1]:g} s, the clock of the run"
+            raise OutOfRange("the sampling times do not fit", where=where, expected=f"(T,) ascending, {inside}")
         return
     assert isinstance(given, Every)
     if given.period <= 0:

@@ -41,6 +41,16 @@ class Trial:
     steps: Mapping[str, Steps] = field(default_factory=dict)
 
     @property
+    def begin(self) -> float:
+        """The clock at the start, seconds: all times are from there on."""
+        return 0.0 if self.start is None else self.start.time
+
+    @property
+    def end(self) -> float:
+        """The clock at the end."""
+        return self.begin + self.duration
+
+    @property
     def batch(self) -> int:
         """The number of samples: of the drive, or of what else says it where there is none."""
         given = [len(events) for events in self.drive.values()]

@@ -15,6 +15,7 @@ from spikeloop.engine.exact import joined
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
+from spikeloop.gradient.clock import from_zero
 from spikeloop.gradient.grid import Bundle, Cells, Grid, bundles
 from spikeloop.gradient.holds import steps
 from spikeloop.gradient.parts import part
@@ -84,6 +85,7 @@ class SuperSpike:
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
         self._check(trial, cotangent)
+        trial, record = from_zero(trial, record)
         batch = trial.batch
         width = max(population.size for population in trial.network.populations.values())
         few = max(round(_ROOM * self.dt / (trial.duration * width)), 1)
@@ -97,7 +99,8 @@ class SuperSpike:
     def _part(self, trial: Trial, record: Record, cotangent: Cotangent) -> dict[Key, Tensor]:
         run = run_of(trial)
         grid = Grid.over(trial.duration, self.dt, self._origin(trial, record, run.batch))
-        stages, trains = plan(trial.network, record.executed), _observed(trial, record)
+        trains = _observed(trial, record)
+        stages = [stage for stage in plan(trial.network, record.executed) if isinstance(stage, Stage)]
         coming = {name: joined(run.recent[name], new) if name in run.recent else new for name, new in trains.items()}
         look = _Look(grid, trial, record, trains, coming)
         layers = [[self._layer(look, stage, neurons) for neurons in stage.populations] for stage in stages]
