@@ -14,7 +14,6 @@ from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Trains
 from spikeloop.engine.plan import plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
-from spikeloop.gradient.clock import from_zero
 from spikeloop.gradient.count import count_gradients
 from spikeloop.network import Network
 from spikeloop.protocols import NOTHING, Cotangent, Gradients, Observe, Trial
@@ -85,7 +84,6 @@ class EventProp:
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
         stages = plan(trial.network, record.executed) if record.executed else stages_of(trial)
-        trial, record = from_zero(trial, record)
         back = Backward(
             stages,
             _observed(trial, record),
