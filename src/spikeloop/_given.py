@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -56,12 +57,23 @@ def check_events(where: str, events: object) -> None:
         raise _no_events(where, events, "Events")
 
 
+def clock_of(start: object) -> float:
+    """The time at which a run begins; raises where ``start`` is no state or has no clock."""
+    if start is None:
+        return 0.0
+    if not isinstance(start, State):
+        raise WrongType(f"{kind_of(start)} was given", where="start", expected="a State: record.state")
+    if not isinstance(start.time, int | float):
+        raise WrongType(f"the clock is {kind_of(start.time)}", where="start, time", expected="a number of seconds")
+    if not 0 <= start.time < math.inf:
+        raise OutOfRange(f"the clock is {start.time}", where="start, time", expected="seconds, at least 0")
+    return float(start.time)
+
+
 def check_start(network: Network, start: State | None, batch: int) -> None:
     """Raise where a state to start from is not one of ``network``, whole, finite and of ``batch`` samples."""
     if start is None:
         return
-    if not isinstance(start, State):
-        raise WrongType(f"{kind_of(start)} was given", where="start", expected="a State: record.state")
     neurons = {name: population.size for name, population in network.populations.items() if population.kind is not None}
     fields = {"membrane": start.membrane, "current": start.current, "held": start.held}
     for what, values in fields.items():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloop._attach import attach
-from spikeloop._given import check_drive, check_events, check_kinds, check_start, refuse_plastic
+from spikeloop._given import check_drive, check_events, check_kinds, check_start, clock_of, refuse_plastic
 from spikeloop.errors import (
     CannotObserve,
     InvalidNetwork,
@@ -45,7 +45,8 @@ def run(  # noqa: PLR0913 - the one doorway
 ) -> Record:
     """Run ``network`` for ``duration`` seconds on ``drive`` and return what was observed, differentiable by ``rule``.
 
-    ``observe`` asks for more than spikes; ``start`` continues from a record's state; ``number`` chooses the draw of the
+    ``observe`` asks for more than spikes; ``start`` continues from a record's state, on its clock: all times are from
+    ``start.time`` to ``start.time + duration``, the drive's, too (``events.later``); ``number`` chooses the draw of the
     trial-to-trial noise; ``training`` turns dropout on (from torch's global generator). Without a rule the record can
     be looked at, but a backward through it raises ``NoRule``.
 
@@ -59,12 +60,13 @@ def run(  # noqa: PLR0913 - the one doorway
     if rule is not None:
         refuse_plastic(network)
     network.check()
-    drives = _drives(network, drive, duration)
+    begin = clock_of(start)
+    drives = _drives(network, drive, duration, begin)
     batch = len(next(iter(drives.values())))
     check_start(network, start, batch)
     wish = observe if rule is None else observe.union(rule.needs(network))
     if wish is not NOTHING:
-        _check_wish(network, wish, duration, substrate)
+        _check_wish(network, wish, (duration, begin), substrate)
     silent: dict[str, Tensor] = {}
     if training:
         drives, silent = _drop(network, drives, batch)
@@ -119,7 +121,7 @@ class Experiment(nn.Module):
         return f"duration {self.duration * 1e3:g} ms, substrate {self.substrate!r}, {rule}"
 
 
-def _drives(network: Network, drive: Drive, duration: float) -> dict[str, Events]:
+def _drives(network: Network, drive: Drive, duration: float, begin: float) -> dict[str, Events]:
     inputs = network.inputs
     if not inputs:
         raise InvalidNetwork(
@@ -145,7 +147,7 @@ def _drives(network: Network, drive: Drive, duration: float) -> dict[str, Events
     drives = {name: drive[name] for name in inputs}
     for name, events in drives.items():
         _check_drive(name, events, network.populations[name].size, len(drives[inputs[0]]))
-        events.check_within(duration, f"drive {name!r}")
+        events.check_within(duration, f"drive {name!r}", begin)
     return drives
 
 
@@ -159,10 +161,10 @@ def _check_drive(name: str, events: Events, size: int, batch: int) -> None:
         raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
 
 
-def _check_wish(network: Network, wish: Observe, duration: float, substrate: Substrate) -> None:
+def _check_wish(network: Network, wish: Observe, span: tuple[float, float], substrate: Substrate) -> None:
     if not (wish.membrane or wish.peak or wish.state or wish.history):
         return
-    wish.check(network, duration)
+    wish.check(network, *span)
     missing = substrate.offers(network).missing(wish)
     if missing is not None:
         raise CannotObserve(

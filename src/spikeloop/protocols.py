@@ -20,7 +20,11 @@ _TINY = 1e-9  # relative: periods closer than this are the same
 
 @dataclass(frozen=True)
 class Every:
-    """Sample every ``period`` seconds from 0 on, the end included; only ``neurons`` (indices), or all of them."""
+    """Sample at the multiples of ``period`` seconds; only ``neurons`` (indices), or all of them.
+
+    The end of a run is included; its beginning at 0 is, too, but not that of one that goes on from there: of runs that
+    continue each other exactly one has each sample.
+    """
 
     period: float
     neurons: tuple[int, ...] | None = None
@@ -71,13 +75,15 @@ class Observe:
             self, "history", frozenset((self.history,) if isinstance(self.history, str) else self.history)
         )
 
-    def times(self, population: str, duration: float) -> Tensor:
+    def times(self, population: str, duration: float, begin: float = 0.0) -> Tensor:
         """(T,) float64: when the membrane of ``population`` is sampled in a run of ``duration`` seconds."""
         given = self.membrane[population]
         if isinstance(given, Tensor):
             return given
         period = given.period if isinstance(given, Every) else given
-        return torch.arange(math.floor(duration / period * (1 + _TINY)) + 1, dtype=torch.float64) * period
+        known, last = (math.floor(time / period * (1 + _TINY)) for time in (begin, begin + duration))
+        first = known + 1 if begin > 0 else 0
+        return torch.arange(first, max(last + 1, first), dtype=torch.float64) * period
 
     def neurons(self, population: str, size: int) -> Tensor:
         """(M,) int64: which of the ``size`` neurons of ``population`` are sampled."""
@@ -125,13 +131,13 @@ class Observe:
         """Whether everything in ``wish`` is offered here."""
         return self.missing(wish) is None
 
-    def check(self, network: Network, duration: float) -> None:
+    def check(self, network: Network, duration: float, begin: float = 0.0) -> None:
         """Raise where ``network`` has no such membrane or neuron, or a sampling time lies outside the run."""
         for name in (*self.membrane, *self.peak):
             _check_observed(network, name)
             population = network.populations[name]
             if name in self.membrane:
-                _check_sampling(name, self.membrane[name], population.size, duration)
+                _check_sampling(name, self.membrane[name], population.size, (begin, begin + duration))
         plastic = [projection for program in network.programs.values() for projection in program.projections]
         for name in self.history:
             if name not in plastic:
@@ -166,8 +172,13 @@ class Trial:
 
     @property
     def begin(self) -> float:
-        """Seconds: what the clock shows when it begins."""
+        """The clock at the start, seconds: all times are from there on."""
         return 0.0 if self.start is None else self.start.time
+
+    @property
+    def end(self) -> float:
+        """The clock at the end."""
+        return self.begin + self.duration
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,12 +282,13 @@ def _check_observed(network: Network, name: str) -> None:
     raise UnknownPopulation(what, where="observe", expected=f"one of {', '.join(neurons)}")
 
 
-def _check_sampling(name: str, given: float | Every | Tensor, size: int, duration: float) -> None:
+def _check_sampling(name: str, given: float | Every | Tensor, size: int, span: tuple[float, float]) -> None:
     where = f"observe, membrane of {name!r}"
     if isinstance(given, Tensor):
-        bad = given.ndim != 1 or not bool(((given >= 0) & (given <= duration)).all())
+        bad = given.ndim != 1 or not bool(((given >= span[0]) & (given <= span[1])).all())
         if bad or not bool((given.diff() >= 0).all()):
-            raise OutOfRange("the sampling times do not fit", where=where, expected="(T,) ascending, 0 to duration")
+            inside = "0 to duration" if span[0] == 0 else f"{span[0]:g} to {span[1]:g} s, the clock of the run"
+            raise OutOfRange("the sampling times do not fit", where=where, expected=f"(T,) ascending, {inside}")
         return
     assert isinstance(given, Every)
     if given.period <= 0:

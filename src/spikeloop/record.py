@@ -110,7 +110,10 @@ class State:
 
     membrane, current: (B, N).  held: (B, N), seconds of refractory time that are left (0 where free).
     recent: spikes still on their way through delays, their times as ages: seconds before the end.
-    time: seconds, the clock.  parts: what else its owners need, by owner; "plasticity": what was learned.
+    time: the clock, seconds, with which a run that starts here goes on: its drive, its samples and its spikes are at
+    absolute times from there on.
+    parts: by who made it ("exact", "plasticity", ...), what it takes to go on as if nothing had been cut, to the last bit; opaque,
+    and left aside where it does not belong to the other fields (any more). A state made by hand has none.
     """
 
     membrane: Mapping[str, Tensor] = field(default_factory=dict)
@@ -118,14 +121,15 @@ class State:
     held: Mapping[str, Tensor] = field(default_factory=dict)
     recent: Mapping[str, Events] = field(default_factory=dict)
     time: float = 0.0
-    parts: Mapping[str, object] = field(default_factory=dict)
+    parts: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Record:
     """What was observed: the only thing a rule, a loss or a picture gets to see of a run.
 
-    spikes: `Events` of every spiking population and of the inputs (the drive).  duration: seconds.
+    spikes: `Events` of every spiking population and of the inputs (the drive).  duration: seconds, from ``begin`` on:
+    all times are on that clock.
     count: (B, N), number of spikes of every population but the inputs, differentiable: where silent neurons and budgets
     get their gradient.
     membrane: `Samples` of the populations that were asked for.  peak: `Peak` likewise.
@@ -153,6 +157,7 @@ class Record:
     sources: Mapping[str, Tensor] = field(default_factory=dict)
     history: Mapping[str, Recorded] = field(default_factory=dict)
     recorded: Mapping[str, Mapping[str, Recorded]] = field(default_factory=dict)
+    begin: float = 0.0
 
     def __len__(self) -> int:
         """The number of samples in the batch."""

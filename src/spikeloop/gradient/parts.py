@@ -48,4 +48,4 @@ def _samples(samples: Samples, some: slice) -> Samples:
 
 def _state(state: State, some: slice) -> State:
     membrane, current, held = (_rows(field, some) for field in (state.membrane, state.current, state.held))
-    return State(membrane, current, held, _events(state.recent, some))
+    return State(membrane, current, held, _events(state.recent, some), state.time)

@@ -9,10 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloop.engine.arrays import Ask, Peaks, Sampling, States, Trains
+from spikeloop.engine.arrays import Ask, Peaks, Run, Sampling, Trains
 from spikeloop.engine.exact import Explosion, forward
 from spikeloop.engine.plan import on_a_grid
-from spikeloop.engine.trial import empty_states, events_of, run_of, stages_of, start_of, state_of, trains_of
+from spikeloop.engine.trial import (
+    anchors_of,
+    empty_anchors,
+    empty_states,
+    events_of,
+    run_of,
+    stages_of,
+    start_of,
+    state_of,
+    trains_of,
+)
 from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.population import Population
@@ -65,31 +75,34 @@ class Ideal:
                 todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
             ) from None
         cost = Cost(wall_time=time.perf_counter() - began, **_events(network, trains))
-        return _record(trial, trains, asks, cost)
+        return _record(trial, run, trains, asks, cost)
 
 
 def _ask(trial: Trial, name: str, population: Population, batch: int) -> Ask:
     observe, size = trial.observe, population.size
     sampling = peaks = None
     if name in observe.membrane:
-        times = observe.times(name, trial.duration).numpy().reshape(1, -1)
+        times = observe.times(name, trial.duration, trial.begin).numpy().reshape(1, -1)
         unit = observe.neurons(name, size).to(torch.int32).numpy()
         sampling = Sampling(np.ascontiguousarray(times), unit, np.empty((batch, times.shape[1], len(unit))))
     if name in observe.peak:
         peaks = Peaks(np.empty((batch, size)), np.empty((batch, size)))
-    silent = trial.silent.get(name)
+    dropped, start = trial.silent.get(name), start_of(trial, name)
+    silent = None if dropped is None else np.ascontiguousarray(dropped.numpy(), dtype=np.uint8)
     return Ask(
-        silent=None if silent is None else np.ascontiguousarray(silent.numpy(), dtype=np.uint8),
-        start=start_of(trial, name),
+        silent=silent,
+        start=start,
         end=empty_states(batch, size) if observe.state else None,
+        anchors=anchors_of(trial, name, start, silent),
+        reached=empty_anchors(batch, size) if observe.state else None,
         sampling=sampling,
         peaks=peaks,
         count=np.zeros((batch, size), np.float32) if population.spiking else None,
     )
 
 
-def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost: Cost) -> Record:
-    network, spikes, ends = trial.network, dict(trial.drive), dict[str, States]()
+def _record(trial: Trial, run: Run, trains: dict[str, Trains], asks: dict[str, Ask], cost: Cost) -> Record:
+    network, spikes = trial.network, dict(trial.drive)
     count, membrane, peak = dict[str, Tensor](), dict[str, Samples](), dict[str, Peak]()
     for name, ask in asks.items():
         population = network.populations[name]
@@ -103,10 +116,17 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], cost:
             membrane[name] = Samples(time, unit.to(torch.int64), value)
         if ask.peaks is not None:
             peak[name] = Peak(torch.from_numpy(ask.peaks.time), torch.from_numpy(ask.peaks.value))
-        if ask.end is not None:
-            ends[name] = ask.end
-    state = state_of(network, ends, trains, trial) if trial.observe.state else None
-    return Record(spikes, trial.duration, count, membrane, peak, state=state, number=trial.number, cost=cost)
+    return Record(
+        spikes,
+        trial.duration,
+        count,
+        membrane,
+        peak,
+        state=state_of(trial, asks, trains, run) if trial.observe.state else None,
+        number=trial.number,
+        cost=cost,
+        begin=trial.begin,
+    )
 
 
 def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:
