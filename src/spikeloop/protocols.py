@@ -58,11 +58,6 @@ class Trial:
         given += [] if self.start is None else [len(membrane) for membrane in self.start.membrane.values()]
         return given[0] if given else 1
 
-    @property
-    def begin(self) -> float:
-        """Seconds: what the clock shows when it begins."""
-        return 0.0 if self.start is None else self.start.time
-
 
 @dataclass(frozen=True, eq=False)
 class Cotangent:

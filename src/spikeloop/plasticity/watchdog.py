@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-_AGAIN = 0.05  # seconds until a function that caught the interruption is interrupted once more
+_LOOK = 0.02  # seconds between looks at the clock
 
 
 class Overdue(Exception):
@@ -23,14 +23,15 @@ class OutOfTime(BaseException):
 class Watchdog:
     """Calls functions on this thread, each for at most ``budget`` seconds: ``with Watchdog() as watchdog``.
 
-    A thread of its own raises `OutOfTime` in the calling one, which happens between two steps of Python code: a single
-    long step, such as an operation on a large array or a sleep, is interrupted when it is over.
+    A thread of its own raises `OutOfTime` in the calling one, again and again, which happens between two steps of
+    Python code: a single long step, such as a sleep, is interrupted when it is over.
     """
 
     def __init__(self) -> None:
-        self._change = threading.Condition()
+        self._guard = threading.Lock()  # a Condition's own code could be interrupted while it holds the lock
         self._deadline: float | None = None
-        self._closed = self._raised = False
+        self._raised = False
+        self._closed = threading.Event()
         self._caller = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="spikeloop watchdog", daemon=True)
 
@@ -39,38 +40,37 @@ class Watchdog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with self._change:
-            self._closed = True
-            self._change.notify()
+        self._closed.set()
         self._thread.join()
 
     def call(self, function: Callable[..., Any], argument: object, budget: float) -> Any:
         """``function(argument)``. Raises `Overdue` where it takes longer than ``budget`` seconds."""
         self._raised = False
         try:
-            with self._change:
+            with self._guard:
                 self._deadline = time.monotonic() + budget
-                self._change.notify()
-            try:
-                returned = function(argument)
-            finally:
-                with self._change:
-                    self._deadline = None
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._caller), None)
+            return function(argument)
         except OutOfTime:
-            with self._change:  # raised after the function, but before its deadline was taken away
-                self._deadline = None
             raise Overdue from None
-        if self._raised:  # it caught what should have ended it
-            raise Overdue
-        return returned
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """From here on nothing is raised; what is still to be raised is met here."""
+        try:
+            with self._guard:
+                self._deadline = None
+            for _ in range(1000 * self._raised):
+                pass
+        except OutOfTime:
+            self._end()
+        if self._raised:
+            raise Overdue from None  # also where the function caught what should have ended it
 
     def _watch(self) -> None:
-        with self._change:
-            while not self._closed:
-                left = None if self._deadline is None else self._deadline - time.monotonic()
-                if left is not None and left <= 0:
+        while not self._closed.wait(_LOOK):
+            with self._guard:
+                if self._deadline is not None and time.monotonic() > self._deadline:
+                    self._raised = True
                     error = ctypes.py_object(OutOfTime)
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._caller), error)
-                    self._deadline, self._raised = time.monotonic() + _AGAIN, True
-                self._change.wait(left if left is None or left > 0 else _AGAIN)
