@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from spikeloop.chip.host import Continued
 from spikeloop.errors import (
     InvalidNetwork,
     OutOfRange,
@@ -22,6 +23,7 @@ from spikeloop.network import Network
 from spikeloop.protocols import Observe
 from spikeloop.record import State
 from spikeloop.steps import Steps
+from spikeloop.substrate.one_chip import PART as CHIP
 
 
 def check_kinds(network: object, duration: object, substrate: object, rule: object, observe: object) -> None:
@@ -153,6 +155,11 @@ def clock_of(start: object) -> float:
 def check_start(network: Network, start: State | None, batch: int) -> None:
     """Raise where a state to start from is not one of ``network``, whole, finite and of ``batch`` samples."""
     if start is None:
+        return
+    if isinstance(part := start.parts.get(CHIP), Continued):
+        if len(part) != batch:
+            what = f"the state is of {len(part)} samples"
+            raise ShapeMismatch(what, where="start", expected=f"{batch}, as the drive")
         return
     neurons = {name: population.size for name, population in network.populations.items() if population.kind is not None}
     fields = {"membrane": start.membrane, "current": start.current, "held": start.held}

@@ -31,6 +31,7 @@ from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Cost, Peak, Record, Samples
 from spikeloop.substrate.in_steps import InSteps, places_of
+from spikeloop.substrate.one_chip import PART as CHIP
 from spikeloop.substrate.plastic import learning
 
 
@@ -78,6 +79,8 @@ class Ideal:
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
+        if trial.start is not None and CHIP in trial.start.parts:
+            raise Unsupported("the state is a chip's", where="start", expected="that of a run here", todo="Use OnChip")
         return learning(self._run, trial) if trial.network.programs else self._run(trial)
 
     def _run(self, trial: Trial) -> Record:

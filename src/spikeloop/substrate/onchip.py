@@ -13,10 +13,11 @@ from torch import Tensor
 from spikeloop.chip import lower
 from spikeloop.chip.calibrate import Calibration
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, Chip, whole
-from spikeloop.chip.mapping import Rows, refuse, site_key, structured
+from spikeloop.chip.mapping import Rows, refuse, site_key
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part, split
 from spikeloop.chip.transfer import MADC_PERIOD
+from spikeloop.engine.plan import on_a_grid
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported, WrongType, kind_of
 from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
@@ -155,7 +156,7 @@ class OnChip:
 
     def _parts(self, network: Network) -> list[Part]:
         refuse(network)
-        if structured(network):
+        if on_a_grid(network):
             return []  # placing it says what is short
         parts = split(network, self.rows_per_input)
         if parts and self.calibration is not None:

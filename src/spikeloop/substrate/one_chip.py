@@ -66,6 +66,7 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     record = Record(
         {**trial.drive, **spikes}, trial.duration, membrane=membrane, peak=peak, executed=lowered.executed,
         number=draw, lowering=_lowering(setup, lowered, cost.events_lost), cost=cost, adaptation=adaptation,
+        begin=trial.begin,
     )  # fmt: skip
     learned = _learned(trial, setup, out)
     parts = {**({} if state is None else {PART: state}), **({} if learned is None else {LEARNED: learned[0]})}
