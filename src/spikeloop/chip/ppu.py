@@ -1,6 +1,6 @@
 """The plasticity processor: kernels that are executed while the chip runs, in its arithmetic, time and memory.
 
-It works row by row: a row of a half is two vectors of 8 bits, four of 16. Weights have 6 bits and a sign, readings of
+There is one for each half of the array, and it works row by row. Weights have 6 bits and a sign, readings of
 sensors 7; what a kernel leaves of a weight is rounded to a code stochastically. A call that takes longer than the time
 to the next delays that one, and what would have come before it is skipped; `Executed` counts both.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip import correlation
-from spikeloop.chip.configuration import CADC_PERIOD_MIN, CIRCUITS, COLUMNS, WEIGHT_MAX
+from spikeloop.chip.configuration import CIRCUITS, COLUMNS, WEIGHT_MAX
 from spikeloop.chip.fractional import FRACTION16, WHOLE16, Lanes, Meter
 from spikeloop.chip.mismatch import Float, keyed
 from spikeloop.chip.view import IntegerSynapses, IntegerView
@@ -39,8 +39,8 @@ PER_OPERATION = 2
 """Cycles of 8 ns for an operation on one vector: 4 of the processor's own (estimated)."""
 PER_ROW = 16
 """Cycles for reading or writing a row of weights, per vector of 128 columns (estimated)."""
-PER_READING = CADC_PERIOD_MIN
-"""Cycles for converting both sensors of a row: the column ADC's fastest period (1.1)."""
+PER_READING = 68
+"""Cycles for converting both sensors of a row: the column ADC makes 1.85 million conversions a second (1.1)."""
 _SCALE_BITS = 8
 COUNTER_MAX = 255
 """Spike counters have 8 bits (hardware.md 1.2)."""
@@ -227,7 +227,8 @@ class Processor:
         spent = sum(self._adopt((name, each), task.places[each], learning, seen, view) for each, seen in views.items())
         _check_memory(learning.memory[name], where)
         learning.calls[name] += 1
-        took = spent + meter.operations * PER_OPERATION
+        halves = {int(half) for place in task.places.values() for half in np.unique(place.circuit // COLUMNS)}
+        took = (spent + meter.operations * PER_OPERATION) // max(len(halves), 1)  # each half has a processor of its own
         learning.free = cycle + took
         log.time.append(cycle)
         log.recorded.append({key: np.asarray(value) for key, value in view.recorded.items()})
