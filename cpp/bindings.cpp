@@ -16,8 +16,10 @@ using namespace nb::literals;
 namespace spikeloop {
 
 void define_codes(nb::module_& m);
+void define_correlation(nb::module_& m);
 void define_disturbed(nb::module_& m);
 void define_multiply(nb::module_& m);
+void define_stepped(nb::module_& m);
 
 namespace {
 
@@ -33,12 +35,13 @@ template <class T>
 using QueueIn = std::tuple<std::optional<TrainsIn>, int64_t, int64_t, Array<const int64_t, 1>, Array<const int32_t, 1>,
                            Maybe<const int64_t, 1>, Array<const T, 1>, Array<const double, 1>, int>;
 using StateIn = std::tuple<Array<double, 2>, Array<double, 2>, Array<double, 2>>;
+using AnchorsIn = std::tuple<Array<double, 2>, Array<double, 2>, Array<double, 2>, Array<double, 2>>;
 // times (1 or batch rows), units, values (batch, times, units)
 using SamplingIn = std::tuple<Array<const double, 2>, Array<const int32_t, 1>, Array<double, 3>>;
 using PeaksIn = std::tuple<Array<double, 2>, Array<double, 2>>;
-// what a population is asked for: silent neurons, start, end, sampling, peaks, count
-using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn>, std::optional<StateIn>, std::optional<SamplingIn>, std::optional<PeaksIn>,
-                         Maybe<float, 2>>;
+// what a population is asked for: silent neurons, start, end, anchors to go on from and to fill, sampling, peaks, count
+using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn>, std::optional<StateIn>, std::optional<AnchorsIn>, std::optional<AnchorsIn>,
+                         std::optional<SamplingIn>, std::optional<PeaksIn>, Maybe<float, 2>>;
 // what the loss says of a population: its spikes, dL/dt of each, samples' and peaks' cotangents, start
 using CotangentIn = std::tuple<TrainsIn, Array<double, 1>, std::optional<SamplingIn>, std::optional<PeaksIn>, std::optional<StateIn>>;
 
@@ -53,6 +56,11 @@ Neurons neurons_of(const Array<const double, 2>& in, bool spiking) {
 StateArrays state_of(const std::optional<StateIn>& in) {
     if (!in) return {};
     return {std::get<0>(*in).data(), std::get<1>(*in).data(), std::get<2>(*in).data()};
+}
+
+Anchors anchors_of(const std::optional<AnchorsIn>& in) {
+    if (!in) return {};
+    return {std::get<0>(*in).data(), std::get<1>(*in).data(), std::get<2>(*in).data(), std::get<3>(*in).data()};
 }
 
 Sampling sampling_of(const std::optional<SamplingIn>& in) {
@@ -158,19 +166,19 @@ std::vector<DenseSource<T>> dense_sources(const std::vector<DenseIn<T>>& in) {
 
 template <class T>
 nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, AskIn>>& in, int64_t batch,
-                            double duration, int64_t spike_limit, int threads) {
+                            double begin, double until, int64_t spike_limit, int threads) {
     std::vector<DenseStage<T>> stages;
     for (const auto& [sources, neurons, spiking, asked] : in) {
-        const auto& [silent, start, end, sampling, peaks, count] = asked;
+        const auto& [silent, start, end, from, to, sampling, peaks, count] = asked;
         stages.push_back({dense_sources<T>(sources), neurons_of(neurons, spiking),
-                          {batch, duration, silent ? silent->data() : nullptr, state_of(start), state_of(end), sampling_of(sampling),
-                           peaks_of(peaks), spike_limit, threads}});
+                          {batch, begin, until, silent ? silent->data() : nullptr, state_of(start), state_of(end), anchors_of(from),
+                           anchors_of(to), sampling_of(sampling), peaks_of(peaks), spike_limit, threads}});
     }
     std::vector<Spikes> out;
     {
         nb::gil_scoped_release release;
         const auto& spikes = dense_forward<T>(stages);
-        for (size_t k = 0; k < stages.size(); ++k) out.push_back(collect(spikes[k], 0, stages[k].neurons.size, std::get<5>(std::get<3>(in[k]))));
+        for (size_t k = 0; k < stages.size(); ++k) out.push_back(collect(spikes[k], 0, stages[k].neurons.size, std::get<7>(std::get<3>(in[k]))));
     }
     nb::list result;
     for (auto& spikes : out) result.append(spikes.to_python());
@@ -189,14 +197,15 @@ auto pointers(const std::vector<std::optional<A>>& arrays) {
 }
 
 template <class T>
-nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch, double duration, double slope_floor, int threads) {
+nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch, double begin, double duration, double slope_floor,
+                           int threads) {
     std::vector<DenseBack<T>> stages;
     for (const auto& [sources, neurons, spiking, cotangent, weight, time, source_time, want_neuron, want_tau] : in) {
         DenseBack<T>& stage = stages.emplace_back();
         stage.sources = dense_sources<T>(sources), stage.neurons = neurons_of(neurons, spiking);
         stage.weight = pointers(weight), stage.time = pointers(time), stage.source_time = pointers(source_time);
         Backward& request = stage.request;
-        request.batch = batch, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
+        request.batch = batch, request.begin = begin, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
         request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
         request.slope_floor = slope_floor, request.want_neuron = want_neuron, request.want_tau = want_tau, request.threads = threads;
     }
@@ -243,20 +252,21 @@ int64_t size_of(const std::vector<QueuePopulation>& populations) {
 }
 
 template <class T>
-nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::vector<PopulationIn>& populations, int64_t batch, double duration,
+nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::vector<PopulationIn>& populations, int64_t batch, double begin, double until,
                             const std::vector<AskIn>& asks, int64_t spike_limit, int threads) {
     const auto in = queue_sources<T>(sources);
     auto stage = queue_populations(populations);
     for (size_t p = 0; p < stage.size(); ++p) {
-        const auto& [silent, start, end, sampling, peaks, count] = asks[p];
+        const auto& [silent, start, end, from, to, sampling, peaks, count] = asks[p];
         stage[p].silent = silent ? silent->data() : nullptr, stage[p].start = state_of(start), stage[p].end = state_of(end);
+        stage[p].from = anchors_of(from), stage[p].to = anchors_of(to);
         stage[p].sampling = sampling_of(sampling), stage[p].peaks = peaks_of(peaks);
     }
     std::vector<Spikes> out;
     {
         nb::gil_scoped_release release;
-        const auto spikes = queue_forward<T>(in, stage, {batch, size_of(stage), duration, spike_limit, threads});
-        for (size_t p = 0; p < stage.size(); ++p) out.push_back(collect(spikes, stage[p].first, stage[p].neurons.size, std::get<5>(asks[p])));
+        const auto spikes = queue_forward<T>(in, stage, {batch, size_of(stage), begin, until, spike_limit, threads});
+        for (size_t p = 0; p < stage.size(); ++p) out.push_back(collect(spikes, stage[p].first, stage[p].neurons.size, std::get<7>(asks[p])));
     }
     nb::list result;
     for (auto& spikes : out) result.append(spikes.to_python());
@@ -264,8 +274,8 @@ nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::v
 }
 
 template <class T>
-nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::vector<PopulationIn>& populations, int64_t batch, double duration,
-                             const std::vector<CotangentIn>& cotangents, const std::vector<Maybe<T, 1>>& weight,
+nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::vector<PopulationIn>& populations, int64_t batch, double begin,
+                             double duration, const std::vector<CotangentIn>& cotangents, const std::vector<Maybe<T, 1>>& weight,
                              const std::vector<Maybe<double, 1>>& delay, const std::vector<Maybe<double, 1>>& time, bool want_tau,
                              double slope_floor, int threads) {
     const auto in = queue_sources<T>(sources);
@@ -284,7 +294,7 @@ nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::
     {
         nb::gil_scoped_release release;
         for (size_t p = 0; p < stage.size(); ++p) backward[p].membrane = membranes_of(cotangents[p], batch);
-        queue_adjoint<T>(in, stage, backward, {batch, size_of(stage), duration, slope_floor, want_tau, threads}, gradient);
+        queue_adjoint<T>(in, stage, backward, {batch, size_of(stage), begin, duration, slope_floor, want_tau, threads}, gradient);
     }
     return nb::make_tuple(neuron_gradients(gradient.neuron), gradient.slope.spikes, gradient.slope.acted);
 }
@@ -297,10 +307,11 @@ double first_spike_door(const TrainsIn& spikes, const Array<const int64_t, 1>& l
 
 template <class T>
 void define(nb::module_& m) {
-    m.def("dense_forward", &dense_forward_door<T>, "stages"_a, "batch"_a, "duration"_a, "spike_limit"_a, "threads"_a);
-    m.def("dense_adjoint", &dense_adjoint_door<T>, "stages"_a, "batch"_a, "duration"_a, "slope_floor"_a, "threads"_a);
-    m.def("queue_forward", &queue_forward_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "asks"_a, "spike_limit"_a, "threads"_a);
-    m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
+    m.def("dense_forward", &dense_forward_door<T>, "stages"_a, "batch"_a, "begin"_a, "until"_a, "spike_limit"_a, "threads"_a);
+    m.def("dense_adjoint", &dense_adjoint_door<T>, "stages"_a, "batch"_a, "begin"_a, "duration"_a, "slope_floor"_a, "threads"_a);
+    m.def("queue_forward", &queue_forward_door<T>, "sources"_a, "populations"_a, "batch"_a, "begin"_a, "until"_a, "asks"_a, "spike_limit"_a,
+          "threads"_a);
+    m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "begin"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
           "time"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);
 }
 
@@ -332,6 +343,8 @@ NB_MODULE(_core, m) {
     define<float>(m);
     define<double>(m);
     define_codes(m);
+    define_correlation(m);
     define_disturbed(m);
     define_multiply(m);
+    define_stepped(m);
 }

@@ -10,9 +10,11 @@ struct Pack {
     static constexpr int kRoom = 256;
     alignas(64) double time[kRoom], until[kRoom], v[kRoom], i[kRoom], free[kRoom];
     alignas(64) double a[kRoom], b[kRoom], peak[kRoom], threshold[kRoom], reset[kRoom], refractory[kRoom];
-    int32_t place[kRoom];  // of each in `end` and `spikes`
+    int32_t place[kRoom];  // of each in what follows
+    double told[kRoom];     // its spikes until then are known already
     State end[kRoom];       // where each is at the end of the interval
-    int32_t spikes[kRoom];  // how many it emitted
+    int32_t spikes[kRoom];  // how many it emitted that are not known
+    bool fired[kRoom];      // whether it emitted any at all
     int count = 0;
     int ratio = 0;          // see `whole_ratio`, where they have the same
     bool alike = false;     // all are one kind of neuron, whose numbers are in every place
@@ -22,10 +24,11 @@ struct Pack {
         count = 0, ratio = one_ratio, alike = all_alike;
         for (int k = 0; alike && k < kRoom; ++k) describe(k, n, most);
     }
-    // From `now` until `then`; `most`: the neuron's response_peak.
-    void add(const Neuron& n, double most, const State& s, double now, double then) {
+    // From `now` until `then`; `most`: the neuron's response_peak; `known`: until when its spikes are.
+    void add(const Neuron& n, double most, const State& s, double now, double then, double known = -kInfinity) {
         const int k = count++;
-        time[k] = now, until[k] = then, v[k] = s.v, i[k] = s.i, free[k] = s.free, place[k] = k, spikes[k] = 0;
+        time[k] = now, until[k] = then, v[k] = s.v, i[k] = s.i, free[k] = s.free, place[k] = k, told[k] = known, spikes[k] = 0;
+        fired[k] = false;
         if (!alike) describe(k, n, most);
     }
     void copy(int from, int to) {

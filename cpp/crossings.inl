@@ -23,50 +23,52 @@ SPIKELOOP_INLINE Doubles turning_point(const Group& n) {
     return (x < 1.0) & (t > 0.0) ? t : all_of(kInfinity);
 }
 
-// Which of the rising neurons reach their threshold before `dt`, given their ends; `hi`: a time by which they have.
-SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Integers& rising, const Doubles& end_v, const Doubles& end_i, Doubles& hi) {
-    Integers found = rising & (end_v >= n.threshold);
-    hi = dt;
+// Which of the rising neurons reach their threshold before `dt`, or by no more than rounding later, given what is kept of v
+// by then, what has come, and i.
+SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Integers& rising, const Doubles& kept, const Doubles& come, const Doubles& end_i) {
+    const Doubles end_v = kept + come, unsure = kUnsure * (magnitude(kept) + come);
+    const Integers found = rising & (end_v >= n.threshold + unsure), near = end_v >= n.threshold - unsure;
     const Doubles bound = larger(n.v, all_of(0)) + n.i * smaller(n.rate.a * dt, n.peak * (1 + kMargin));
-    const Integers turns = rising & ~found & (end_i < end_v) & (bound >= n.threshold);
+    const Integers turns = rising & ~found & ((end_i < end_v) | near) & (bound >= n.threshold);
     if (!any(turns)) return found;
     const Doubles top = turning_point(n);
-    const Flows f = n.after(top < dt ? top : dt);
+    const Flows f = n.after(top < kInfinity ? top : dt);
     const Doubles decayed = n.v * f.em, brought = n.i * f.g;  // a peak at the threshold, but for rounding, is none
-    const Integers above = turns & (top < dt) & (decayed + brought > n.threshold + kRounding * (magnitude(decayed) + brought));
-    hi = above ? top : hi;
-    return found | above;
+    const Integers above = decayed + brought > n.threshold + kRounding * (magnitude(decayed) + brought);
+    return found | (turns & above & (top < kInfinity) & ((top < dt) | near));
 }
 
-// Roots of v(t) = threshold in [0, hi], where v rises and is concave.
+// Roots of v(t) = threshold from 0 on, before `hi`, where v rises and is concave.
 struct Search {
     Doubles lo, hi, t;
     Integers open;
 };
 
 // Started from the parabola through v, v' and v'' at 0.
-SPIKELOOP_INLINE Search search(const Group& n, const Integers& wanted, const Doubles& hi) {
+SPIKELOOP_INLINE Search search(const Group& n, const Integers& wanted) {
     const Doubles a = n.rate.a, slope = a * (n.i - n.v), bend = -a * (n.rate.b * n.i + slope), rest = n.threshold - n.v;
-    const Doubles t = 2 * rest / (slope + root(larger(slope * slope + 2 * bend * rest, all_of(0))));
-    return {all_of(0), hi, (t > 0) & (t < hi) ? t : 0.5 * hi, wanted};
+    return {all_of(0), all_of(kInfinity), 2 * rest / (slope + root(larger(slope * slope + 2 * bend * rest, all_of(0)))), wanted};
 }
 
-// A step of Householder's iteration of third order, kept inside the bracket.
+// A step of Householder's iteration of third order, kept inside the bracket; where v falls, or is above, the root lies before.
 SPIKELOOP_INLINE void narrow(const Group& n, Search& s) {
     const Doubles a = n.rate.a, b = n.rate.b;
     const Flows f = n.after(s.t);
     const Doubles v = n.v * f.em + n.i * f.g, i = n.i * f.es, gap = v - n.threshold;
-    s.lo = gap < 0 ? s.t : s.lo, s.hi = gap < 0 ? s.hi : s.t;
-    const Doubles rise = a * (i - v), curve = -a * (b * i + rise), third = a * (b * b * i - curve), fourth = -a * (b * b * b * i + third);
+    const Doubles rise = a * (i - v);
+    const Integers ahead = (gap < 0) & (rise > 0);
+    s.lo = ahead ? s.t : s.lo, s.hi = ahead ? s.hi : s.t;
+    const Doubles curve = -a * (b * i + rise), third = a * (b * b * i - curve), fourth = -a * (b * b * b * i + third);
     const Doubles square = rise * rise, both = gap * curve;
     const Doubles step = -gap * (6 * square - 3 * both) / (rise * (6 * square - 6 * both) + gap * gap * third), next = s.t + step;
-    const Integers inside = (next >= s.lo) & (next <= s.hi);
+    const Integers inside = (next >= s.lo) & (next <= s.hi) & (rise > 0);
     // it leaves an error of at most (|v2/2v1|^3 + |v2 v3/6v1^2| + |v4/24v1|) step^4, vk the k-th derivative: done once that is
     // below the last digit
     const Doubles bend = magnitude(curve), size = step * step;
     const Doubles error = (bend * (0.125 * bend * bend + (1.0 / 6) * magnitude(third) * rise) + (1.0 / 24) * magnitude(fourth) * square) * size * size;
-    const Integers done = (inside & (error <= 1e-17 * (n.time + s.t) * square * rise)) | (s.hi - s.lo <= 1e-16 * s.hi);
-    s.t = s.open ? (inside ? next : 0.5 * (s.lo + s.hi)) : s.t;
+    const Integers done = (inside & (error <= 1e-17 * (n.time + s.t) * square * rise)) | (s.lo >= s.hi * (1 - 1e-16));
+    const Doubles other = s.hi < kInfinity ? 0.5 * (s.lo + s.hi) : s.t - gap / rise;
+    s.t = s.open ? (inside ? next : other) : s.t;
     s.open &= ~done;
 }
 
@@ -83,12 +85,12 @@ SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end
     const Doubles dt = end - n.time;
     const Flows f = n.after(dt);
     Course c;
-    c.end_v = n.v * f.em + n.i * f.g, c.end_i = n.i * f.es;
+    const Doubles kept = n.v * f.em, come = n.i * f.g;
+    c.end_v = kept + come, c.end_i = n.i * f.es;
     const Integers rising = (n.i > n.v) & (n.i > 0) & (dt > 0);
     c.now = rising & (n.v >= n.threshold);
-    Doubles hi;
-    c.later = crossing(n, dt, rising & ~c.now, c.end_v, c.end_i, hi);
-    c.search = search(n, c.later, hi);
+    c.later = crossing(n, dt, rising & ~c.now, kept, come, c.end_i);
+    c.search = search(n, c.later);
     return c;
 }
 
@@ -96,8 +98,8 @@ SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end
 // again, for there is no refractory period and too little current, go on to the end: `goes_on`.
 SPIKELOOP_INLINE Integers go(Group& n, const Course& c, const Doubles& end, const Doubles& reset, const Doubles& refractory, Integers& goes_on,
                              Doubles& spike) {
-    const Integers fires = c.now | c.later;
-    const Doubles wait = c.later ? c.search.t : all_of(0);
+    const Integers later = c.later & (n.time + c.search.t <= end), fires = c.now | later;
+    const Doubles wait = later ? c.search.t : all_of(0);
     n.time = fires ? n.time + wait : end;
     n.v = c.end_v;
     n.i = fires ? n.i * exponential(-n.rate.b * wait) : c.end_i;
@@ -144,7 +146,10 @@ SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept, std::vector<Spike>& out
     }
     for (int l = 0; l < G * kDoubles && first + l < p.count; ++l) {
         const int from = first + l, place = p.place[from];
-        if (fired[l]) ++p.spikes[place], out.push_back({time[l], place});
+        if (fired[l]) {
+            p.fired[place] = true;
+            if (time[l] > p.told[place]) ++p.spikes[place], out.push_back({time[l], place});
+        }
         if (done[l]) {
             p.end[place] = {v[l], i[l], fired[l] ? time[l] : p.free[from]};
             continue;
@@ -157,15 +162,13 @@ SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept, std::vector<Spike>& out
     return kept;
 }
 
-// Bring all of the pack to where they are bound for and empty it; spikes are appended to `out` with their place as unit.
-// It is given up, with where they are unknown, once one of them has emitted more than `limit`.
+// Bring all of the pack to where they are bound for and empty it; spikes after `told` are appended to `out` with their place
+// as unit. It is given up, with where they are unknown, once one of them has emitted more than `limit`.
 inline void advance(Pack& p, int64_t limit, std::vector<Spike>& out) {
     constexpr int kPair = 2 * kDoubles;
     for (int64_t rounds = 0; p.count > 0; ++rounds) {  // a neuron spikes once a round at most
-        if (rounds > limit) {
-            p.count = 0;
-            return;
-        }
+        for (int k = 0; rounds > limit && k < p.count; ++k)
+            if (p.spikes[p.place[k]] > limit) p.count = 0;
         for (int k = p.count; k % kPair; ++k) {  // what fills the last groups stays where it is
             p.time[k] = p.until[k] = p.v[k] = p.i[k] = p.free[k] = 0;
             if (!p.alike) p.copy(0, k);

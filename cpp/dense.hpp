@@ -30,16 +30,16 @@ struct Arrival {
     int64_t event;
 };
 
-// Arrivals of one sample within [0, duration), in order of time; `spikes` are those of earlier stages.
+// Arrivals of one sample within [begin, end), in order of time; `spikes` are those of earlier stages.
 template <class T>
-void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample, double duration,
-                     std::vector<Arrival>& out) {
+void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample, double begin,
+                     double end, std::vector<Arrival>& out) {
     out.clear();
     for (size_t s = 0; s < sources.size(); ++s) {
         const auto& source = sources[s];
         const auto add = [&](double emitted, int32_t unit, int64_t event) {
             const double time = emitted + source.lag(unit);
-            if (time >= 0 && time < duration) out.push_back({time, int32_t(s), unit, event});
+            if (time >= begin && time < end) out.push_back({time, int32_t(s), unit, event});
         };
         if (source.stage >= 0) {
             for (const Spike& spike : spikes[source.stage][sample]) add(spike.time, spike.unit, -1);
@@ -52,7 +52,7 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
     if (!std::is_sorted(out.begin(), out.end(), before)) std::stable_sort(out.begin(), out.end(), before);
 }
 
-// The spikes of each stage, kept until this thread's next call; batch, duration, spike limit and threads are those of the first
+// The spikes of each stage, kept until this thread's next call; batch, begin and end, spike limit and threads are those of the first
 // stage's request.
 template <class T>
 const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages);

@@ -50,10 +50,12 @@ struct Pieces {
     T em[kPieces + 1], top[kPieces];
 };
 
-// One sample on its way through a layer. Interval n ends with arrival n, or with the run.
+// One sample on its way through a layer. Interval n ends with arrival n, or with the run; the first begins where the run does,
+// or goes on with the last one of the run before: its spikes until `told` are known.
 template <class T>
 struct Passage {
     int64_t sample = 0;
+    double told = -kInfinity;
     std::vector<Arrival> arrivals;
     std::vector<const T*> row;       // the weights of each arrival
     std::vector<double> time;        // where the intervals begin, and the end
@@ -79,6 +81,7 @@ struct Walk {
     Maximum peak[N];
     double begin() const { return passage->time[n]; }
     double end() const { return passage->time[n + 1]; }
+    double told(size_t interval) const { return interval == 0 ? passage->told : -kInfinity; }
     int64_t slot(int l, int64_t size) const { return passage->sample * size + block->first + l; }
 };
 
@@ -116,15 +119,18 @@ void start(const Layer<T>& layer, Passage<T>& way, const Block& block, Walk<T>& 
     x.passage = &way, x.block = &block, x.n = 0, x.next_sample = 0;
     const int lanes = block.vectors * kLanes<T>;
     std::fill_n(x.level, lanes, std::numeric_limits<T>::infinity());  // lanes that are not this block's stay so
-    std::fill_n(x.v, lanes, T(0)), std::fill_n(x.i, lanes, T(0)), std::fill_n(x.free, lanes, 0.0), std::fill_n(x.fired, lanes, 0);
+    std::fill_n(x.v, lanes, T(0)), std::fill_n(x.i, lanes, T(0)), std::fill_n(x.free, lanes, request.begin), std::fill_n(x.fired, lanes, 0);
     std::copy(layer.initial.begin() + block.first, layer.initial.begin() + block.first + block.count, x.v);
     std::copy(layer.level.begin() + block.first + block.skip, layer.level.begin() + block.first + block.count, x.level + block.skip);
     if (request.start.membrane || request.silent || layer.wants_peak())
         for (int l = block.skip; l < block.count; ++l) {
             const int64_t m = block.first + l;
-            const State s = initial_state(layer.neuron[m], request, layer.neurons().leak[m], x.slot(l, layer.neurons().size));
-            x.v[l] = T(s.v), x.i[l] = T(s.i), x.free[l] = s.free, x.peak[l] = {0.0, s.v};
-            set_level(layer, x, l, 0.0);
+            const int64_t slot = x.slot(l, layer.neurons().size);
+            State s = initial_state(layer.neuron[m], request.start, layer.neurons().leak[m], slot, request.begin);
+            x.peak[l] = {request.begin, s.v};
+            if (request.from.time) s = request.from[slot];
+            x.v[l] = T(s.v), x.i[l] = T(s.i), x.free[l] = s.free;
+            set_level(layer, x, l, x.begin());
         }
     x.sampled.clear();
     for (int64_t c = 0; c < request.sampling.units; ++c) {
@@ -140,7 +146,7 @@ void finish(const Layer<T>& layer, const Walk<T>& x) {
     for (int l = x.block->skip; l < x.block->count; ++l) {
         const int64_t slot = x.slot(l, layer.neurons().size);
         const double leak = layer.neurons().leak[x.block->first + l];
-        store_state(request.end, slot, {double(x.v[l]), double(x.i[l]), x.free[l]}, leak, request.duration);
+        store_state(request.end, slot, {double(x.v[l]), double(x.i[l]), x.free[l]}, leak, request.until);
         if (layer.wants_peak()) request.peaks.time[slot] = x.peak[l].time, request.peaks.value[slot] = x.peak[l].value + leak;
     }
 }
@@ -201,13 +207,15 @@ Layer<T> make_layer(const DenseStage<T>& stage, int64_t number) {
 
 template <class T>
 void prepare(Passage<T>& way, const Layer<T>& layer, int64_t sample, std::vector<SpikesPerSample>& spikes) {
-    const double duration = layer.request().duration;
+    const Request& request = layer.request();
     way.sample = sample, way.spikes = &spikes[layer.number][sample];
     way.spikes->clear();  // an explosion may have left some
-    gather_arrivals(layer.stage->sources, spikes, sample, duration, way.arrivals);
+    gather_arrivals(layer.stage->sources, spikes, sample, request.begin, request.until, way.arrivals);
     const size_t count = way.arrivals.size();
     way.row.resize(count), way.time.resize(count + 2);
-    way.time[0] = 0, way.time[count + 1] = duration;
+    way.time[0] = request.from.time ? request.from.time[sample * layer.neurons().size] : request.begin;
+    way.told = way.time[0] < request.begin ? request.begin : -kInfinity;
+    way.time[count + 1] = request.until;
     for (size_t n = 0; n < count; ++n) {
         const Arrival& arrival = way.arrivals[n];
         way.row[n] = layer.weight[arrival.source] + arrival.unit * layer.stride, way.time[n + 1] = arrival.time;
@@ -256,7 +264,7 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
         shop.going.resize(kept);
         SPIKELOOP_BEST(settle(layer, shop.waiting));
     }
-    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[layer.number][s], layer.request().duration);
+    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[layer.number][s], layer.request().begin, layer.request().until);
 }
 
 }  // namespace

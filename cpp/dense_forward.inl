@@ -5,11 +5,15 @@
 template <class T>
 void look_closely(const Layer<T>& layer, Walk<T>& x, int l) {
     const Neuron& neuron = layer.neuron[x.block->first + l];
-    const double begin = x.begin(), end = x.end();
-    const State before{double(x.v[l]), double(x.i[l]), x.free[l]};
-    State s = before;
-    double first_spike = -1;
+    const double begin = x.begin(), end = x.end(), told = x.told(x.n);
+    State s{double(x.v[l]), double(x.i[l]), x.free[l]}, before = s;
+    double first_spike = -1, since = begin;
+    const bool held = before.free > begin;
     advance(neuron, s, begin, end, may_spike(layer, x, l), [&](double time) {
+        if (time <= told) {
+            before = s, since = time;
+            return true;
+        }
         if (first_spike < 0) first_spike = time;
         count_spikes(layer, x, l, 1);
         x.passage->spikes->push_back({time, int32_t(x.block->first + l)});
@@ -17,12 +21,12 @@ void look_closely(const Layer<T>& layer, Walk<T>& x, int l) {
     });
     if (layer.wants_peak()) {
         if (first_spike < 0)
-            raise_peak(neuron, before, begin, end, x.peak[l]);
+            raise_peak(neuron, before, since, end, x.peak[l], told);
         else if (neuron.threshold > x.peak[l].value)
             x.peak[l] = {first_spike, neuron.threshold};
     }
     // unless that differs by more than rounding, the sweep's own values stay
-    if (first_spike >= 0 || before.free > begin) x.next_v[l] = T(s.v), x.next_i[l] = T(s.i), x.free[l] = s.free;
+    if (first_spike >= 0 || since > begin || held) x.next_v[l] = T(s.v), x.next_i[l] = T(s.i), x.free[l] = s.free;
     set_level(layer, x, l, end);
 }
 
@@ -31,7 +35,7 @@ template <class T>
 void raise_peaks(const Layer<T>& layer, Walk<T>& x, int l) {
     const bool turns = x.i[l] > x.v[l] && !(x.next_i[l] > x.next_v[l]);
     if (turns)
-        raise_peak(layer.neuron[x.block->first + l], {double(x.v[l]), double(x.i[l])}, x.begin(), x.end(), x.peak[l]);
+        raise_peak(layer.neuron[x.block->first + l], {double(x.v[l]), double(x.i[l])}, x.begin(), x.end(), x.peak[l], x.told(x.n));
     else if (double(x.next_v[l]) > x.peak[l].value)
         x.peak[l] = {x.end(), double(x.next_v[l])};
     set_level(layer, x, l, x.end());
@@ -51,7 +55,7 @@ void wait(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting, int vectors) {
     for_each_close(x, vectors, [&](int l) {
         const int64_t m = x.block->first + l;
         waiting.lane[waiting.pack.count] = {&x, l};
-        waiting.pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, begin, end);
+        waiting.pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, begin, end, x.told(x.n));
     });
 }
 
@@ -71,7 +75,7 @@ void settle(const Layer<T>& layer, Waiting<T>& waiting) {
         const auto [walk, l] = waiting.lane[k];
         Walk<T>& x = *walk;
         const double begin = x.passage->time[x.n - 1], end = x.passage->time[x.n];  // it stands at the next interval already
-        if (waiting.pack.spikes[k] > 0 || x.free[l] > begin) {
+        if (waiting.pack.fired[k] || x.free[l] > begin) {
             count_spikes(layer, x, l, waiting.pack.spikes[k]);
             const State& s = waiting.pack.end[k];
             x.v[l] = T(s.v), x.i[l] = T(s.i), x.free[l] = s.free;
@@ -92,15 +96,23 @@ __attribute__((noinline)) void take_samples(const Layer<T>& layer, Walk<T>& x) {
     const bool last = x.n == way.arrivals.size();
     for (; x.next_sample < sampling.count; ++x.next_sample) {
         const double time = times[x.next_sample];
-        if (!(time < x.end() || last)) return;
+        if (!(within(time, x.end()) || last)) return;
         for (const auto& [l, column] : x.sampled) {
             const int64_t m = x.block->first + l;
             const bool close = x.close[l / kLanes<T>] >> l % kLanes<T> & 1;
             const double v = membrane_at(layer.neuron[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, x.begin(), time,
-                                         close && may_spike(layer, x, l) ? layer.request().spike_limit : 0);
+                                         close && may_spike(layer, x, l) ? layer.request().spike_limit : 0, x.told(x.n));
             sampling.value[(way.sample * sampling.count + x.next_sample) * sampling.units + column] = v + layer.neurons().leak[m];
         }
     }
+}
+
+// Where the last interval begins.
+template <class T>
+__attribute__((noinline)) void keep_anchors(const Layer<T>& layer, const Walk<T>& x, double time) {
+    const int64_t size = layer.neurons().size;
+    for (int l = x.block->skip; l < x.block->count; ++l)
+        layer.request().to.keep(x.slot(l, size), time, {double(x.v[l]), double(x.i[l]), x.free[l]});
 }
 
 // A closer look at a long interval of neurons of one pair of time constants: bounds on pieces of it.
@@ -183,7 +195,7 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     OwnFlows<T> own;
     if constexpr (!OneTau) prepare(own, layer, *x.block);
     const bool sampling = !x.sampled.empty();
-    const size_t count = way.arrivals.size() + 1;
+    const size_t count = way.arrivals.size() + 1, last = layer.request().to.time ? count - 1 : count;
     const int64_t first = x.block->first;
     const double a_long_time = kLong / layer.neuron[0].b;
     const V a = V{} + T(layer.neuron[0].a), b = V{} + T(layer.neuron[0].b);
@@ -213,11 +225,12 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
             const V bound = larger(v[k], v[k] * em) + larger(i[k], V{}) * top;
             some |= close[k] = reaches<T>(bound, load(x.level + k * L));
         }
-        if (__builtin_expect(some || sampling, 0)) {
+        if (__builtin_expect(some || sampling || n == last, 0)) {
             SPIKELOOP_UNROLL
             for (int k = 0; k < W; ++k) x.close[k] = close[k], store(x.v + k * L, v[k]), store(x.i + k * L, i[k]);
             x.n = n;
-            if (OneTau && Spiking && !sampling && way.time[n + 1] - way.time[n] > a_long_time) some = look_again(layer, x, W);
+            if (n == last) keep_anchors(layer, x, way.time[n]);
+            if (OneTau && Spiking && some && !sampling && way.time[n + 1] - way.time[n] > a_long_time) some = look_again(layer, x, W);
             if (sampling) take_samples(layer, x);
             if (OneTau && Spiking && some) {  // a closer look, from both ends of the interval
                 some = 0;

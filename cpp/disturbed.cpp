@@ -166,10 +166,10 @@ namespace {
 void prepare(const Layer& layer, int64_t sample, SpikesPerSample& spikes, Passage& way) {
     way.sample = sample, way.key = keyed(layer.disturbance.key, uint64_t(sample)), way.spikes = &spikes[sample];
     way.spikes->clear();  // an explosion may have left some
-    gather_arrivals(layer.sources, {}, sample, layer.request.duration, way.arrivals);
+    gather_arrivals(layer.sources, {}, sample, layer.request.begin, layer.request.until, way.arrivals);
     const size_t count = way.arrivals.size();
     way.row.resize(count), way.ticks.resize(count + 1), way.time.resize(count + 2);
-    way.time[0] = 0, way.time[count + 1] = layer.request.duration;
+    way.time[0] = layer.request.begin, way.time[count + 1] = layer.request.until;
     for (size_t n = 0; n < count; ++n) {
         const Arrival& arrival = way.arrivals[n];
         way.row[n] = layer.first_unit[arrival.source] + arrival.unit, way.time[n + 1] = arrival.time;
@@ -208,7 +208,7 @@ void pass(const Layer& layer, int64_t first, int64_t count, SpikesPerSample& spi
             SPIKELOOP_BEST(settle(layer, shop.waiting));
         }
     }
-    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[s], layer.request.duration);
+    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[s], layer.request.begin, layer.request.until);
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ nb::tuple disturbed_door(const std::vector<SourceIn>& sources, const std::option
     const Neurons population{n, p, p + n, p + 2 * n, p + 3 * n, p + 4 * n, p + 5 * n, true};
     const auto& [batch, duration, tick, key, spike_limit, threads] = run;
     Request request;
-    request.batch = batch, request.duration = duration, request.spike_limit = spike_limit, request.threads = threads;
+    request.batch = batch, request.until = duration, request.spike_limit = spike_limit, request.threads = threads;
     request.silent = silent ? silent->data() : nullptr;
     if (sampling) {
         const auto& [time, unit, value] = *sampling;

@@ -27,12 +27,12 @@ class LoopRun {
             state_[m] = {lane_[m].neuron.initial(), 0.0, 0.0};
         }
         std::vector<Arrival> arrivals;
-        gather_arrivals(s_.sources, {}, sample_, s_.request.duration, arrivals);
+        gather_arrivals(s_.sources, {}, sample_, s_.request.begin, s_.request.until, arrivals);
         for (const Arrival& a : arrivals) {
             go_to(a.time);
             arrive(s_.sources[a.source].weight + a.unit * size_);
         }
-        go_to(s_.request.duration);
+        go_to(s_.request.until);
     }
 
   private:
@@ -116,7 +116,7 @@ const SpikesPerSample& disturbed_loop(const std::vector<DenseSource<float>>& sou
     for (int64_t m = 0; m < neurons.size; ++m) shared.stride.emplace_back(neurons[m]);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {
         LoopRun(shared, sample, spikes[sample])();
-        sort_spikes(spikes[sample], request.duration);
+        sort_spikes(spikes[sample], request.begin, request.until);
     });
     return spikes;
 }

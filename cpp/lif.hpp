@@ -13,6 +13,7 @@ namespace spikeloop {
 
 inline constexpr double kRounding = 2e-15;  // of a potential, relative to the terms it is the sum of
 inline constexpr double kMargin = 1e-6;      // relative slack of a bound: it must not fail for rounding
+inline constexpr double kUnsure = 1e-13;     // so close to the threshold, relative to these terms, the crossing itself decides
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 struct Neuron {
@@ -77,38 +78,40 @@ struct Maximum {
     double time, value;  // value relative to leak
 };
 
-// Maximum of v over [0, dt] of an undisturbed neuron.
-inline Maximum maximum(double v, double i, double dt, double a, double b) {
-    Maximum best{0.0, v};
-    if (i > v) {  // rising now: the stationary point, if any, is the maximum; otherwise the end
-        const double t = std::min(stationary(v, i, a, b), dt);
+// Maximum of v over [from, dt] of an undisturbed neuron.
+inline Maximum maximum(double v, double i, double from, double dt, double a, double b) {
+    const auto at = [&](double t) {
         const Flow f = flow(t, a, b);
-        const double value = v * f.em + i * f.g;
-        if (value > best.value) best = {t, value};
-    }
-    if (v < 0) {  // may fall first and rise again towards leak
-        const Flow f = flow(dt, a, b);
-        const double value = v * f.em + i * f.g;
-        if (value > best.value) best = {dt, value};
-    }
+        return Maximum{t, v * f.em + i * f.g};
+    };
+    Maximum best = from > 0 ? at(from) : Maximum{0.0, v};
+    const auto look = [&](double t) {
+        if (const Maximum other = at(t); other.value > best.value) best = other;
+    };
+    if (i > v) look(std::clamp(stationary(v, i, a, b), from, dt));  // rising now: the stationary point, if any, or the end
+    if (v < 0) look(dt);                                           // may fall first and rise again towards leak
     return best;
 }
+inline Maximum maximum(double v, double i, double dt, double a, double b) { return maximum(v, i, 0.0, dt, a, b); }
 
 // ---- crossing ---------------------------------------------------------------------------------------------------
 
-// Root of v(t) = threshold in [lo, hi] where v(lo) < threshold <= v(hi): Newton kept inside the bracket,
-// started from the parabola through v, v' and v'' at 0.
-inline double solve_crossing(const Neuron& n, double v, double i, double lo, double hi) {
+// Where a neuron crosses does not depend on how far ahead anyone looks: a run that is cut and continued finds the same.
+
+// Root of v(t) = threshold on the branch that rises from `lo` on and reaches it, before `hi` or while v rises: Newton kept
+// inside the bracket, started from the parabola through v, v' and v'' at 0.
+inline double solve_crossing(const Neuron& n, double v, double i, double lo, double hi = kInfinity) {
     const double slope = n.a * (i - v), bend = -n.a * (n.b * i + slope), rest = n.threshold - v;
     double t = 2 * rest / (slope + std::sqrt(std::max(slope * slope + 2 * bend * rest, 0.0)));
     if (!(t > lo && t < hi)) t = 0.5 * (lo + hi);
     for (int iteration = 0; iteration < 200; ++iteration) {
         const Flow f = flow(t, n.a, n.b);
-        const double now = v * f.em + i * f.g, current = i * f.es, gap = now - n.threshold;
-        if (gap == 0) return t;
-        (gap < 0 ? lo : hi) = t;
-        const double rise = n.a * (current - now), step = -gap / rise;
-        if (!(t + step >= lo && t + step <= hi)) {
+        const double now = v * f.em + i * f.g, current = i * f.es, gap = now - n.threshold, rise = n.a * (current - now);
+        const bool falls = rise <= 0 && !n.rises_to_threshold();  // the root lies before
+        if (gap == 0 && !falls) return t;
+        (gap > 0 || falls ? hi : lo) = t;
+        const double step = -gap / rise;
+        if (falls || !(t + step >= lo && t + step <= hi)) {
             t = 0.5 * (lo + hi);
             if (hi - lo <= 1e-16 * hi) break;
             continue;
@@ -120,36 +123,53 @@ inline double solve_crossing(const Neuron& n, double v, double i, double lo, dou
     return t;
 }
 
-// A stretch that ends at a crossing (wait >= 0), or runs to its end without one (wait < 0; v and i are those at the end).
+// The same where leak is at or above the threshold, v rises from `turn` on, and has reached the threshold by `dt`, or not by
+// more than rounding: negative where it has not.
+inline double solve_rise(const Neuron& n, double v, double i, double turn, double dt) {
+    for (double ahead = 1.0 / n.a;; ahead *= 2) {
+        const Flow f = flow(turn + ahead, n.a, n.b);
+        if (v * f.em + i * f.g >= n.threshold) return solve_crossing(n, v, i, turn, turn + ahead);
+        if (turn + ahead >= dt) return -1.0;
+    }
+}
+
+// A stretch of time: v and i at its end if the neuron goes through undisturbed, and when it crosses: in `wait`, which
+// rounding may put after the end; negative if it does not.
 struct Stretch {
     double wait, v, i;
 };
 
-// Follow an undisturbed neuron from now for dt, or until v reaches the threshold from below.
+// Follow a neuron from now for dt: when v reaches the threshold from below.
 inline Stretch follow(const Neuron& n, double v, double i, double dt) {
     const Flow f = flow(dt, n.a, n.b);
-    const double end_v = v * f.em + i * f.g, end_i = i * f.es;
-    const Stretch none{-1.0, end_v, end_i};
+    const double kept = v * f.em, come = i * f.g, end_v = kept + come, end_i = i * f.es;
+    const double unsure = kUnsure * (std::abs(kept) + std::abs(come));
+    const auto crosses = [&](double wait) { return Stretch{wait, end_v, end_i}; };
+    const Stretch none = crosses(-1.0);
     if (n.rises_to_threshold()) {
-        if (v >= n.threshold && i > v) return {0.0, v, i};  // rounding put it at the threshold already
+        if (v >= n.threshold && i > v) return crosses(0.0);  // rounding put it at the threshold already
         const double turn = i < v ? stationary(v, i, n.a, n.b) : 0.0;  // falls first: look after the minimum
-        if (turn >= dt || end_v < n.threshold) return none;
-        return {solve_crossing(n, v, i, turn, dt), 0, 0};
+        if (turn >= dt || end_v < n.threshold - unsure) return none;
+        return crosses(solve_rise(n, v, i, turn, dt));
     }
     if (!(i > v) || !(i > 0)) return none;  // not rising
-    if (v >= n.threshold) return {0.0, v, i};
-    if (end_v >= n.threshold) return {solve_crossing(n, v, i, 0.0, dt), 0, 0};
-    if (end_i >= end_v || std::max(v, 0.0) + i * n.a * dt < n.threshold) return none;  // rises to the end, or never enough
+    if (v >= n.threshold) return crosses(0.0);
+    if (end_v >= n.threshold + unsure) return crosses(solve_crossing(n, v, i, 0.0));
+    const bool below = end_v < n.threshold - unsure;
+    if ((below && end_i >= end_v) || std::max(v, 0.0) + i * n.a * dt < n.threshold) return none;  // rises to the end, or never enough
     const double top = stationary(v, i, n.a, n.b);
-    if (!(top < dt)) return none;
+    if (top == kInfinity || (below && !(top < dt))) return none;
     const Flow highest = flow(top, n.a, n.b);
     const double decayed = v * highest.em, brought = i * highest.g;  // a peak at the threshold, but for rounding, is none
     if (decayed + brought <= n.threshold + kRounding * (std::abs(decayed) + brought)) return none;
-    return {solve_crossing(n, v, i, 0.0, top), 0, 0};
+    return crosses(solve_crossing(n, v, i, 0.0));
 }
 
 // First time in [0, dt] at which v reaches the threshold from below, or a negative number.
-inline double first_crossing(const Neuron& n, double v, double i, double dt) { return follow(n, v, i, dt).wait; }
+inline double first_crossing(const Neuron& n, double v, double i, double dt) {
+    const double wait = follow(n, v, i, dt).wait;
+    return wait <= dt ? wait : -1.0;
+}
 
 // ---- a stretch of time without arrivals -------------------------------------------------------------------------
 
@@ -176,7 +196,7 @@ inline void advance(const Neuron& n, State& s, double t0, double t1, bool spikin
             return;
         }
         const Stretch stretch = follow(n, s.v, s.i, t1 - t);
-        if (stretch.wait < 0) {
+        if (stretch.wait < 0 || t + stretch.wait > t1) {
             s.v = stretch.v, s.i = stretch.i;
             return;
         }
@@ -188,23 +208,35 @@ inline void advance(const Neuron& n, State& s, double t0, double t1, bool spikin
     }
 }
 
-// v at time t of a neuron whose state was `s` at t0; spikes in between, `most` of them, are taken into account, also one
-// that only rounding puts after t.
-inline double membrane_at(const Neuron& n, State s, double t0, double t, int64_t most) {
-    advance(n, s, t0, most > 0 ? t * (1 + 1e-15) : t, most > 0, [&](double) { return --most >= 0; });
-    return s.v;
+// Does a sample at `time` belong to an interval that ends at `end`? v does not jump at arrivals, and rounding may put a
+// multiple of a sampling period a little after one.
+inline bool within(double time, double end) { return time <= end * (1 + 1e-15); }
+
+// v at time t of a neuron whose state was `s` at t0; spikes in between, `most` of them after `told`, are taken into account,
+// also one that only rounding puts after t.
+inline double membrane_at(const Neuron& n, State s, double t0, double t, int64_t most, double told = -kInfinity) {
+    State last = s;
+    double from = t0;
+    if (most > 0)
+        advance(n, s, t0, t * (1 + 1e-15), true, [&](double time) {
+            if (time > told && --most < 0) return false;
+            last = s, from = time;
+            return true;
+        });
+    advance(n, last, from, t, false, [](double) { return true; });
+    return last.v;
 }
 
-// Keep the highest value of v over [t0, t1], in which the neuron does not spike.
-inline void raise_peak(const Neuron& n, const State& s, double t0, double t1, Maximum& peak) {
+// Keep the highest value of v over [t0, t1], or what is after `since` of it, in which the neuron does not spike.
+inline void raise_peak(const Neuron& n, const State& s, double t0, double t1, Maximum& peak, double since = -kInfinity) {
     double t = t0, i = s.i;
     if (s.free > t0) {
-        if (s.v > peak.value) peak = {t0, s.v};
         t = std::min(s.free, t1);
+        if (s.v > peak.value && t >= since) peak = {std::max(t0, since), s.v};
         i *= std::exp(-n.b * (t - t0));
     }
     if (t >= t1 && t > t0) return;
-    const Maximum m = maximum(s.v, i, t1 - t, n.a, n.b);
+    const Maximum m = maximum(s.v, i, std::max(since - t, 0.0), t1 - t, n.a, n.b);
     if (m.value > peak.value) peak = {t + m.time, m.value};
 }
 

@@ -31,17 +31,18 @@ struct QueuePopulation {
     int64_t first = 0;
     const uint8_t* silent = nullptr;
     StateArrays start, end;
+    Anchors from, to;
     Sampling sampling;
     Peaks peaks;
     int64_t slot(int64_t sample, int64_t m) const { return sample * neurons.size + m - first; }  // of neuron m in (batch, size)
-    State initial(int64_t sample, int64_t m, const Neuron& neuron) const {
-        return initial_state(neuron, start, neurons.leak[m - first], slot(sample, m));
+    State initial(int64_t sample, int64_t m, const Neuron& neuron, double begin = 0) const {
+        return initial_state(neuron, start, neurons.leak[m - first], slot(sample, m), begin);
     }
 };
 
 struct QueueRequest {
     int64_t batch = 0, size = 0;  // samples, neurons in all
-    double duration = 0;
+    double begin = 0, until = 0;  // s
     int64_t spike_limit = 0;
     int threads = 1;
 };
@@ -73,7 +74,7 @@ struct QueueBackward {
 
 struct QueueAdjointRequest {
     int64_t batch = 0, size = 0;
-    double duration = 0, slope_floor = 0;
+    double begin = 0, duration = 0, slope_floor = 0;
     bool want_tau = false;
     int threads = 1;
 };

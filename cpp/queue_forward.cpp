@@ -33,7 +33,8 @@ struct Later {
     bool operator()(const Happening& x, const Happening& y) const {
         if (x.time != y.time) return x.time > y.time;
         if (x.source != y.source) return x.source > y.source;  // crossings first
-        return x.unit > y.unit;
+        if (x.unit != y.unit) return x.unit > y.unit;
+        return x.sent > y.sent;
     }
 };
 
@@ -56,7 +57,7 @@ class Run {
 
     void operator()(Watch& watch) {
         start();
-        const double end = s_.request.duration;
+        const double end = s_.request.until;
         while (!queue_.empty() && queue_.top().time <= end) {
             watch.glance();
             const Happening now = queue_.top();
@@ -75,12 +76,13 @@ class Run {
 
     void start() {
         const int64_t size = s_.request.size;
-        state_.resize(size), touched_.assign(size, 0.0), prediction_.assign(size, 0), fired_.assign(size, 0);
+        state_.resize(size), touched_.assign(size, s_.request.begin), prediction_.assign(size, 0), fired_.assign(size, 0);
         next_sample_.assign(size, 0), peak_.resize(size), may_spike_.resize(size), sampled_.assign(size, -1);
         for (const auto& p : s_.populations) {
             for (int64_t m = p.first; m < p.first + p.neurons.size; ++m) {
-                state_[m] = p.initial(sample_, m, s_.neuron[m]);
-                peak_[m] = {0.0, state_[m].v};
+                state_[m] = p.initial(sample_, m, s_.neuron[m], s_.request.begin);
+                peak_[m] = {s_.request.begin, state_[m].v};
+                if (p.from.time) touched_[m] = p.from.time[p.slot(sample_, m)], state_[m] = p.from[p.slot(sample_, m)];
                 may_spike_[m] = p.neurons.spiking && !(p.silent && p.silent[p.slot(sample_, m)]);
             }
             for (int64_t c = 0; c < p.sampling.units; ++c) sampled_[p.first + p.sampling.unit[c]] = c;
@@ -93,14 +95,14 @@ class Run {
         }
     }
 
-    // Queue the first arrival at or after 0 of a presynaptic spike.
+    // Queue the first arrival within the run of a presynaptic spike.
     void send(int32_t k, int32_t unit, double sent) {
         const auto& source = s_.sources[k];
         int64_t position = source.begin[unit];
         const int64_t end = source.begin[unit + 1];
         const auto time = [&] { return sent + source.delay_of(unit, s_.order[k][position]); };
-        while (position < end && time() < 0) ++position;
-        if (position < end && time() < s_.request.duration) queue_.push({time(), k, unit, position, sent});
+        while (position < end && time() < s_.request.begin) ++position;
+        if (position < end && time() < s_.request.until) queue_.push({time(), k, unit, position, sent});
     }
 
     void arrive(const Happening& now) {
@@ -125,7 +127,7 @@ class Run {
 
     void fire(int64_t m, double time) {
         if (++fired_[m] > s_.request.spike_limit) throw Explosion(sample_, m);
-        take_samples(m, time);
+        take_samples(m, [&](double sample) { return sample < time; });
         const Neuron& n = s_.neuron[m];
         if (population(m).peaks.value) {
             if (n.threshold > peak_[m].value) peak_[m] = {time, n.threshold};
@@ -142,19 +144,20 @@ class Run {
     // Bring a neuron that does not spike in between up to `time`.
     void touch(int64_t m, double time) {
         if (time == touched_[m]) return;
-        take_samples(m, time);
-        if (population(m).peaks.value) raise_peak(s_.neuron[m], state_[m], touched_[m], time, peak_[m]);
+        take_samples(m, [&](double sample) { return within(sample, time); });
+        if (population(m).peaks.value) raise_peak(s_.neuron[m], state_[m], touched_[m], time, peak_[m], s_.request.begin);
         advance(s_.neuron[m], state_[m], touched_[m], time, false, [](double) { return true; });
         touched_[m] = time;
     }
 
-    // Samples of [last touch, time): whoever touches a neuron leaves its value right after the touch.
-    void take_samples(int64_t m, double time, bool last = false) {
+    // Those since the last touch that are `due`: whoever touches a neuron leaves its value right after the touch.
+    template <class Due>
+    void take_samples(int64_t m, Due&& due) {
         if (sampled_[m] < 0) return;
         const auto& p = population(m);
         const auto& sampling = p.sampling;
         const double* times = sampling.times(sample_);
-        for (int64_t& k = next_sample_[m]; k < sampling.count && (times[k] < time || last); ++k)
+        for (int64_t& k = next_sample_[m]; k < sampling.count && due(times[k]); ++k)
             sampling.value[(sample_ * sampling.count + k) * sampling.units + sampled_[m]] =
                 membrane_at(s_.neuron[m], state_[m], touched_[m], times[k], 0) + p.neurons.leak[m - p.first];
     }
@@ -165,7 +168,7 @@ class Run {
         const Neuron& n = s_.neuron[m];
         const State& s = state_[m];
         if (!n.rises_to_threshold() && std::max(s.v, 0.0) + std::max(s.i, 0.0) * s_.response[m] < n.threshold * (1 - 1e-9)) return;
-        const double from = std::max(touched_[m], s.free), rest = s_.request.duration - from;
+        const double from = std::max(touched_[m], s.free), rest = s_.request.until - from;
         if (rest < 0) return;
         const double i = from > touched_[m] ? s.i * std::exp(-n.b * (from - touched_[m])) : s.i;
         const double wait = first_crossing(n, s.v, i, rest);
@@ -176,9 +179,10 @@ class Run {
         for (const auto& p : s_.populations)
             for (int64_t l = 0; l < p.neurons.size; ++l) {
                 const int64_t m = p.first + l, slot = p.slot(sample_, m);
-                take_samples(m, s_.request.duration, true);
-                touch(m, s_.request.duration);
-                store_state(p.end, slot, state_[m], p.neurons.leak[l], s_.request.duration);
+                take_samples(m, [](double) { return true; });
+                if (p.to.time) p.to.keep(slot, touched_[m], state_[m]);
+                touch(m, s_.request.until);
+                store_state(p.end, slot, state_[m], p.neurons.leak[l], s_.request.until);
                 if (!p.peaks.value) continue;
                 p.peaks.time[slot] = peak_[m].time;
                 p.peaks.value[slot] = peak_[m].value + p.neurons.leak[l];
@@ -218,7 +222,7 @@ SpikesPerSample queue_forward(const std::vector<QueueSource<T>>& sources, const 
     SpikesPerSample spikes(request.batch);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample, Watch& watch) {
         Run<T>(shared, sample, spikes[sample])(watch);
-        sort_spikes(spikes[sample], request.duration);
+        sort_spikes(spikes[sample], request.begin, request.until);
     });
     return spikes;
 }

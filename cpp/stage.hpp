@@ -54,6 +54,14 @@ struct StateArrays {
     double *membrane = nullptr, *current = nullptr, *held = nullptr;
 };
 
+// Where the neurons of a population were when something last happened to them, (batch, size) each: the time, v (relative to
+// leak) and I right after, and when V is free. A run that goes on from there is the same as if it had not been cut.
+struct Anchors {
+    double *time = nullptr, *v = nullptr, *i = nullptr, *free = nullptr;
+    void keep(int64_t slot, double at, const State& s) const { time[slot] = at, v[slot] = s.v, i[slot] = s.i, free[slot] = s.free; }
+    State operator[](int64_t slot) const { return {v[slot], i[slot], free[slot]}; }
+};
+
 struct Spike {
     double time;
     int32_t unit;
@@ -67,10 +75,11 @@ using SpikesPerSample = std::vector<std::vector<Spike>>;
 // What a forward pass is asked for and the bounds it keeps; the same for both kernels.
 struct Request {
     int64_t batch = 0;
-    double duration = 0;
+    double begin = 0, until = 0;      // s
     const uint8_t* silent = nullptr;  // (batch, size): neurons that may not spike
-    StateArrays start;                // to continue from, or nulls
+    StateArrays start;                // at the beginning, or nulls: at rest
     StateArrays end;                  // to be filled, or nulls
+    Anchors from, to;                 // to continue from rather than from `start`, or nulls; to be filled, or nulls
     Sampling sampling;
     Peaks peaks;
     int64_t spike_limit = 0;  // per neuron and sample
@@ -83,19 +92,18 @@ struct Explosion : std::runtime_error {
         : std::runtime_error("activity explosion"), sample(sample), unit(unit), stage(stage) {}
 };
 
-inline State initial_state(const Neuron& n, const StateArrays& start, double leak, int64_t slot) {
-    if (!start.membrane) return {n.initial(), 0.0, 0.0};
-    return {start.membrane[slot] - leak, start.current[slot], start.held[slot]};
-}
-inline State initial_state(const Neuron& n, const Request& request, double leak, int64_t slot) {
-    return initial_state(n, request.start, leak, slot);
+// At time `begin`.
+inline State initial_state(const Neuron& n, const StateArrays& start, double leak, int64_t slot, double begin = 0) {
+    if (!start.membrane) return {n.initial(), 0.0, begin};
+    return {start.membrane[slot] - leak, start.current[slot], begin + start.held[slot]};
 }
 
-inline void store_state(const StateArrays& end, int64_t slot, const State& s, double leak, double duration) {
+// At time `now`.
+inline void store_state(const StateArrays& end, int64_t slot, const State& s, double leak, double now) {
     if (!end.membrane) return;
     end.membrane[slot] = s.v + leak;
     end.current[slot] = s.i;
-    end.held[slot] = std::max(s.free - duration, 0.0);
+    end.held[slot] = std::max(s.free - now, 0.0);
 }
 
 // One membrane sample's or peak's cotangent: L's derivative with respect to V of `unit` at `time`.
@@ -106,10 +114,11 @@ struct MembraneCotangent {
     bool peak;  // of a peak: the arrival that ends the rise moves it
 };
 
-// What an adjoint pass is handed about its own population's record, beside the arrivals.
+// What an adjoint pass is handed about its own population's record, beside the arrivals. All times are on the clock of the
+// run, which began at `begin`; inside an adjoint they are counted from there.
 struct Backward {
     int64_t batch = 0;
-    double duration = 0;
+    double begin = 0, duration = 0;
     Trains spikes;               // the population's own, as observed
     double* time_cotangent = nullptr;  // (spikes,) dL/dt; recurrent arrivals and releases are added to it
     std::vector<std::vector<MembraneCotangent>> membrane;  // per sample; may be empty

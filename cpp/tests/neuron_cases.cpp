@@ -73,7 +73,7 @@ void spikes_are_put_in_order() {
             for (int64_t k = 0; k < count; ++k) spikes.push_back({std::uniform_real_distribution<double>(0.0, 1.0)(random) * width, int32_t(random() % 50)});
             std::vector<Spike> expected = spikes;
             std::sort(expected.begin(), expected.end(), Earlier());
-            sort_spikes(spikes, 1.0);
+            sort_spikes(spikes, 0.0, 1.0);
             CHECK(spikes.size() == expected.size());
             for (size_t k = 0; k < spikes.size(); ++k) CHECK(spikes[k].time == expected[k].time && spikes[k].unit == expected[k].unit);
         }

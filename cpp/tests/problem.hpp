@@ -54,7 +54,7 @@ struct Problem;
 template <class T>
 Request bare(const Problem<T>& x) {
     Request request;
-    request.batch = x.kind.samples, request.duration = x.duration, request.spike_limit = 10000, request.threads = x.kind.threads;
+    request.batch = x.kind.samples, request.until = x.duration, request.spike_limit = 10000, request.threads = x.kind.threads;
     return request;
 }
 
@@ -123,7 +123,7 @@ struct Problem {
     SpikesPerSample forward() { return forward(request()); }
     SpikesPerSample forward(const Request& request) const { return dense_forward<T>({{dense(), neurons(), request}})[0]; }
     Request request() {
-        return {kind.samples, duration, silenced(), started(), ended(), sampling(), peaks(), 10000, kind.threads};
+        return {kind.samples, 0.0, duration, silenced(), started(), ended(), {}, {}, sampling(), peaks(), 10000, kind.threads};
     }
 
     std::vector<int64_t> begin;
@@ -141,8 +141,8 @@ struct Problem {
         source.delay = delay.data(), source.delays = kind.delay_per_unit ? Delay::per_unit : Delay::common;
         return {source};
     }
-    std::vector<QueuePopulation> populations() { return {{neurons(), 0, silenced(), started(), ended(), sampling(), peaks()}}; }
-    QueueRequest queue_request() const { return {kind.samples, kind.size, duration, 10000, kind.threads}; }
+    std::vector<QueuePopulation> populations() { return {{neurons(), 0, silenced(), started(), ended(), {}, {}, sampling(), peaks()}}; }
+    QueueRequest queue_request() const { return {kind.samples, kind.size, 0.0, duration, 10000, kind.threads}; }
 };
 
 // The problem's projection and one from the population to itself: sparse, with shared weights and a delay per synapse.

@@ -14,6 +14,7 @@ from spikeloop.errors import (
     InvalidNetwork,
     NoRule,
     OutOfRange,
+    RuleFailed,
     ShapeMismatch,
     SpikeloopError,
     SpikeloopWarning,
@@ -26,11 +27,12 @@ from spikeloop.gradient.eventprop import EventProp
 from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.initial import Initialiser, Normal, Uniform
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF, psp_peak
+from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, Sodium, psp_peak
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
-from spikeloop.record import Cost, Lowering, Peak, Record, Samples, State
+from spikeloop.record import Cost, Lowering, Peak, Record, Recorded, Samples, State
+from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
 
@@ -39,8 +41,11 @@ __all__ = [
     "LIF",
     "NOTHING",
     "ActivityExplosion",
+    "AdEx",
     "CannotObserve",
     "CheckpointError",
+    "Compartment",
+    "Compartments",
     "Cost",
     "Cotangent",
     "DataError",
@@ -62,15 +67,20 @@ __all__ = [
     "OnChip",
     "OutOfRange",
     "Peak",
+    "Plateau",
     "Population",
     "Projection",
     "Record",
+    "Recorded",
     "Rule",
+    "RuleFailed",
     "Samples",
     "ShapeMismatch",
+    "Sodium",
     "SpikeloopError",
     "SpikeloopWarning",
     "State",
+    "Steps",
     "Substrate",
     "SuperSpike",
     "Synapses",

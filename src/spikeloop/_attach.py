@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloop._given import check_rule
+from spikeloop._given import check_rule, refuse_plastic
 from spikeloop.errors import NoRule, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Key, Network
@@ -25,6 +25,8 @@ def attach(trial: Trial, record: Record, rule: Rule | None) -> Record:
     ``trial.network`` and ``trial.drive`` requires them. The input populations appear in ``spikes`` as the drive itself.
     """
     check_rule(rule)
+    if rule is not None:
+        refuse_plastic(trial.network)
     made = _Made(trial, record, rule)
     if torch.is_grad_enabled():
         sources = trial.network.trainable()
@@ -76,6 +78,8 @@ class _Made:
             membrane=Observed("membrane", membrane, "membrane={{{0!r}: period}}"),
             peak=Observed("peak", peak, "peak={{{0!r}}}"),
             silent=self.trial.silent,
+            adaptation=Observed("adaptation", self.record.adaptation, "adaptation={{{0!r}: period}}"),
+            current=Observed("current", self.record.current, "current={{{0!r}: period}}"),
         )
 
     def gradients(self, cotangents: tuple[Tensor | None, ...], wants: frozenset[Key]) -> Mapping[Key, Tensor]:

@@ -301,23 +301,38 @@ class Events:
         """The same events without gradients."""
         return self._with(self.time.detach(), None if self._count is None else self._count.detach())
 
-    def check_within(self, duration: float, name: str = "drive") -> None:
-        """Look for events of the drive `name` after `duration` (s).
+    def later(self, seconds: float) -> Events:
+        """The same events, so many seconds later: on the clock of a run that goes on from ``record.state``."""
+        if not math.isfinite(seconds):
+            raise InvalidEvents(f"events cannot be {seconds} s later", where="Events.later", expected="finite seconds")
+        moved = self._trusted(self.time + seconds, self.unit, self.start, self.size, self._count)
+        if len(self.time) and float(moved.time.detach().min()) < 0:
+            raise InvalidEvents("events would be before 0", where="Events.later", expected="times of at least 0 s")
+        return moved
 
-        All of them: InvalidEvents, which suspects the unit of time. Some of them: SpikeloopWarning with the number.
+    def check_within(self, duration: float, name: str = "drive", begin: float = 0.0) -> None:
+        """Look for events of the drive `name` before `begin` or more than `duration` after it (s).
+
+        Before it, or all of them after the end: InvalidEvents, which suspects another clock, or the unit of time. Some
+        of them after the end: SpikeloopWarning with the number.
         """
-        seconds = self._arrays[0]
-        if seconds.max(initial=0.0) <= duration:
+        seconds, end = self._arrays[0], begin + duration
+        if seconds.min(initial=begin) < begin:
+            raise InvalidEvents(
+                f"{int((seconds < begin).sum())} of {len(seconds)} events are before the beginning",
+                where=name,
+                expected=f"times from {begin:g} to {end:g} s: the run goes on with the clock of its start",
+                todo="events.later(start.time) moves events that begin at 0",
+            )
+        if seconds.max(initial=0.0) <= end:
             return
-        late = int((seconds > duration).sum())
+        late = int((seconds > end).sum())
         if late == self.time.shape[0]:
             raise InvalidEvents(
                 f"all {late} events are after the end, the first at {float(self.time.min()):g} s",
                 where=name,
-                expected=f"times from 0 to {duration:g} s",
+                expected=f"times from {begin:g} to {end:g} s",
                 todo="Events are in seconds; scale=1e-3 reads ms",
             )
-        message = (
-            f"{name}: {late} of {self.time.shape[0]} events are after the end ({duration:g} s) and have no effect."
-        )
+        message = f"{name}: {late} of {self.time.shape[0]} events are after the end ({end:g} s) and have no effect."
         warn(message)

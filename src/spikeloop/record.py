@@ -94,30 +94,53 @@ class Lowering:
 
 
 @dataclass(frozen=True, eq=False)
+class Recorded:
+    """What a plasticity kernel recorded under one name.
+
+    time: (U,) float64 seconds, the calls in which it did.  value: (U, B, ...).
+    """
+
+    time: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class State:
     """Where a run ended, to continue from: by population.
 
     membrane, current: (B, N).  held: (B, N), seconds of refractory time that are left (0 where free).
     recent: spikes still on their way through delays, their times as ages: seconds before the end.
+    time: the clock, seconds, with which a run that starts here goes on: its drive, its samples and its spikes are at
+    absolute times from there on.
+    parts: by who made it ("exact", "plasticity", ...), what it takes to go on as if nothing had been cut, to the last bit; opaque,
+    and left aside where it does not belong to the other fields (any more). A state made by hand has none.
     """
 
     membrane: Mapping[str, Tensor] = field(default_factory=dict)
     current: Mapping[str, Tensor] = field(default_factory=dict)
     held: Mapping[str, Tensor] = field(default_factory=dict)
     recent: Mapping[str, Events] = field(default_factory=dict)
+    time: float = 0.0
+    parts: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Record:
     """What was observed: the only thing a rule, a loss or a picture gets to see of a run.
 
-    spikes: `Events` of every spiking population and of the inputs (the drive).  duration: seconds.
+    spikes: `Events` of every spiking population and of the inputs (the drive).  duration: seconds, from ``begin`` on:
+    all times are on that clock.
     count: (B, N), number of spikes of every population but the inputs, differentiable: where silent neurons and budgets
     get their gradient.
-    membrane: `Samples` of the populations that were asked for.  peak: `Peak` likewise.
+    membrane: `Samples` of the populations ("population.compartment") that were asked for.  peak: `Peak` likewise.
+    adaptation, current: `Samples` likewise, without a gradient.
     executed: by projection, the weights in model units as the substrate ran them.
     silent: by population, (B, N) bool, the neurons that dropout kept from sending.
     state: where it ended, if asked for.  number: which draw of the trial-to-trial noise.
+    weights: by plastic projection, (B, S, T) or (B, K), model units: what each sample had learned at the end.
+    sources: by sparse plastic projection, (B, K) int64: the sources of the synapses at the end.
+    history: by plastic projection, `Recorded` weights after every call of its program, (U, B, S, T), if asked for.
+    recorded: by program and name, what its kernel recorded.
     """
 
     spikes: Mapping[str, Events]
@@ -131,6 +154,13 @@ class Record:
     number: int | None = None
     lowering: Lowering | None = None
     cost: Cost = field(default_factory=Cost)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    sources: Mapping[str, Tensor] = field(default_factory=dict)
+    history: Mapping[str, Recorded] = field(default_factory=dict)
+    recorded: Mapping[str, Mapping[str, Recorded]] = field(default_factory=dict)
+    adaptation: Mapping[str, Samples] = field(default_factory=dict)
+    current: Mapping[str, Samples] = field(default_factory=dict)
+    begin: float = 0.0
 
     def _with(self, **changed: Any) -> Record:
         """The same record with other fields in the place of some."""
@@ -140,7 +170,9 @@ class Record:
 
     def __len__(self) -> int:
         """The number of samples in the batch."""
-        return len(next(iter(self.spikes.values()))) if self.spikes else 0
+        if self.spikes:
+            return len(next(iter(self.spikes.values())))
+        return next((len(samples.value) for samples in self.membrane.values()), 0)
 
     def __repr__(self) -> str:
         chip = "" if self.cost.chip_time is None else f" (chip {_seconds(self.cost.chip_time)})"
@@ -150,7 +182,8 @@ class Record:
         ]
         parts = [f"{_seconds(self.duration)}{chip}", f"{samples} sample{'' if samples == 1 else 's'}"]
         text = ", ".join(parts) + ": " + ", ".join(populations) + " spikes/sample"
-        traces = [f"membrane of {name}" for name in self.membrane] + [f"peak of {name}" for name in self.peak]
+        seen = {"membrane": self.membrane, "adaptation": self.adaptation, "current": self.current, "peak": self.peak}
+        traces = [f"{what} of {name}" for what, found in seen.items() for name in found]
         if self.lowering is not None:
             traces.append(f"{self.lowering.clipped} weights clipped")
         if self.lowering is not None or self.cost.events_lost:

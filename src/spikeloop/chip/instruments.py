@@ -54,7 +54,7 @@ class Watch:
             potential = np.full((*self.of_cadc.shape, len(circuit)), transfer.volts(np.array(reference)))
         else:
             potential = self._potential(of[circuit], self.of_cadc)
-        gain, offset = _channels(pattern, written)
+        gain, offset = channels_of(pattern, written)
         offset = offset[circuit] + self.instruments.cadc_offset[circuit]
         return adc.cadc(potential, gain[circuit], offset, noise.cadc, key)
 
@@ -78,7 +78,7 @@ class Watch:
 
 
 @lru_cache(maxsize=16)
-def _channels(pattern: Pattern, written: int) -> tuple[Float, Float]:
+def channels_of(pattern: Pattern, written: int) -> tuple[Float, Float]:
     """(512,) each: gain and offset of the column ADC's channels."""
     strengths = pattern.strengths
     gain = 1 + strengths.cadc_gain * pattern.normal(Quantity.CADC_GAIN, (CIRCUITS,))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import copy
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.chip import transfer
+from spikeloop.chip import correlation, transfer
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import Neurons, Pattern, neurons_of
 from spikeloop.chip.configuration import (
@@ -28,12 +29,18 @@ from spikeloop.chip.configuration import (
     Routing,
     whole,
 )
+from spikeloop.chip.correlation import Sensors
+from spikeloop.chip.dynamics import dynamics_of
 from spikeloop.chip.imperfection import EVERYTHING, Imperfection, mismatch_without, noise_without
 from spikeloop.chip.instruments import watch
+from spikeloop.chip.learning import LearningState, learn
 from spikeloop.chip.mac import ArrayPass, check_factors
 from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, uniforms
 from spikeloop.chip.multiplier import tile
-from spikeloop.chip.plan import Step, plan_of
+from spikeloop.chip.plan import Plan, Step, plan_of
+from spikeloop.chip.ppu import Processor, Task
+from spikeloop.chip.stepwise import Chipful, ChipState, Stepwise, groups_of
+from spikeloop.chip.terms import Switches, Terms
 from spikeloop.chip.wiring import Wires
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.bus import Entry, Exit, arrived, leave
@@ -88,16 +95,38 @@ class Twin:
         return f"Twin({', '.join(parts)})"
 
     @property
+    def remembers(self) -> bool:
+        """Whether it gives a state, to go on from, and has a plasticity processor."""
+        return True
+
+    @property
     def identity(self) -> str:
         """Which chip it is, in all that can differ from one to the next: names a calibration that is kept."""
         names = sorted(each.name for each in self.ideal)
         return f"Twin {self.seed}, {self.pattern().strengths}, {self.strengths()}, without {', '.join(names)}"
 
-    def emulate(self, configuration: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
-        """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch."""
+    def emulate(
+        self,
+        configuration: Configuration,
+        drive: AddressedEvents,
+        cycles: int,
+        start: object | None = None,
+        keep: bool = False,
+        program: Mapping[str, Task] | None = None,
+    ) -> Readout:
+        """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch.
+
+        start: the state of a readout, to go on from, on its clock: the drive's cycles, and those that come back, count
+        from where that clock began, and the noise is that trial's.  keep: whether the readout shall have its state.
+        program: what the plasticity processor shall do meanwhile; each run then has an array of its own.
+        A run with any of these, and one of neurons with AdEx terms or couplings, is carried out in steps of one cycle.
+        """
         cycles = whole(cycles, "cycles", "Twin.emulate", 1)
         drive.__post_init__()  # arrays can be changed in place after they were checked
         configuration.__post_init__()
+        extended = configuration.terms is not None or configuration.switches is not None
+        if keep or extended or start is not None or program:
+            return in_steps(self, configuration, drive, cycles, Going(start, keep, program or {}))
         return _Emulation(self, configuration, drive, cycles).readout()
 
     def multiply(
@@ -157,6 +186,84 @@ def _neurons(analog: ByValue[Analog], routing: ByValue[Routing], twin: Twin) -> 
     noise = noise + strengths.membrane * transfer.STEP
     threshold = threshold + strengths.threshold_spike * made.distance
     return replace(made, population=Population(made.population.values, np.stack([floor, most, noise, threshold, name])))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a configuration was made of, for a chip that is run in steps."""
+
+    analog: ByValue[Analog]
+    routing: ByValue[Routing]
+    instruments: ByValue[Instruments]
+    terms: ByValue[Terms] | None
+    switches: ByValue[Switches] | None
+
+
+@lru_cache(maxsize=16)
+def _chipful(made: _Made, twin: Twin) -> Chipful:
+    neurons = _neurons(made.analog, made.routing, twin)
+    terms, switches = (None if part is None else part.value for part in (made.terms, made.switches))
+    dynamics = dynamics_of(neurons, terms, switches, twin.pattern())
+    same = dynamics.tree[:, None] == dynamics.tree
+    plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
+    capacity = Imperfection.CAPACITY not in twin.ideal
+    groups = groups_of(neurons, dynamics, plan)
+    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups)
+
+
+@dataclass(frozen=True, eq=False)
+class Going:
+    """From where a run goes on, whether its state is wanted, and what the processor does; see `Twin.emulate`."""
+
+    start: object | None
+    keep: bool
+    program: Mapping[str, Task]
+
+
+def in_steps(twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int, going: Going) -> Readout:
+    """The readout of a run that is carried out cycle by cycle. Raises where ``start`` is of another chip or batch."""
+    parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
+    _check_again(*parts)
+    routing, analog, instruments = parts
+    terms, switches = (None if p is None else ByValue(p) for p in (configuration.terms, configuration.switches))
+    chip = _chipful(_Made(analog, routing, instruments, terms, switches), twin)
+    active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
+    owner = twin, routing, analog, terms, switches, active
+    start = going.start
+    if start is not None:
+        _check_start(start, owner, len(drive), LearningState if going.program else ChipState)
+    chip.plan.cover(drive)
+    for each in start.chips if isinstance(start, LearningState) else (start,):
+        if isinstance(each, ChipState):
+            chip.plan.cover_addresses(each.arrivals.unit)
+    if going.program:
+        trial = start.chips[0].trial if isinstance(start, LearningState) else drive.trial
+        processor = _processor(twin, configuration.sensors, going.program, trial)
+        readout = learn(chip, processor, configuration, drive, cycles, start, owner)  # type: ignore[arg-type]
+        return readout if going.keep else replace(readout, state=None)
+    readout, state = Stepwise(chip, configuration, drive, cycles, start).run(owner)  # type: ignore[arg-type]
+    return replace(readout, state=state) if going.keep else readout
+
+
+def _processor(twin: Twin, sensors: Sensors | None, program: Mapping[str, Task], trial: int) -> Processor:
+    """The plasticity processor of a chip, with its sensors."""
+    pattern = twin.pattern()
+    windows = correlation.windows(sensors or Sensors(), pattern.seed, pattern.strengths)
+    channels = correlation.channels(pattern.seed, pattern.strengths, twin.strengths().cadc)
+    key = int(keyed(keyed(pattern.seed, Quantity.CORRELATION_NOISE), trial))
+    return Processor(program, windows, channels, key)
+
+
+def _check_start(start: object, owner: object, batch: int, kind: type[ChipState] | type[LearningState]) -> None:
+    if not isinstance(start, kind):
+        raise WrongType(f"start is {kind_of(start)}", where="Twin.emulate", expected="the state of a Readout")
+    if start.owner != owner:
+        raise OutOfRange(
+            "start is of another chip, or of another configuration of it", where="Twin.emulate",
+            expected="the same routing and analog parameters; weights and instruments may be others",
+        )  # fmt: skip
+    if len(start) != batch:
+        raise OutOfRange(f"start is of {len(start)} runs", where="Twin.emulate", expected=f"{batch}, as the drive")
 
 
 class _Emulation:

@@ -178,6 +178,23 @@ def wire(
 ) -> None:
     """Fills `weight` with sums of code x height, of cell c over synapse[first[c] : first[c + 1]]."""
 
+def correlate(
+    arrivals: tuple[Float, NDArray[np.int32]],
+    spikes: tuple[Float, NDArray[np.int32]],
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    targets: tuple[NDArray[np.int64], NDArray[np.int64]],
+    target: NDArray[np.int32],
+    arrival: Float,
+    spike: Float,
+    causal: tuple[Float, Float, Float],
+    anticausal: tuple[Float, Float, Float],
+    full: float,
+) -> None:
+    """Lets arrivals at rows and spikes of targets pass: changes arrival, spike and the values of both sensors.
+
+    rows, targets: begins and synapses of each.  sensors: values, amplitudes, 1 / tau.  full: where they saturate.
+    """
+
 def multiply(
     weight: NDArray[np.int8],
     activation: NDArray[np.uint8],
@@ -187,3 +204,49 @@ def multiply(
     threads: int,
 ) -> NDArray[np.int8]:
     """Activations (batch, rows) times weights (rows, columns) in a part of the array; column: (4, columns)."""
+
+# values (11, C, N), leaky (C,), tau_syn and reversal (K, C, N), couplings (L, 2), coupling (L, N), output, disturbance
+_Cells: TypeAlias = tuple[
+    Float,
+    NDArray[np.uint8],
+    Float,
+    Float,
+    NDArray[np.int32],
+    Float,
+    int,
+    tuple[Float, Float, Float, Float, Float, int] | None,
+]
+# ends: source (-1: outside), target, receptor, compartment, trains, amplitudes; synapses: row begins, targets, weight
+# index, weights, delays, kind of delays, units of the source
+_SteppedLink: TypeAlias = tuple[
+    tuple[int, int, int, int, Trains | None, Float | None],
+    tuple[NDArray[np.int64] | None, NDArray[np.int32] | None, NDArray[np.int64] | None, Weights, Float, int, int],
+]
+# membrane, adaptation, current, free, noise, shift, fired
+_SteppedState: TypeAlias = tuple[Weights, Weights, Weights, Float, Float, Float, NDArray[np.int64]]
+# silent, start, end, samplings, currents, peaks, count
+_SteppedAsk: TypeAlias = tuple[
+    NDArray[np.uint8] | None,
+    _SteppedState | None,
+    _SteppedState | None,
+    Sequence[tuple[int, Float, NDArray[np.int32], NDArray[np.int32], Float]],
+    Sequence[tuple[int, Float, Float]],
+    _Peaks | None,
+    NDArray[np.float32] | None,
+]
+
+def stepped_forward_single(
+    cells: Sequence[_Cells],
+    links: Sequence[_SteppedLink],
+    run: tuple[int, int, int, int, float, int],
+    asks: Sequence[_SteppedAsk],
+) -> list[Trains]:
+    """The spikes of a stage in fixed steps, float32; run: batch, first step, steps, spike limit, step, threads."""
+
+def stepped_forward_double(
+    cells: Sequence[_Cells],
+    links: Sequence[_SteppedLink],
+    run: tuple[int, int, int, int, float, int],
+    asks: Sequence[_SteppedAsk],
+) -> list[Trains]:
+    """The same in float64."""

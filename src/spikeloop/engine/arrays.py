@@ -108,17 +108,39 @@ class States:
     current: Float
     held: Float
 
+    def fields(self) -> tuple[Float, Float, Float]:
+        """All three."""
+        return self.membrane, self.current, self.held
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """Where every neuron was when something last happened to it, (B, N) each: when, v = V - leak, I, and when V is free."""
+
+    time: Float
+    membrane: Float
+    current: Float
+    free: Float
+
+    def fields(self) -> tuple[Float, Float, Float, Float]:
+        """All four."""
+        return self.time, self.membrane, self.current, self.free
+
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """What is asked of one population; the engine fills ``end``, ``sampling``, ``peaks`` and adds to ``count`` (B, N).
+    """What is asked of one population; the engine fills ``end``, ``reached``, ``sampling``, ``peaks`` and adds to ``count``
+    (B, N).
 
-    silent: (B, N) uint8, neurons that may not spike.  start: where to continue from.
+    silent: (B, N) uint8, neurons that may not spike.  start: the state at the beginning, anchors: an earlier one of the
+    same course, from which it is continued rather than from there.
     """
 
     silent: NDArray[np.uint8] | None = None
     start: States | None = None
     end: States | None = None
+    anchors: Anchors | None = None
+    reached: Anchors | None = None
     sampling: Sampling | None = None
     peaks: Peaks | None = None
     count: NDArray[np.float32] | None = None
@@ -144,9 +166,15 @@ class Slopes:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """How a trial is carried out: recent spikes (negative times) are still on their way when it starts."""
+    """How a trial is carried out, from ``begin`` on: recent spikes (of before) are still on their way when it starts."""
 
     batch: int
     duration: float
     threads: int
     recent: dict[str, Trains] = field(default_factory=dict[str, Trains])
+    begin: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """s"""
+        return self.begin + self.duration

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spikeloop.engine import _core
-from spikeloop.engine.arrays import Ask, Delays, Link, Run, Stage, States, Trains
+from spikeloop.engine.arrays import Anchors, Ask, Delays, Link, Run, Stage, States, Trains
 
 NOTHING = Ask()
 
@@ -30,7 +30,8 @@ def forward(
 ) -> dict[str, Trains]:
     """Run ``stages`` on ``drive``: the spike trains of all populations by name, the drive's included.
 
-    Times in seconds; events at negative or late times are not delivered. Raises ``Explosion``.
+    Times in seconds, on the run's clock; what would arrive before it begins or when it has ended is not delivered. Raises
+    ``Explosion``.
     """
     trains = dict(drive)
     for together in calls(stages, run):
@@ -67,7 +68,7 @@ def _dense(
         ]
         given.append((sources, neurons.values, neurons.spiking, _asked(asks.get(neurons.name, NOTHING))))
     try:
-        made = _core.dense_forward(given, run.batch, run.duration, spike_limit, run.threads)
+        made = _core.dense_forward(given, run.batch, run.begin, run.end, spike_limit, run.threads)
     except _core.Explosion as where:
         sample, unit, number = map(int, where.args)
         raise _explosion(stages[number], sample, unit) from None
@@ -82,7 +83,9 @@ def _queue(
     wishes = [_asked(asks.get(neurons.name, NOTHING)) for neurons in stage.populations]
     sources = queue_sources(stage, trains, run)
     try:
-        made = _core.queue_forward(sources, populations, run.batch, run.duration, wishes, spike_limit, run.threads)
+        made = _core.queue_forward(
+            sources, populations, run.batch, run.begin, run.end, wishes, spike_limit, run.threads
+        )
     except _core.Explosion as where:
         sample, unit, _ = map(int, where.args)
         raise _explosion(stage, sample, unit) from None
@@ -130,12 +133,17 @@ def first_neurons(stage: Stage) -> dict[str, int]:
 def _asked(ask: Ask) -> Any:
     sampling = None if ask.sampling is None else (ask.sampling.time, ask.sampling.unit, ask.sampling.value)
     peaks = None if ask.peaks is None else (ask.peaks.time, ask.peaks.value)
-    return (ask.silent, states(ask.start), states(ask.end), sampling, peaks, ask.count)
+    anchors = (_anchors(ask.anchors), _anchors(ask.reached))
+    return (ask.silent, states(ask.start), states(ask.end), *anchors, sampling, peaks, ask.count)
 
 
 def states(given: States | None) -> Any:
     """A state as the native engine takes it."""
-    return None if given is None else (given.membrane, given.current, given.held)
+    return None if given is None else given.fields()
+
+
+def _anchors(given: Anchors | None) -> Any:
+    return None if given is None else given.fields()
 
 
 def _explosion(stage: Stage, sample: int, unit: int) -> Explosion:

@@ -6,13 +6,20 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from spikeloop.engine.arrays import Run, Stage, States, Trains
+from spikeloop.engine.arrays import Anchors, Ask, Float, Run, Stage, States, Trains
+from spikeloop.engine.exact import joined
 from spikeloop.engine.plan import plan
+from spikeloop.engine.snapshot import Kept, Snapshot
+from spikeloop.engine.stepped import SteppedStage
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.protocols import Trial
 from spikeloop.record import State
+
+PART = "exact"
+"""Whose part of a state this is."""
 
 
 def trains_of(events: Events) -> Trains:
@@ -28,7 +35,7 @@ def events_of(trains: Trains, size: int) -> Events:
     return events
 
 
-def stages_of(trial: Trial) -> list[Stage]:
+def stages_of(trial: Trial) -> list[Stage | SteppedStage]:
     """The network's stages as `trial` runs them: made once, for its adjoint too."""
     stages = trial.__dict__.get("_stages")
     if stages is None:
@@ -38,9 +45,7 @@ def stages_of(trial: Trial) -> list[Stage]:
 
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
-    batch = len(next(iter(trial.drive.values())))
-    recent = {} if trial.start is None else {name: _sent(ages) for name, ages in trial.start.recent.items()}
-    return Run(batch, trial.duration, torch.get_num_threads(), recent)
+    return Run(trial.batch, trial.duration, torch.get_num_threads(), _recent(trial), trial.begin)
 
 
 def start_of(trial: Trial, population: str) -> States | None:
@@ -52,44 +57,101 @@ def start_of(trial: Trial, population: str) -> States | None:
     return States(*(np.ascontiguousarray(part.detach().to(torch.float64).numpy()) for part in parts))
 
 
+def anchors_of(trial: Trial, population: str, start: States | None, silent: NDArray[np.uint8] | None) -> Anchors | None:
+    """From where ``population`` goes on as if nothing had been cut; None: from ``start``."""
+    snapshot = _snapshot(trial)
+    kept = None if snapshot is None else snapshot.populations.get(population)
+    if kept is None or start is None:
+        return None
+    stages = [stage for stage in stages_of(trial) if isinstance(stage, Stage)]
+    (stage,) = (s for s in stages if population in (n.name for n in s.populations))
+    (neurons,) = (n for n in stage.populations if n.name == population)
+    return kept.anchors_from(start, silent, neurons, trial.begin) if kept.fits(neurons, stage.dense) else None
+
+
 def empty_states(batch: int, size: int) -> States:
     """Room for a state."""
     return States(*(np.empty((batch, size)) for _ in range(3)))
 
 
-def state_of(network: Network, ends: Mapping[str, States], trains: Mapping[str, Trains], trial: Trial) -> State:
-    """The state to continue from: neurons, and spikes whose delays reach beyond the end."""
+def empty_anchors(batch: int, size: int) -> Anchors:
+    """Room for anchors."""
+    return Anchors(*(np.empty((batch, size)) for _ in range(4)))
+
+
+def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains], run: Run, step: float = 0.0) -> State:
+    """The state to continue from: neurons, and spikes whose delays reach to the end or beyond it.
+
+    step: of what is run in steps and made anew by the next run from the beginning of the last one on.
+    """
     fields = {
-        field: {name: torch.from_numpy(getattr(end, field)) for name, end in ends.items()}
+        field: {name: torch.from_numpy(getattr(ask.end, field)) for name, ask in asks.items()}
         for field in ("membrane", "current", "held")
     }
+    waiting: dict[str, Trains] = {}
+    for name, longest in _reach(trial.network).items():
+        coming = joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
+        late = _waiting(coming, run.end, longest + step)
+        if longest > 0 or len(late[0]):
+            waiting[name] = late
+    recent, ages = dict[str, Events](), dict[str, Float]()
+    for name, (time, unit, start) in waiting.items():
+        ages[name] = run.end - time
+        sample = np.repeat(np.arange(run.batch), np.diff(start))
+        parts = (torch.from_numpy(part) for part in (ages[name], unit, sample))
+        recent[name] = Events._from_rows(*parts, run.batch, trial.network.populations[name].size)
+    kept = {
+        neurons.name: _kept(asks[neurons.name], neurons.values, stage)
+        for stage in stages_of(trial)
+        if isinstance(stage, Stage)
+        for neurons in stage.populations
+    }
+    snapshot = Snapshot(run.end, kept, waiting, {name: trains_of(events)[0].copy() for name, events in recent.items()})
+    return State(**fields, recent=recent, time=run.end, parts={PART: snapshot})
+
+
+def _kept(ask: Ask, values: Float, stage: Stage) -> Kept:
+    assert ask.end is not None and ask.reached is not None
+    return Kept(ask.reached, States(*(part.copy() for part in ask.end.fields())), values, ask.silent, stage.dense)
+
+
+def _snapshot(trial: Trial) -> Snapshot | None:
+    """That of the state it starts from, if it is of this time."""
+    found = None if trial.start is None else trial.start.parts.get(PART)
+    return found if isinstance(found, Snapshot) and found.time == trial.begin else None
+
+
+def _recent(trial: Trial) -> dict[str, Trains]:
+    if trial.start is None:
+        return {}
+    snapshot, found = _snapshot(trial), dict[str, Trains]()
+    for name, ages in trial.start.recent.items():
+        kept = None if snapshot is None else snapshot.ages.get(name)
+        same = kept is not None and np.array_equal(trains_of(ages)[0], kept)
+        found[name] = snapshot.recent[name] if snapshot is not None and same else _sent(ages, trial.begin)
+    return found
+
+
+def _reach(network: Network) -> dict[str, float]:
+    """By population, the longest of its delays."""
     reach: dict[str, float] = {}
     for projection in network.projections.values():
         longest = float(projection.delay.detach().max()) if projection.delay.numel() else 0.0
         reach[projection.source] = max(reach.get(projection.source, 0.0), longest)
-    waiting = {
-        name: _waiting(trains[name], network.populations[name].size, trial, longest, name)
-        for name, longest in reach.items()
-        if longest > 0
-    }
-    return State(**fields, recent=waiting)
+    return reach
 
 
-def _waiting(trains: Trains, size: int, trial: Trial, reach: float, name: str) -> Events:
-    """Spikes of one population that may still arrive, as ages before the end."""
-    new = events_of(trains, size)
-    time, unit, sample = trial.duration - new.time, new.unit, new.sample
-    if trial.start is not None and name in trial.start.recent:
-        old = trial.start.recent[name]
-        time, unit = torch.cat([old.time + trial.duration, time]), torch.cat([old.unit, unit])
-        sample = torch.cat([old.sample, sample])
-    keep = (time >= 0) & (time <= reach)
-    return Events._from_rows(time[keep], unit[keep], sample[keep], len(new), size)
+def _waiting(trains: Trains, end: float, reach: float) -> Trains:
+    """The spikes until ``end`` that have not, or may not have, arrived by then."""
+    time, unit, start = trains
+    keep = (time <= end) & (time + reach >= end)
+    before = np.concatenate([[0], np.cumsum(keep)])
+    return time[keep], unit[keep], before[start]
 
 
-def _sent(ages: Events) -> Trains:
-    """Ages before the start as negative times, ascending."""
+def _sent(ages: Events, begin: float) -> Trains:
+    """Ages before the start as times, ascending."""
     sample = ages.sample.numpy()
-    time = -ages.time.detach().numpy()
+    time = begin - ages.time.detach().numpy()
     order = np.lexsort((time, sample))
     return time[order], ages.unit.numpy()[order], ages.start.numpy()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.adjoint import Backward, Key
-from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Trains
-from spikeloop.engine.plan import plan
+from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Stage, Trains
+from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.gradient.count import count_gradients
@@ -78,12 +78,15 @@ class EventProp:
         return frozenset({"time", "membrane", "peak"} | ({"count"} if self.count_gradient else set()))
 
     def needs(self, network: Network) -> Observe:
-        """Spikes are enough."""
+        """Spikes are enough. Raises ``Unsupported`` where a population has no exact solution between them."""
+        _refuse(network)
         return NOTHING
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
-        stages = plan(trial.network, record.executed) if record.executed else stages_of(trial)
+        _refuse(trial.network)
+        planned = plan(trial.network, record.executed) if record.executed else stages_of(trial)
+        stages = [stage for stage in planned if isinstance(stage, Stage)]
         back = Backward(
             stages,
             _observed(trial, record),
@@ -100,6 +103,16 @@ class EventProp:
             for key, extra in count_gradients(stages, trial.network, record, cotangent).items():
                 gradients[key] = gradients[key] + extra if key in gradients else extra
         return gradients
+
+
+def _refuse(network: Network) -> None:
+    for name in on_a_grid(network):
+        raise Unsupported(
+            f"EventProp has no gradient of {network.populations[name].kind_name} neurons",
+            where=f"population {name!r}",
+            expected="LIF and LI populations",
+            todo="Use SuperSpike(dt)",
+        )
 
 
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:

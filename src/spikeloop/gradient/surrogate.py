@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloop.engine.arrays import Neurons, Stage, Trains
+from spikeloop.engine.arrays import Neurons, Stage, States, Trains
 from spikeloop.engine.exact import joined
-from spikeloop.engine.plan import plan
+from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
+from spikeloop.gradient.clock import from_zero
 from spikeloop.gradient.grid import Bundle, Cells, Grid, bundles
 from spikeloop.gradient.holds import steps
 from spikeloop.gradient.parts import part
@@ -75,6 +76,8 @@ class SuperSpike:
 
     def needs(self, network: Network) -> Observe:
         """The membranes of all spiking populations every ``dt``; with ``replay``, spikes alone."""
+        for name in on_a_grid(network):
+            raise Unsupported("SuperSpike has no gradient of such neurons yet", where=f"population {name!r}")
         if self.replay:
             return NOTHING
         return Observe({name: Every(self.dt) for name in _spiking(network)})
@@ -82,7 +85,8 @@ class SuperSpike:
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
         self._check(trial, cotangent)
-        batch = len(next(iter(trial.drive.values())))
+        trial, record = from_zero(trial, record)
+        batch = trial.batch
         width = max(population.size for population in trial.network.populations.values())
         few = max(round(_ROOM * self.dt / (trial.duration * width)), 1)
         total: dict[Key, Tensor] = {}
@@ -95,7 +99,8 @@ class SuperSpike:
     def _part(self, trial: Trial, record: Record, cotangent: Cotangent) -> dict[Key, Tensor]:
         run = run_of(trial)
         grid = Grid.over(trial.duration, self.dt, self._origin(trial, record, run.batch))
-        stages, trains = plan(trial.network, record.executed), _observed(trial, record)
+        trains = _observed(trial, record)
+        stages = [stage for stage in plan(trial.network, record.executed) if isinstance(stage, Stage)]
         coming = {name: joined(run.recent[name], new) if name in run.recent else new for name, new in trains.items()}
         look = _Look(grid, trial, record, trains, coming)
         layers = [[self._layer(look, stage, neurons) for neurons in stage.populations] for stage in stages]
@@ -149,7 +154,7 @@ class SuperSpike:
         if self.replay:
             membrane = replay(look.grid, cells, moves, [(b, look.coming[b.source]) for b in incoming], start)
         else:
-            membrane = _sampled(look.grid, look.record, cells)
+            membrane = _sampled(look.grid, _from_start(look.record, name, start), cells)
         slope = self._slope(cells, membrane)
         if name in look.trial.silent:
             slope *= ~look.trial.silent[name]
@@ -192,7 +197,7 @@ def _spiking(network: Network) -> list[str]:
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
     """Spike trains by population; none where it does not spike."""
     spikes = {**trial.drive, **record.spikes}
-    batch = len(next(iter(trial.drive.values())))
+    batch = trial.batch
     silent = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
     found: dict[str, Trains] = {}
     for name, population in trial.network.populations.items():
@@ -204,6 +209,17 @@ def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
             )
         found[name] = trains_of(spikes[name]) if name in spikes else silent
     return found
+
+
+def _from_start(record: Record, name: str, start: States | None) -> Record:
+    """The record with the membrane where the trial begins, which a trial that goes on does not sample again."""
+    samples = record.membrane.get(name)
+    if start is None or samples is None or not samples.time.shape[-1] or float(samples.time.min()) <= 0:
+        return record
+    first = torch.from_numpy(start.membrane)[:, None, samples.unit].to(samples.value.dtype)
+    time = torch.cat([torch.zeros_like(samples.time[..., :1]), samples.time], -1)
+    whole = Samples(time, samples.unit, torch.cat([first, samples.value.detach()], 1))
+    return replace(record, membrane={**record.membrane, name: whole})
 
 
 def _sampled(grid: Grid, record: Record, cells: Cells) -> Tensor:

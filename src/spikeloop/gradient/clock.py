@@ -1,0 +1,29 @@
+"""A trial that goes on with the clock of its start, and its record, as if it began at 0: what rules differentiate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spikeloop.events import Events
+from spikeloop.protocols import Trial
+from spikeloop.record import Peak, Record, Samples
+
+
+def from_zero(trial: Trial, record: Record) -> tuple[Trial, Record]:
+    """Both with all times counted from the trial's beginning; derivatives by times are the same."""
+    begin, start = trial.begin, trial.start
+    if start is None or begin == 0:
+        return trial, record
+    drive = {name: _sooner(events, begin) for name, events in trial.drive.items()}
+    moved = replace(
+        record,
+        begin=0.0,
+        spikes={name: _sooner(events, begin) for name, events in record.spikes.items() if name not in drive} | drive,
+        membrane={name: Samples(s.time - begin, s.unit, s.value) for name, s in record.membrane.items()},
+        peak={name: Peak(peak.time - begin, peak.value) for name, peak in record.peak.items()},
+    )
+    return replace(trial, drive=drive, start=replace(start, time=0.0, parts={})), moved
+
+
+def _sooner(events: Events, seconds: float) -> Events:
+    return Events._trusted(events.time.detach() - seconds, events.unit, events.start, events.size, events._count)

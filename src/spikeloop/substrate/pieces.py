@@ -1,0 +1,146 @@
+"""Parts of trials, and records of parts put together: samples of a batch, one after the other in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloop.events import Events
+from spikeloop.network import Network
+from spikeloop.protocols import Observe, Trial
+from spikeloop.record import Cost, Peak, Record, Samples, State
+
+Pieces = Sequence[Sequence[Record]]
+"""Records by segment and sample."""
+
+
+def samples_of(state: State | None, batch: int) -> list[State | None]:
+    """``state`` of a batch as states of single samples, without ``parts``."""
+    if state is None:
+        return [None] * batch
+    taken = {part.name: getattr(state, part.name) for part in fields(state) if part.name != "parts"}
+    return [State(**{name: _sample(value, b) for name, value in taken.items()}) for b in range(batch)]
+
+
+def _sample(value: Any, sample: int) -> Any:
+    if isinstance(value, Tensor | Events):
+        return value[sample : sample + 1]
+    return {name: _sample(each, sample) for name, each in value.items()} if isinstance(value, Mapping) else value
+
+
+def batch_of(states: Sequence[State], parts: Mapping[str, object]) -> State:
+    """States of single samples as one, with these ``parts``."""
+    taken = {
+        part.name: [getattr(state, part.name) for state in states] for part in fields(State) if part.name != "parts"
+    }
+    return State(**{name: _batch(values) for name, values in taken.items()}, parts=parts)
+
+
+def _batch(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, Events):
+        return Events.cat(values)
+    return {name: _batch([each[name] for each in values]) for name in first} if isinstance(first, Mapping) else first
+
+
+def part_of(trial: Trial, network: Network, start: State | None, sample: int, begin: float, end: float) -> Trial:
+    """What happens from ``begin`` to ``end`` in one sample of ``trial``, in a ``network`` of its own."""
+    last = end >= trial.begin + trial.duration
+    times = {
+        name: _within(trial.observe.times(name, trial.duration), begin, end, last) for name in trial.observe.membrane
+    }
+    wish = Observe({name: at - begin for name, at in times.items() if len(at)}, trial.observe.peak, state=True)
+    return replace(
+        trial,
+        network=network,
+        drive={name: _cut(events, sample, begin, end) for name, events in trial.drive.items()},
+        duration=end - begin,
+        observe=wish,
+        start=start,
+        silent={name: silent[sample : sample + 1] for name, silent in trial.silent.items()},
+    )
+
+
+def _within(times: Tensor, begin: float, end: float, last: bool) -> Tensor:
+    return times[(times >= begin) & ((times <= end) if last else (times < end))]
+
+
+def _cut(events: Events, sample: int, begin: float, end: float) -> Events:
+    time, unit, start = events._arrays
+    low, high = start[sample], start[sample + 1]
+    first, last = low + np.searchsorted(time[low:high], (begin, end))
+    part = torch.from_numpy(time[first:last] - begin), torch.from_numpy(unit[first:last])
+    return Events._trusted(*part, torch.tensor([0, int(last - first)]), events.size)
+
+
+def shifted(record: Record, begin: float) -> Record:
+    """A record on a clock that began at 0, on one that began at ``begin``."""
+    spikes = {
+        name: Events._trusted(events.time + begin, events.unit, events.start, events.size)
+        for name, events in record.spikes.items()
+    }
+    peak = {name: replace(each, time=each.time + begin) for name, each in record.peak.items()}
+    return replace(record, spikes=spikes, peak=peak)
+
+
+def joined(trial: Trial, pieces: Pieces, wall_time: float) -> Record:
+    """One record of all samples and segments."""
+    first = pieces[0][0]
+    spikes = {name: _spikes(pieces, name) for name in first.spikes if name not in trial.drive}
+    return Record(
+        {**trial.drive, **spikes},
+        trial.duration,
+        {name: _counts(pieces, name) for name in first.count},
+        {name: _samples(trial, pieces, name) for name in trial.observe.membrane},
+        {name: _peak(pieces, name) for name in first.peak},
+        number=trial.number,
+        cost=_cost(pieces, wall_time),
+    )
+
+
+def _by_sample(pieces: Pieces, take: Callable[[Record], Any]) -> list[list[Any]]:
+    return [[take(record) for record in records] for records in zip(*pieces, strict=True)]
+
+
+def _counts(pieces: Pieces, name: str) -> Tensor:
+    return torch.stack([torch.cat([record.count[name] for record in records]) for records in pieces]).sum(0)
+
+
+def _spikes(pieces: Pieces, name: str) -> Events:
+    samples = _by_sample(pieces, lambda record: record.spikes[name])
+    parts = [events for each in samples for events in each]
+    lengths = torch.tensor([0, *(sum(len(events.time) for events in each) for each in samples)])
+    time, unit = torch.cat([events.time for events in parts]), torch.cat([events.unit for events in parts])
+    return Events._trusted(time, unit, lengths.cumsum(0), parts[0].size)
+
+
+def _samples(trial: Trial, pieces: Pieces, name: str) -> Samples:
+    size = trial.network.populations[name].size
+    chosen, times = trial.observe.neurons(name, size), trial.observe.times(name, trial.duration)
+    values = [
+        torch.cat([record.membrane[name].value for record in each if name in record.membrane], 1)
+        for each in _by_sample(pieces, lambda record: record)
+        if len(times)
+    ]
+    value = torch.cat(values) if values else torch.empty(len(pieces[0]), 0, size, dtype=torch.float64)
+    return Samples(times, chosen, value[:, :, chosen])
+
+
+def _peak(pieces: Pieces, name: str) -> Peak:
+    """The highest of all segments, the first of equal ones."""
+    times = torch.stack([torch.cat([record.peak[name].time for record in records]) for records in pieces])
+    values = torch.stack([torch.cat([record.peak[name].value for record in records]) for records in pieces])
+    best = values.argmax(0, keepdim=True)
+    return Peak(times.gather(0, best)[0], values.gather(0, best)[0])
+
+
+def _cost(pieces: Pieces, wall_time: float) -> Cost:
+    costs = [record.cost for records in pieces for record in records]
+    return Cost(wall_time, spikes=sum(c.spikes for c in costs), synaptic_events=sum(c.synaptic_events for c in costs))
