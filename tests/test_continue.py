@@ -114,7 +114,7 @@ def same_state(one: State | None, two: State | None) -> None:
 
 def watch(network: Network, period: float | None, peaks: bool) -> Observe:
     names = [name for name, population in network.populations.items() if population.kind is not None]
-    return Observe({name: period for name in names} if period else {}, names if peaks else (), state=True)
+    return Observe(dict.fromkeys(names, period) if period else {}, names if peaks else (), state=True)
 
 
 def dropped(network: Network, batch: int, seed: int) -> dict[str, Tensor]:
