@@ -111,7 +111,7 @@ def _check_events_of(name: str, events: Events, size: int, batch: int) -> None:
         raise ShapeMismatch(f"the events are of {events.size} units", where=where, expected=f"{size}, its size")
     if len(events) != batch:
         raise ShapeMismatch(f"{len(events)} samples", where=where, expected=f"{batch}, as in the first drive")
-    if events.time.device.type != "cpu":
+    if not events.time.is_cpu:
         raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
 
 

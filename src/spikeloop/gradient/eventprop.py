@@ -129,7 +129,7 @@ def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
                 expected="them in the record",
             )
         else:
-            batch = len(next(iter(trial.drive.values())))
+            batch = trial.batch
             trains[name] = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
     return trains
 

@@ -14,6 +14,7 @@ from spikeloop.plasticity.rules import (
     Rewiring,
 )
 from spikeloop.plasticity.view import Kernel, SynapsesView, View
+from spikeloop.plasticity.window import fit_window
 
 __all__ = [
     "AdditiveSTDP",
@@ -30,6 +31,7 @@ __all__ = [
     "Rewiring",
     "SynapsesView",
     "View",
+    "fit_window",
     "request",
     "tell",
 ]

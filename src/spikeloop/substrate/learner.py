@@ -22,7 +22,7 @@ from spikeloop.plasticity.watchdog import Overdue, Watchdog
 from spikeloop.population import Population
 from spikeloop.protocols import Trial
 from spikeloop.record import Record, State
-from spikeloop.substrate.pieces import part_of, shifted
+from spikeloop.substrate.pieces import part_of
 from spikeloop.substrate.synapses import LearningSynapses
 
 Counts = dict[str, dict[str, NDArray[np.int64]]]
@@ -79,7 +79,7 @@ class Learner:
         part = part_of(trial, self.network, self.state, self.number, begin, end)
         try:
             with torch.no_grad():
-                record = shifted(run(part), begin)
+                record = run(part)
         except ActivityExplosion as error:
             where = (error.where or "").replace("sample 0", f"sample {self.number}")
             raise ActivityExplosion(error.what, where=where, expected=error.expected, todo=error.todo) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -52,42 +53,40 @@ def _batch(values: list[Any]) -> Any:
 
 def part_of(trial: Trial, network: Network, start: State | None, sample: int, begin: float, end: float) -> Trial:
     """What happens from ``begin`` to ``end`` in one sample of ``trial``, in a ``network`` of its own."""
-    last = end >= trial.begin + trial.duration
-    times = {
-        name: _within(trial.observe.times(name, trial.duration), begin, end, last) for name in trial.observe.membrane
-    }
-    wish = Observe({name: at - begin for name, at in times.items() if len(at)}, trial.observe.peak, state=True)
+    times = {name: _within(_times(trial, name), begin, end, trial.begin) for name in trial.observe.membrane}
     return replace(
         trial,
         network=network,
         drive={name: _cut(events, sample, begin, end) for name, events in trial.drive.items()},
-        duration=end - begin,
-        observe=wish,
+        duration=_span(begin, end),
+        observe=Observe({name: at for name, at in times.items() if len(at)}, trial.observe.peak, state=True),
         start=start,
         silent={name: silent[sample : sample + 1] for name, silent in trial.silent.items()},
     )
 
 
-def _within(times: Tensor, begin: float, end: float, last: bool) -> Tensor:
-    return times[(times >= begin) & ((times <= end) if last else (times < end))]
+def _span(begin: float, end: float) -> float:
+    """The duration that, added to ``begin``, makes ``end``: the difference, or a number beside it."""
+    about = end - begin
+    beside = (about, math.nextafter(about, 0), math.nextafter(about, math.inf))
+    return next((span for span in beside if begin + span == end), about)
+
+
+def _times(trial: Trial, name: str) -> Tensor:
+    return trial.observe.times(name, trial.duration, trial.begin)
+
+
+def _within(times: Tensor, begin: float, end: float, first: float) -> Tensor:
+    """Those after ``begin`` until ``end``, as runs that follow each other share them."""
+    return times[((times >= begin) if begin == first else (times > begin)) & (times <= end)]
 
 
 def _cut(events: Events, sample: int, begin: float, end: float) -> Events:
     time, unit, start = events._arrays
     low, high = start[sample], start[sample + 1]
     first, last = low + np.searchsorted(time[low:high], (begin, end))
-    part = torch.from_numpy(time[first:last] - begin), torch.from_numpy(unit[first:last])
+    part = torch.from_numpy(time[first:last]), torch.from_numpy(unit[first:last])
     return Events._trusted(*part, torch.tensor([0, int(last - first)]), events.size)
-
-
-def shifted(record: Record, begin: float) -> Record:
-    """A record on a clock that began at 0, on one that began at ``begin``."""
-    spikes = {
-        name: Events._trusted(events.time + begin, events.unit, events.start, events.size)
-        for name, events in record.spikes.items()
-    }
-    peak = {name: replace(each, time=each.time + begin) for name, each in record.peak.items()}
-    return replace(record, spikes=spikes, peak=peak)
 
 
 def joined(trial: Trial, pieces: Pieces, wall_time: float) -> Record:
@@ -102,6 +101,7 @@ def joined(trial: Trial, pieces: Pieces, wall_time: float) -> Record:
         {name: _peak(pieces, name) for name in first.peak},
         number=trial.number,
         cost=_cost(pieces, wall_time),
+        begin=trial.begin,
     )
 
 
@@ -123,7 +123,7 @@ def _spikes(pieces: Pieces, name: str) -> Events:
 
 def _samples(trial: Trial, pieces: Pieces, name: str) -> Samples:
     size = trial.network.populations[name].size
-    chosen, times = trial.observe.neurons(name, size), trial.observe.times(name, trial.duration)
+    chosen, times = trial.observe.neurons(name, size), _times(trial, name)
     values = [
         torch.cat([record.membrane[name].value for record in each if name in record.membrane], 1)
         for each in _by_sample(pieces, lambda record: record)

@@ -47,7 +47,7 @@ class _Course:
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.begin = trial.begin
-        end = trial.begin + trial.duration
+        end = trial.end
         before = learned_of(trial.start)
         self.programs = trial.network.programs
         self.count = {name: before.calls[name] if before else 0 for name in self.programs}
