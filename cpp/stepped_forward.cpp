@@ -68,7 +68,7 @@ std::vector<SpikesPerSample> stepped_forward(const std::vector<SteppedPopulation
                 const auto& part = parts[b * blocks + k][p];
                 spikes[p][b].insert(spikes[p][b].end(), part.begin(), part.end());
             }
-            sort_spikes(spikes[p][b], end);
+            sort_spikes(spikes[p][b], double(run.first) * run.step, end);
         }
     return spikes;
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.engine.arrays import Ask, Neurons, Peaks, Sampling, Stage, Trains
+from spikeloop.engine.arrays import FIELDS, Ask, Neurons, Peaks, Run, Sampling, Stage, Trains
+from spikeloop.engine.currents import sampled
 from spikeloop.engine.exact import Explosion, forward
 from spikeloop.engine.plan import on_a_grid, together
 from spikeloop.engine.stepped import SteppedStage
@@ -28,7 +30,8 @@ from spikeloop.engine.trial import (
 )
 from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
 from spikeloop.network import Network
-from spikeloop.protocols import Every, Observe, Trial
+from spikeloop.observe import Every, Observe, neurons_of, times_of
+from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples
 from spikeloop.substrate.in_steps import InSteps, places_of
 
@@ -59,17 +62,11 @@ class Ideal:
             raise OutOfRange(f"step is {self.step!r}", where="Ideal", expected="seconds, above zero, or None")
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane at any times, every peak, the final state; of what is integrated in steps all traces."""
+        """Every membrane and current at any times, every adaptation that there is, every peak, the final state."""
         names = [name for name, population in network.populations.items() if population.kind is not None]
-        stepped = on_a_grid(network)
-        traces = {place: Every(0.0) for name in stepped for place in places_of(network, name)}
-        return Observe(
-            {name: Every(0.0) for name in names} | traces,
-            frozenset(names),
-            state=True,
-            adaptation=traces,
-            current=traces,
-        )
+        traces = {place: Every(0.0) for name in names for place in places_of(network, name)}
+        adapting = {place: Every(0.0) for name in on_a_grid(network) for place in places_of(network, name)}
+        return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
@@ -96,6 +93,7 @@ class Ideal:
             ) from None
         cost = Cost(wall_time=time.perf_counter() - began, **_events(trial.network, trains))
         record = _record(trial, trains, asks, in_steps, cost)
+        record = replace(record, current={**record.current, **_currents(trial, stages, trains, run)})
         if not trial.observe.state:
             return record
         state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0)
@@ -148,6 +146,26 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_st
         current=in_steps.samples(trial, "current"),
         begin=trial.begin,
     )
+
+
+def _currents(
+    trial: Trial, stages: Sequence[Stage | SteppedStage], trains: dict[str, Trains], run: Run
+) -> dict[str, Samples]:
+    """The currents that are asked for of what is run event by event."""
+    found: dict[str, Samples] = {}
+    exact = [(stage, n) for stage in stages if isinstance(stage, Stage) for n in stage.populations]
+    for stage, neurons in exact:
+        when = trial.observe.current.get(neurons.name)
+        if when is not None:
+            time, unit = times_of(when, trial.duration, trial.begin), neurons_of(when, neurons.size)
+            start = start_of(trial, neurons.name)
+            onto = [link for link in stage.links if link.target == neurons.name]
+            value = sampled(
+                onto, trains, run, neurons.values[FIELDS.index("tau_syn")], None if start is None else start.current,
+                time.numpy(), unit.to(torch.int32).numpy(),
+            )  # fmt: skip
+            found[neurons.name] = Samples(time, unit, torch.from_numpy(value))
+    return found
 
 
 def _count(count: NDArray[np.float32]) -> Tensor:
