@@ -18,6 +18,7 @@ namespace spikeloop {
 void define_codes(nb::module_& m);
 void define_disturbed(nb::module_& m);
 void define_multiply(nb::module_& m);
+void define_stepped(nb::module_& m);
 
 namespace {
 
@@ -343,4 +344,5 @@ NB_MODULE(_core, m) {
     define_codes(m);
     define_disturbed(m);
     define_multiply(m);
+    define_stepped(m);
 }

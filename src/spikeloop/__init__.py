@@ -26,11 +26,12 @@ from spikeloop.gradient.eventprop import EventProp
 from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.initial import Initialiser, Normal, Uniform
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF, psp_peak
+from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, Sodium, psp_peak
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
 from spikeloop.record import Cost, Lowering, Peak, Record, Samples, State
+from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
 
@@ -39,8 +40,11 @@ __all__ = [
     "LIF",
     "NOTHING",
     "ActivityExplosion",
+    "AdEx",
     "CannotObserve",
     "CheckpointError",
+    "Compartment",
+    "Compartments",
     "Cost",
     "Cotangent",
     "DataError",
@@ -62,15 +66,18 @@ __all__ = [
     "OnChip",
     "OutOfRange",
     "Peak",
+    "Plateau",
     "Population",
     "Projection",
     "Record",
     "Rule",
     "Samples",
     "ShapeMismatch",
+    "Sodium",
     "SpikeloopError",
     "SpikeloopWarning",
     "State",
+    "Steps",
     "Substrate",
     "SuperSpike",
     "Synapses",

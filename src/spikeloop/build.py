@@ -10,7 +10,7 @@ from torch import Tensor
 from spikeloop.errors import InvalidNetwork
 from spikeloop.initial import Initialiser, Normal
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF, Neuron
+from spikeloop.neuron import LI, Neuron
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 
@@ -18,7 +18,7 @@ Weight = Tensor | Initialiser
 """What a projection's weight may be given as."""
 
 
-def expected_amplitude(fan_in: int, target: type[LIF] | type[LI]) -> Normal:
+def expected_amplitude(fan_in: int, target: type[Neuron]) -> Normal:
     """The default weights from ``fan_in`` sources: amplitudes in units of the potential (threshold 1, leak 0).
 
     Of many sources few are active: where ``k = fan_in ** 0.75`` of them (5: 3, 784: 148) spike once, the amplitudes add

@@ -334,7 +334,5 @@ class Events:
                 expected=f"times from {begin:g} to {end:g} s",
                 todo="Events are in seconds; scale=1e-3 reads ms",
             )
-        message = (
-            f"{name}: {late} of {self.time.shape[0]} events are after the end ({end:g} s) and have no effect."
-        )
+        message = f"{name}: {late} of {self.time.shape[0]} events are after the end ({end:g} s) and have no effect."
         warn(message)

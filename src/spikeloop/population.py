@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from spikeloop.errors import InvalidNetwork, ShapeMismatch
-from spikeloop.neuron import LI, LIF, TIMES, Neuron, check_values
+from spikeloop.neuron import LI, LIF, LOGARITHMIC, TIMES, AdEx, Compartments, Neuron, Structure, psp_peak
 
 
 class Exact(nn.Module):
@@ -27,13 +26,15 @@ class Exact(nn.Module):
 
 
 class Population(Exact):
-    """``size`` neurons of one kind (`LIF` or `LI`), or ``size`` input lines where ``neuron`` is None.
+    """``size`` neurons of one kind (`LIF`, `LI`, `AdEx`, `Compartments`), or ``size`` input lines where it is None.
 
     The neuron's fields are attributes in natural units: ``population.tau_mem`` is a tensor in seconds of shape () or
     (size,). Fixed fields are float64 buffers and stay float64. A field given as ``nn.Parameter`` is trainable and keeps
-    its dtype: times (tau_mem, tau_syn, refractory) are stored as logarithms (``log_tau_mem``), so that they stay
-    positive and one learning rate trains everything; ``population.tau_mem`` is then ``exp(log_tau_mem)``, float64, with
-    its graph. The engine always computes with neuron parameters in float64, whatever the weights' dtype is.
+    its dtype: times (tau_mem, tau_syn, refractory, ...) and capacitances are stored as logarithms (``log_tau_mem``), so
+    that they stay positive and one learning rate trains everything; ``population.tau_mem`` is then
+    ``exp(log_tau_mem)``, float64, with its graph. The engine always computes with neuron parameters in float64,
+    whatever the weights' dtype is. ``fields`` lists the names: ``tau_syn_exc`` of a receptor, ``soma_tau_mem`` of a
+    compartment, ``coupling_soma_dendrite`` between two; ``structure`` says what of the neuron is no number.
 
     ``dropout`` is the probability that a unit is silenced for a sample while training.
     """
@@ -49,22 +50,30 @@ class Population(Exact):
         super().__init__()
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InvalidNetwork(f"size is {size!r}", where="a population", expected="an integer of at least 1")
-        if neuron is not None and not isinstance(neuron, LIF | LI):
+        if neuron is not None and not isinstance(neuron, LIF | LI | AdEx | Compartments):
             raise InvalidNetwork(
-                f"the neuron is a {type(neuron).__name__}", where="a population", expected="LIF(...), LI(...) or None"
+                f"the neuron is a {type(neuron).__name__}",
+                where="a population",
+                expected="LIF(...), LI(...), AdEx(...), Compartments(...) or None",
             )
         if not 0.0 <= dropout < 1.0:
             raise InvalidNetwork(f"dropout is {dropout!r}", where="a population", expected="a probability in [0, 1)")
-        if dropout and isinstance(neuron, LI):
-            raise InvalidNetwork("dropout silences spikes", where="a population", expected="0 for LI, which has none")
+        self.structure: Structure | None = None if neuron is None else neuron.structure
+        if dropout and self.structure is not None and not self.structure.spiking:
+            raise InvalidNetwork(
+                "dropout silences spikes", where="a population", expected="0 for neurons that never spike"
+            )
         self.size = size
-        self.kind: type[LIF] | type[LI] | None = None if neuron is None else type(neuron)
-        self.fields: tuple[str, ...] = () if neuron is None else tuple(f.name for f in fields(neuron))
+        self.kind: type[Neuron] | None = None if neuron is None else type(neuron)
+        self.fields: tuple[str, ...] = ()
         self.dropout: float = float(dropout)
-        for name in self.fields:
-            self._store(name, getattr(neuron, name))
+        if neuron is not None:
+            values = neuron.values
+            self.fields = tuple(values)
+            for field in neuron.structure.fields:
+                self._store(field.name, values[field.name], field.what in LOGARITHMIC)
 
-    def _store(self, name: str, value: float | Tensor) -> None:
+    def _store(self, name: str, value: float | Tensor, logarithmic: bool) -> None:
         tensor = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64).detach()
         if tensor.shape not in ((), (self.size,)):
             raise ShapeMismatch(
@@ -74,7 +83,7 @@ class Population(Exact):
             )
         if not isinstance(value, nn.Parameter):
             self.register_buffer(name, tensor.to(torch.float64, copy=True))
-        elif name in TIMES:
+        elif logarithmic:
             if not bool((tensor > 0).all()):
                 raise InvalidNetwork(
                     f"a trainable {name} is zero",
@@ -87,34 +96,61 @@ class Population(Exact):
             self.register_parameter(name, nn.Parameter(tensor.clone(), requires_grad=value.requires_grad))
 
     def __getattr__(self, name: str) -> Any:
-        if name in TIMES:
-            logarithm = self._parameters.get(f"log_{name}")
-            if logarithm is not None:
-                return logarithm.to(torch.float64).exp()
+        logarithm = self.__dict__.get("_parameters", {}).get(f"log_{name}")
+        if logarithm is not None:
+            return logarithm.to(torch.float64).exp()
         return super().__getattr__(name)
 
     @property
+    def kind_name(self) -> str:
+        """``LIF``, ``AdEx``, ...; ``input`` where it has no neurons."""
+        return "input" if self.kind is None else self.kind.__name__
+
+    @property
     def spiking(self) -> bool:
-        """Whether its units emit spikes: inputs and LIF do, LI does not."""
-        return self.kind is not LI
+        """Whether its units emit spikes: inputs do, LI does not, others do if they have a threshold at their output."""
+        return self.structure is None or self.structure.spiking
+
+    def time_constants(self, compartment: str, receptor: str) -> tuple[Tensor, Tensor]:
+        """(tau_mem, tau_syn) of a place, as `Structure.place` gives it: () or (size,) each, without a graph."""
+        assert self.structure is not None
+        names = self.structure.name_of("tau_mem", compartment), self.structure.name_of("tau_syn", compartment, receptor)
+        tau_mem, tau_syn = (getattr(self, str(name)).detach().to(torch.float64) for name in names)
+        return tau_mem, tau_syn
+
+    def psp_peak(self, compartment: str, receptor: str) -> Tensor:
+        """What an initialiser's amplitudes are in units of: the peak of ``V`` after a spike of weight 1 at rest.
+
+        That of the compartment alone, without its exponential term, adaptation and neighbours; `psp_peak` of the two
+        time constants, or ``tau_syn / tau_mem`` where there is no leak.
+        """
+        assert self.structure is not None
+        tau_mem, tau_syn = self.time_constants(compartment, receptor)
+        return psp_peak(tau_mem, tau_syn) if self.structure.site(compartment).leaky else tau_syn / tau_mem
 
     def check(self, name: str) -> None:
         """Raise ``InvalidNetwork`` naming the population where its values, perhaps learned, make no neuron any more."""
-        if self.kind is not None:
-            check_values(f"population {name!r}", {field: getattr(self, field) for field in self.fields})
+        if self.structure is not None:
+            self.structure.check(f"population {name!r}", {field: getattr(self, field) for field in self.fields})
 
     def extra_repr(self) -> str:
         """``120 LIF, tau_mem 10 ms (trained), ...``"""
-        kind = "input" if self.kind is None else self.kind.__name__
-        parts = [f"{self.size} {kind}", *(self._describe(field) for field in self.fields)]
+        fields = () if self.structure is None else self.structure.fields
+        parts = [
+            f"{self.size} {self.kind_name}",
+            *(self._describe(field.name, field.what in TIMES) for field in fields),
+        ]
         if self.dropout:
             parts.append(f"dropout {self.dropout:g}")
         return ", ".join(parts)
 
-    def _describe(self, field: str) -> str:
+    def trains(self, field: str) -> bool:
+        """Whether a field is trainable: a parameter, frozen or not."""
+        return field in self._parameters or f"log_{field}" in self._parameters
+
+    def _describe(self, field: str, seconds: bool) -> str:
         value: Tensor = getattr(self, field).detach()
-        scale, unit = (1e3, " ms") if field in TIMES else (1.0, "")
+        scale, unit = (1e3, " ms") if seconds else (1.0, "")
         low, high = float(value.min()) * scale, float(value.max()) * scale
         number = f"{low:.4g}" if low == high else f"{low:.4g}..{high:.4g}"
-        trained = " (trained)" if field in self._parameters or f"log_{field}" in self._parameters else ""
-        return f"{field} {number}{unit}{trained}"
+        return f"{field} {number}{unit}{' (trained)' if self.trains(field) else ''}"

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from spikeloop.errors import InvalidNetwork, ShapeMismatch
 from spikeloop.initial import Initialiser
-from spikeloop.neuron import psp_peak
 from spikeloop.population import Exact, Population
 
 _SMALLEST_DELAY = 1e-3  # in units of tau_syn: a trainable delay of zero would have no gradient
+
+
+class Onto(TypedDict, total=False):
+    """Where on its target a projection ends; what is left out is the only receptor, the output compartment."""
+
+    receptor: str | None
+    compartment: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +50,9 @@ class Projection(Exact):
     trainable and stored as ``raw_delay``: ``delay = softplus(raw_delay) * delay_scale`` with the target's mean tau_syn
     at construction as the scale; it starts at no less than a thousandth of that.
 
+    ``receptor`` and ``compartment``: where on the targets it ends, by name; left out, the only receptor and the output
+    compartment. Initialisers draw in units of the peak there (`Population.psp_peak`).
+
     Other connectivity: `Projection.sparse`, `Projection.conv2d`; from torch: `Projection.from_linear`.
     """
 
@@ -52,10 +61,22 @@ class Projection(Exact):
     raw_delay: nn.Parameter
     weight: nn.Parameter
 
-    def __init__(self, source: str, target: str, weight: Tensor | Initialiser, delay: float | Tensor = 0.0) -> None:
+    def __init__(
+        self,
+        source: str,
+        target: str,
+        weight: Tensor | Initialiser,
+        delay: float | Tensor = 0.0,
+        *,
+        receptor: str | None = None,
+        compartment: str | None = None,
+    ) -> None:
         super().__init__()
         self.source = source
         self.target = target
+        self.receptor = receptor
+        self.compartment = compartment
+        self.place: tuple[str, str] = ("", "")  # (compartment, receptor), known once it is part of a network
         self.shape: tuple[int, int] | None = None  # (n_source, n_target), known once it is part of a network
         self._initial: tuple[int, ...] | None = None  # the shape to draw, where it is not (n_source, n_target)
         self._initialiser: Initialiser | None = None
@@ -90,13 +111,14 @@ class Projection(Exact):
         post: Tensor,
         weight: Tensor | Initialiser,
         delay: float | Tensor = 0.0,
+        **onto: Unpack[Onto],
     ) -> Self:
         """Synapse k leads from unit ``pre[k]`` to unit ``post[k]`` with ``weight[k]``: all (K,), any order, repeats
         allowed.
 
         The indices are part of the state_dict.
         """
-        made = cls(source, target, weight, delay)
+        made = cls(source, target, weight, delay, **onto)
         pre, post = (torch.as_tensor(side).detach().to(torch.int64, copy=True) for side in (pre, post))
         if pre.ndim != 1 or pre.shape != post.shape:
             raise ShapeMismatch(
@@ -119,13 +141,14 @@ class Projection(Exact):
         stride: int = 1,
         padding: int = 0,
         delay: float | Tensor = 0.0,
+        **onto: Unpack[Onto],
     ) -> Self:
         """A convolution, as ``torch.nn.functional.conv2d`` has it: kernel (C_out, C_in, kh, kw), input (C_in, H, W).
 
         Units are counted channel, row, column: unit ``(c * H + y) * W + x``. The target population has C_out * H_out *
         W_out units. ``weight`` is the kernel: every place shares it.
         """
-        made = cls(source, target, kernel, delay)
+        made = cls(source, target, kernel, delay, **onto)
         if kernel.ndim != 4 or len(input_shape) != 3 or kernel.shape[1] != input_shape[0]:
             raise ShapeMismatch(
                 f"the kernel is {tuple(kernel.shape)}, the input {tuple(input_shape)}",
@@ -145,7 +168,9 @@ class Projection(Exact):
         return made
 
     @classmethod
-    def from_linear(cls, source: str, target: str, linear: nn.Linear, delay: float | Tensor = 0.0) -> Self:
+    def from_linear(
+        cls, source: str, target: str, linear: nn.Linear, delay: float | Tensor = 0.0, **onto: Unpack[Onto]
+    ) -> Self:
         """A projection with the weights of ``linear``, transposed to (source, target).
 
         Raises ``InvalidNetwork`` for a bias other than zero: spiking synapses have none.
@@ -157,7 +182,7 @@ class Projection(Exact):
                 expected="nn.Linear(..., bias=False)",
                 todo="add an input unit that spikes in every sample and give it the bias as its weights",
             )
-        return cls(source, target, linear.weight.detach().t().contiguous(), delay)
+        return cls(source, target, linear.weight.detach().t().contiguous(), delay, **onto)
 
     @property
     def synapses(self) -> Synapses | None:
@@ -186,9 +211,11 @@ class Projection(Exact):
         """
         self.shape = (source.size, target.size)
         self._synapses = None
+        assert target.structure is not None
+        self.place = target.structure.place(f"projection {self.name}", self.compartment, self.receptor)
         if self._initialiser is not None and self._parameters.get("weight") is None:
             shape = self.shape if self._initial is None else self._initial
-            peak = psp_peak(target.tau_mem.detach(), target.tau_syn.detach()).to(torch.float64)
+            peak = target.psp_peak(*self.place)
             if self._initial is not None and peak.ndim:
                 peak = peak[self._buffers["post"]]
             self.weight = nn.Parameter((self._initialiser.amplitude(*shape) / peak).to(torch.float32))
@@ -237,7 +264,7 @@ class Projection(Exact):
         if not isinstance(given, nn.Parameter):
             self.register_buffer("delay", value.to(torch.float64, copy=True))
             return
-        scale = target.tau_syn.detach().mean().to(torch.float64)
+        scale = target.time_constants(*self.place)[1].mean()
         relative = (value.to(torch.float64) / scale).clamp_min(_SMALLEST_DELAY)
         raw = relative + torch.log(-torch.expm1(-relative))  # the inverse of softplus
         self.register_buffer("delay_scale", scale)
@@ -258,6 +285,7 @@ class Projection(Exact):
         if self._parameters.get("weight") is not None:
             frozen = "" if self.weight.requires_grad else " (frozen)"
             parts.append(f"weight {tuple(self.weight.shape)}{frozen}")
+        parts += [f"{what} {name}" for what, name in zip(("compartment", "receptor"), self.place, strict=True) if name]
         pre = self._buffers.get("pre")
         if pre is not None:
             parts.append(f"{len(pre)} synapses")

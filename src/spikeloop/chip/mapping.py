@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spikeloop.chip.allocation import Allocation, Source, Target
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS, DRIVERS, HALVES, Flags, Routing
+from spikeloop.engine.plan import on_a_grid
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
 
@@ -62,7 +63,7 @@ def place(network: Network, rows_per_input: Rows = 1, bad: Flags | None = None) 
     """
     if isinstance(rows_per_input, int) and rows_per_input < 1:
         raise OutOfRange(f"rows_per_input is {rows_per_input}", expected="an integer of at least 1")
-    refuse_delays(network)
+    refuse(network)
     circuits = _circuits_per_neuron(network, rows_per_input)
     circuit = _circuits(network, circuits, np.zeros(CIRCUITS, bool) if bad is None else bad)
     allocation = Allocation({name: _target(circuit[name]) for name in circuit})
@@ -71,8 +72,15 @@ def place(network: Network, rows_per_input: Rows = 1, bad: Flags | None = None) 
     return _placement(network, circuit, allocation, sources)
 
 
-def refuse_delays(network: Network) -> None:
-    """Raise ``Unsupported`` where a projection has delays."""
+def refuse(network: Network) -> None:
+    """Raise ``Unsupported`` where a projection has delays, or a population has neurons that are not mapped yet."""
+    for name in on_a_grid(network):
+        raise Unsupported(
+            f"{network.populations[name].kind_name} neurons are not mapped onto a chip",
+            where=f"population {name!r}",
+            expected="LIF and LI populations",
+            todo="Run it on Ideal",
+        )
     for name, projection in network.projections.items():
         delay = projection.delay.detach()
         if delay.numel() and bool((delay != 0).any()):

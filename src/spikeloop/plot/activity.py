@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,22 @@ def membrane(record: Record, population: str, sample: int = 0, *, ax: Axes, thre
             title=population, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8, title_fontsize=8
         )
     ax.set_xlim(0.0, record.duration * 1e3)
+    return tidy(ax, "Time (ms)", "Membrane")
+
+
+def traces(record: Record, places: Sequence[str], sample: int = 0, neuron: int = 0, *, ax: Axes) -> Axes:
+    """The membranes of one neuron in several places, "population.compartment", each in a colour of its own.
+
+    All of them must have been observed.
+    """
+    for number, place in enumerate(places):
+        time, unit, value = _trace(record, place, sample)
+        column = np.flatnonzero(unit == neuron)
+        if not len(column):
+            expected = f"one of {', '.join(map(str, unit))}"
+            raise OutOfRange(f"neuron {neuron} of {place!r} was not sampled", where="plot", expected=expected)
+        ax.plot(time, value[:, column[0]], color=COLOURS[number % len(COLOURS)], linewidth=1.3, label=place)
+    ax.legend(loc="upper right", frameon=False, fontsize=8)
     return tidy(ax, "Time (ms)", "Membrane")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from spikeloop.chip import lower
 from spikeloop.chip.calibrate import Calibration
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, Chip, whole
-from spikeloop.chip.mapping import Rows, refuse_delays
+from spikeloop.chip.mapping import Rows, refuse
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part, split
 from spikeloop.chip.transfer import MADC_PERIOD
@@ -107,6 +107,8 @@ class OnChip:
         """Carry out ``trial``."""
         if trial.start is not None:
             raise Unsupported("a chip cannot continue from a state", where=repr(self), todo="Leave out start=")
+        for name in trial.steps:
+            raise Unsupported("a chip has no such currents", where=f"drive {name!r}", todo="Drive it with Events")
         number = next(self._numbers) if trial.number is None else trial.number
         parts = self._parts(trial.network)
         if not parts:
@@ -125,7 +127,7 @@ class OnChip:
         return {name: torch.cat(found, 1) for name, found in codes.items()}
 
     def _parts(self, network: Network) -> list[Part]:
-        refuse_delays(network)
+        refuse(network)
         parts = split(network, self.rows_per_input)
         if parts and self.calibration is not None:
             raise Unsupported(

@@ -11,7 +11,6 @@ from torch import Tensor
 from spikeloop.errors import InvalidNetwork
 from spikeloop.loss import first_spike_class, first_spike_cross_entropy, max_over_time_cross_entropy
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF
 from spikeloop.protocols import NOTHING, Observe
 from spikeloop.record import Record
 
@@ -94,8 +93,6 @@ class HighestOutput:
 def readout_of(network: Network) -> Readout:
     """The natural readout of the last population: first spike where it spikes, highest peak where it does not."""
     name, last = list(network.populations.items())[-1]
-    if last.kind is LIF:
-        return FirstSpike(name)
-    if last.kind is LI:
-        return MaxOverTime(name)
+    if last.kind is not None:
+        return FirstSpike(name) if last.spiking else MaxOverTime(name)
     raise InvalidNetwork("the last population is an input: it answers nothing", where=name, todo="Give a readout")

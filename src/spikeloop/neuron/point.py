@@ -1,4 +1,4 @@
-"""Point neurons: what they are, as values. They hold no state and know nothing of time steps or gradients."""
+"""Linear point neurons: what they are, as values. They hold no state and know nothing of time steps or gradients."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from spikeloop.errors import InvalidNetwork
-
-POSITIVE = frozenset({"tau_mem", "tau_syn"})
-"""Fields that must be above zero."""
-TIMES = POSITIVE | {"refractory"}
-"""Fields in seconds; trainable ones are stored as logarithms."""
-
-Value = float | Tensor
+from spikeloop.neuron.structure import Field, Site, Structure, Value
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +37,17 @@ class LIF:
     refractory: Value = 0.0
 
     def __post_init__(self) -> None:
-        check_values(type(self).__name__, {f.name: getattr(self, f.name) for f in fields(self)})
+        self.structure.check(type(self).__name__, self.values)
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Its numbers by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def structure(self) -> Structure:
+        """What of it is no number."""
+        return Structure(type(self), tuple(Field(name, name) for name in self.values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,43 +62,17 @@ class LI:
     leak: Value = 0.0
 
     def __post_init__(self) -> None:
-        check_values(type(self).__name__, {f.name: getattr(self, f.name) for f in fields(self)})
+        self.structure.check(type(self).__name__, self.values)
 
+    @property
+    def values(self) -> dict[str, Value]:
+        """Its numbers by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-Neuron = LIF | LI
-
-
-def check_values(where: str, values: dict[str, Value]) -> None:
-    """Raise ``InvalidNetwork`` where a neuron's values (by field) make no neuron; ``where`` names it in the message."""
-    tensors = {name: _numbers(where, name, value) for name, value in values.items()}
-    for name, value in tensors.items():
-        if not bool(value.isfinite().all()):
-            raise InvalidNetwork(f"{name} is not finite", where=where, expected="finite numbers")
-        if name in POSITIVE and not bool((value > 0).all()):
-            smallest = float(value.min())
-            raise InvalidNetwork(
-                f"{name} is {smallest:g}", where=where, expected="time constants above zero, in seconds"
-            )
-        if name == "refractory" and not bool((value >= 0).all()):
-            raise InvalidNetwork(
-                f"refractory is {float(value.min()):g}", where=where, expected="a time >= 0, in seconds"
-            )
-    if "reset" in tensors and not bool((tensors["reset"] < tensors["threshold"]).all()):
-        raise InvalidNetwork(
-            "reset is not below threshold",
-            where=where,
-            expected="reset < threshold for every neuron",
-            todo="lower reset or raise threshold",
-        )
-
-
-def _numbers(where: str, name: str, value: Value) -> Tensor:
-    try:
-        return torch.as_tensor(value, dtype=torch.float64).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidNetwork(
-            f"{name} is {value!r}", where=where, expected="a number, or a tensor of numbers"
-        ) from error
+    @property
+    def structure(self) -> Structure:
+        """What of it is no number."""
+        return Structure(type(self), tuple(Field(name, name) for name in self.values), (Site(fires=False),))
 
 
 @overload
