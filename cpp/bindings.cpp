@@ -196,14 +196,15 @@ auto pointers(const std::vector<std::optional<A>>& arrays) {
 }
 
 template <class T>
-nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch, double duration, double slope_floor, int threads) {
+nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch, double begin, double duration, double slope_floor,
+                           int threads) {
     std::vector<DenseBack<T>> stages;
     for (const auto& [sources, neurons, spiking, cotangent, weight, time, source_time, want_neuron, want_tau] : in) {
         DenseBack<T>& stage = stages.emplace_back();
         stage.sources = dense_sources<T>(sources), stage.neurons = neurons_of(neurons, spiking);
         stage.weight = pointers(weight), stage.time = pointers(time), stage.source_time = pointers(source_time);
         Backward& request = stage.request;
-        request.batch = batch, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
+        request.batch = batch, request.begin = begin, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
         request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
         request.slope_floor = slope_floor, request.want_neuron = want_neuron, request.want_tau = want_tau, request.threads = threads;
     }
@@ -272,8 +273,8 @@ nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::v
 }
 
 template <class T>
-nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::vector<PopulationIn>& populations, int64_t batch, double duration,
-                             const std::vector<CotangentIn>& cotangents, const std::vector<Maybe<T, 1>>& weight,
+nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::vector<PopulationIn>& populations, int64_t batch, double begin,
+                             double duration, const std::vector<CotangentIn>& cotangents, const std::vector<Maybe<T, 1>>& weight,
                              const std::vector<Maybe<double, 1>>& delay, const std::vector<Maybe<double, 1>>& time, bool want_tau,
                              double slope_floor, int threads) {
     const auto in = queue_sources<T>(sources);
@@ -292,7 +293,7 @@ nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::
     {
         nb::gil_scoped_release release;
         for (size_t p = 0; p < stage.size(); ++p) backward[p].membrane = membranes_of(cotangents[p], batch);
-        queue_adjoint<T>(in, stage, backward, {batch, size_of(stage), duration, slope_floor, want_tau, threads}, gradient);
+        queue_adjoint<T>(in, stage, backward, {batch, size_of(stage), begin, duration, slope_floor, want_tau, threads}, gradient);
     }
     return nb::make_tuple(neuron_gradients(gradient.neuron), gradient.slope.spikes, gradient.slope.acted);
 }
@@ -306,10 +307,10 @@ double first_spike_door(const TrainsIn& spikes, const Array<const int64_t, 1>& l
 template <class T>
 void define(nb::module_& m) {
     m.def("dense_forward", &dense_forward_door<T>, "stages"_a, "batch"_a, "begin"_a, "until"_a, "spike_limit"_a, "threads"_a);
-    m.def("dense_adjoint", &dense_adjoint_door<T>, "stages"_a, "batch"_a, "duration"_a, "slope_floor"_a, "threads"_a);
+    m.def("dense_adjoint", &dense_adjoint_door<T>, "stages"_a, "batch"_a, "begin"_a, "duration"_a, "slope_floor"_a, "threads"_a);
     m.def("queue_forward", &queue_forward_door<T>, "sources"_a, "populations"_a, "batch"_a, "begin"_a, "until"_a, "asks"_a, "spike_limit"_a,
           "threads"_a);
-    m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
+    m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "begin"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
           "time"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);
 }
 

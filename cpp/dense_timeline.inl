@@ -23,7 +23,8 @@ void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) 
 
 template <class T>
 void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
-    gather_arrivals(job.stage->sources, {}, out.sample, 0.0, job.request().duration, scratch.arrivals);
+    const double begin = job.request().begin;
+    gather_arrivals(job.stage->sources, {}, out.sample, begin, begin + job.request().duration, scratch.arrivals);
     const size_t count = scratch.arrivals.size();
     scratch.time.resize(count), scratch.anchor.resize(count), scratch.first.resize(count), scratch.row.resize(count), out.row.resize(count);
     scratch.since.assign(count + kDoubles, 0.0);
@@ -32,8 +33,8 @@ void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch
         const int64_t row = arrival.unit * job.size();
         T* gradient = job.stage->weight[arrival.source];
         scratch.row[k] = job.stage->sources[arrival.source].weight + row, out.row[k] = gradient ? gradient + row : nullptr;
-        scratch.time[k] = arrival.time, scratch.anchor[k] = job.anchor(arrival.time);
-        scratch.since[k] = arrival.time - scratch.anchor[k] * job.span;
+        scratch.time[k] = arrival.time - begin, scratch.anchor[k] = job.anchor(scratch.time[k]);
+        scratch.since[k] = scratch.time[k] - scratch.anchor[k] * job.span;
         scratch.first[k] = k > 0 && scratch.anchor[k] == scratch.anchor[k - 1] ? scratch.first[k - 1] : int32_t(k);
     }
 }
@@ -50,8 +51,9 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     int32_t stretch = 0;
     for (int64_t e = r.spikes.start[out.sample]; e < r.spikes.start[out.sample + 1]; ++e) {
         const int32_t m = r.spikes.unit[e];
-        while (stretch < last && scratch.time[stretch] < r.spikes.time[e]) ++stretch;  // spikes are in order of time
-        add_spike_marks(scratch.marks[m], r.spikes.time[e], e, job.neuron[m], r.duration, stretch);
+        const double time = r.spikes.time[e] - r.begin;
+        while (stretch < last && scratch.time[stretch] < time) ++stretch;  // spikes are in order of time
+        add_spike_marks(scratch.marks[m], time, e, job.neuron[m], r.duration, stretch);
     }
     if (r.membrane.empty() || r.membrane[out.sample].empty()) return;
     auto& spike_marks = scratch.spike_marks;
@@ -60,7 +62,7 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     double unwanted = 0;
     for (const auto& c : r.membrane[out.sample]) {
         const size_t p = std::lower_bound(out.active.begin(), out.active.end(), c.unit) - out.active.begin();
-        add_membrane_mark(scratch.marks[c.unit], spike_marks[c.unit], c, r.want_neuron ? out.neuron[p].threshold : unwanted);
+        add_membrane_mark(scratch.marks[c.unit], spike_marks[c.unit], c, r.begin, r.want_neuron ? out.neuron[p].threshold : unwanted);
     }
     for (const int32_t m : out.active) sort_marks(scratch.marks[m]);
 }

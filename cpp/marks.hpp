@@ -42,14 +42,16 @@ inline void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike
     if (n.refractory > 0 && time + n.refractory <= duration) marks.push_back({time + n.refractory, MarkKind::release, false, false, false, 0, spike});
 }
 
-inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, const MembraneCotangent& c, double& threshold_gradient) {
+inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, const MembraneCotangent& c, double begin,
+                              double& threshold_gradient) {
+    const double time = c.time - begin;
     if (c.peak)
         for (size_t k = 0; k < spike_marks; ++k)
-            if (marks[k].kind == MarkKind::spike && marks[k].time == c.time) {
+            if (marks[k].kind == MarkKind::spike && marks[k].time == time) {
                 threshold_gradient += c.value;
                 return;
             }
-    marks.push_back({c.time, MarkKind::sample, c.peak, false, false, c.value});
+    marks.push_back({time, MarkKind::sample, c.peak, false, false, c.value});
 }
 
 inline void sort_marks(std::vector<Mark>& marks) {

@@ -74,7 +74,7 @@ struct QueueBackward {
 
 struct QueueAdjointRequest {
     int64_t batch = 0, size = 0;
-    double duration = 0, slope_floor = 0;
+    double begin = 0, duration = 0, slope_floor = 0;
     bool want_tau = false;
     int threads = 1;
 };

@@ -75,20 +75,20 @@ class Undo {
     }
 
     void make_marks() {
-        const double duration = s_.request.duration;
+        const double begin = s_.request.begin, duration = s_.request.duration;
         for (size_t p = 0; p < s_.populations.size(); ++p) {
             const auto& c = s_.cotangents[p];
             const int64_t first = s_.populations[p].first;
             for (int64_t e = c.spikes.start[sample_]; e < c.spikes.start[sample_ + 1]; ++e) {
                 const int64_t m = first + c.spikes.unit[e];
-                add_spike_marks(marks_[m], c.spikes.time[e], e, s_.neuron[m], duration);
+                add_spike_marks(marks_[m], c.spikes.time[e] - begin, e, s_.neuron[m], duration);
             }
             if (c.membrane.empty()) continue;
             std::vector<size_t> spike_marks(s_.populations[p].neurons.size);
             for (size_t l = 0; l < spike_marks.size(); ++l) spike_marks[l] = marks_[first + l].size();
             for (const auto& membrane : c.membrane[sample_]) {
                 const int64_t m = first + membrane.unit;
-                add_membrane_mark(marks_[m], spike_marks[membrane.unit], membrane, sums_.neuron[m].threshold);
+                add_membrane_mark(marks_[m], spike_marks[membrane.unit], membrane, begin, sums_.neuron[m].threshold);
             }
             for (size_t l = 0; l < spike_marks.size(); ++l) sort_marks(marks_[first + l]);
         }
@@ -98,7 +98,8 @@ class Undo {
         const auto& source = s_.sources[k];
         const auto& order = s_.order[k];
         const auto add = [&](double time, int32_t unit, int64_t e, int64_t first, int64_t last) {
-            if (time >= 0 && time < s_.request.duration && last > first) items_.push_back({time, k, unit, e, first, last, own});
+            const double begin = s_.request.begin;
+            if (time >= begin && time < begin + s_.request.duration && last > first) items_.push_back({time - begin, k, unit, e, first, last, own});
         };
         for (int64_t e = trains.start[sample_]; e < trains.start[sample_ + 1]; ++e) {
             const int32_t unit = trains.unit[e];

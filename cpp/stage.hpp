@@ -114,10 +114,11 @@ struct MembraneCotangent {
     bool peak;  // of a peak: the arrival that ends the rise moves it
 };
 
-// What an adjoint pass is handed about its own population's record, beside the arrivals.
+// What an adjoint pass is handed about its own population's record, beside the arrivals. All times are on the clock of the
+// run, which began at `begin`; inside an adjoint they are counted from there.
 struct Backward {
     int64_t batch = 0;
-    double duration = 0;
+    double begin = 0, duration = 0;
     Trains spikes;               // the population's own, as observed
     double* time_cotangent = nullptr;  // (spikes,) dL/dt; recurrent arrivals and releases are added to it
     std::vector<std::vector<MembraneCotangent>> membrane;  // per sample; may be empty

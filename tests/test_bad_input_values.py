@@ -30,7 +30,7 @@ from spikeloop.loss import (
 def ended() -> State:
     state = run(network(), drive(), DURATION, observe=Observe(state=True)).state
     assert state is not None
-    return state
+    return replace(state, time=0.0)
 
 
 def start(**changed: Mapping[str, Any]) -> Callable[[], object]:

@@ -168,7 +168,7 @@ def test_bad_requests_are_refused(network):
         run(slow, drive(2), 50e-3, substrate=OnChip(IDEAL))
     record = run(network, drive(12), 50e-3, observe=Observe(state=True))
     with pytest.raises(Unsupported, match="cannot continue from a state"):
-        run(network, drive(12), 50e-3, substrate=ready(network), start=record.state)
+        run(network, drive(12).later(50e-3), 50e-3, substrate=ready(network), start=record.state)
 
 
 def test_refractory_times_that_the_common_clock_rounds_are_warned_of():

@@ -154,7 +154,8 @@ def test_observed_membranes_are_the_replayed_ones(family: str) -> None:
     given = replace(problem(family), duration=17.3 * MS)
     network, drive = given.network(trainable=False), given.events()
     state = run(network, drive, given.duration, observe=Observe(state=True)).state
-    for start in (None, state):
+    assert state is not None
+    for start in (None, replace(state, time=0.0)):
         found = []
         for rule in (SuperSpike(0.7 * MS, BETA), SuperSpike(0.7 * MS, BETA, replay=True)):
             record = run(network, drive, given.duration, rule=rule, start=start)

@@ -119,7 +119,7 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
             [back.weights(link) for link in stage.links], times, of_sources,
             back.wants_neuron(stage), back.wants_tau(stage),
         ))  # fmt: skip
-    found = _core.dense_adjoint(given, run.batch, run.duration, back.slope_floor, run.threads)
+    found = _core.dense_adjoint(given, run.batch, run.begin, run.duration, back.slope_floor, run.threads)
     for stage, (neuron, spikes, floored) in zip(stages, found, strict=True):
         back.keep(stage, neuron, spikes, floored)
     for link, time in zip([link for stage in stages for link in stage.links], own_times, strict=True):
@@ -146,7 +146,7 @@ def _queue(back: Backward, stage: Stage) -> None:
         for source, link in zip(sources, stage.links, strict=True)
     ]
     neuron, spikes, floored = _core.queue_adjoint(
-        sources, [(n.values, n.spiking) for n in stage.populations], run.batch, run.duration,
+        sources, [(n.values, n.spiking) for n in stage.populations], run.batch, run.begin, run.duration,
         [back.cotangent(n.name) for n in stage.populations], weights, delays, times,
         back.wants_tau(stage), back.slope_floor, run.threads,
     )  # fmt: skip

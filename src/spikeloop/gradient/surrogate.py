@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloop.engine.arrays import Neurons, Stage, Trains
+from spikeloop.engine.arrays import Neurons, Stage, States, Trains
 from spikeloop.engine.exact import joined
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
-from spikeloop.gradient.clock import from_zero
+from spikeloop.gradient.clock import from_zero, without_currents
 from spikeloop.gradient.grid import Bundle, Cells, Grid, bundles
 from spikeloop.gradient.holds import steps
 from spikeloop.gradient.parts import part
@@ -84,6 +84,8 @@ class SuperSpike:
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
+        if self.replay:
+            without_currents(trial, "SuperSpike(replay=True)")
         self._check(trial, cotangent)
         trial, record = from_zero(trial, record)
         batch = trial.batch
@@ -154,7 +156,7 @@ class SuperSpike:
         if self.replay:
             membrane = replay(look.grid, cells, moves, [(b, look.coming[b.source]) for b in incoming], start)
         else:
-            membrane = _sampled(look.grid, look.record, cells)
+            membrane = _sampled(look.grid, _from_start(look.record, name, start), cells)
         slope = self._slope(cells, membrane)
         if name in look.trial.silent:
             slope *= ~look.trial.silent[name]
@@ -209,6 +211,17 @@ def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
             )
         found[name] = trains_of(spikes[name]) if name in spikes else silent
     return found
+
+
+def _from_start(record: Record, name: str, start: States | None) -> Record:
+    """The record with the membrane where the trial begins, which a trial that goes on does not sample again."""
+    samples = record.membrane.get(name)
+    if start is None or samples is None or not samples.time.shape[-1] or float(samples.time.min()) <= 0:
+        return record
+    first = torch.from_numpy(start.membrane)[:, None, samples.unit].to(samples.value.dtype)
+    time = torch.cat([torch.zeros_like(samples.time[..., :1]), samples.time], -1)
+    whole = Samples(time, samples.unit, torch.cat([first, samples.value.detach()], 1))
+    return replace(record, membrane={**record.membrane, name: whole})
 
 
 def _sampled(grid: Grid, record: Record, cells: Cells) -> Tensor:
