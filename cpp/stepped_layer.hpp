@@ -42,7 +42,8 @@ struct SteppedWay {
     std::vector<T> arriving;                       // (slots, 4, padded): sums of weight x^k
     std::vector<uint8_t> touched, jumped;          // (slots,), (C,)
     std::vector<double> free, shift, noise, after;  // (C, padded)
-    std::vector<double> latest;                    // by vector of T: when the last of its compartments is released
+    std::vector<T> open;                           // (C, padded), 0: held
+    std::vector<double> soonest;                   // by vector of T: when the first of its compartments is released, or infinity
     std::vector<int64_t> fired;                    // (C, padded)
     std::vector<uint64_t> stream;                  // (C, padded), of its random numbers
     std::vector<size_t> next_current, next_sample;

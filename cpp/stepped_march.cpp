@@ -163,7 +163,7 @@ void SteppedSample<T>::set_out(SteppedRange) {
         way.level = layer.threshold, way.arriving.assign(4 * layer.slots * n, T(0)), way.jump.assign(2 * all, T(0));
         way.touched.assign(layer.slots, 0), way.jumped.assign(layer.compartments, 0);
         way.free.assign(all, -kInfinity), way.shift.assign(all, 0.0), way.noise.assign(all, 0.0), way.after.assign(all, 0.0), way.fired.assign(all, 0);
-        way.latest.assign(n / (64 / sizeof(T)), -kInfinity);
+        way.open.assign(all, T(1)), way.soonest.assign(n / (64 / sizeof(T)), kInfinity);
         way.next_current.assign(layer.population.currents.size(), 0), way.next_sample.assign(layer.population.samplings.size(), 0);
         for (int c = 0; c < layer.compartments; ++c)
             for (int64_t m = 0; m < size; ++m) {
@@ -178,9 +178,9 @@ void SteppedSample<T>::set_out(SteppedRange) {
                     way.v[to] = start.v[at], way.w[to] = start.w[at], way.free[to] = start.free[at], way.noise[to] = start.noise[at];
                     way.shift[to] = start.shift[at], way.fired[to] = start.fired[at];
                     way.level[to] = T(layer.compartment[m * layer.compartments + c].threshold + way.shift[to]);
-                    double& latest = way.latest[m / (64 / sizeof(T))];
-                    latest = std::max(latest, way.free[to]);
+                    if (way.free[to] > start_of(run.first)) way.open[to] = T(0);
                 }
+            for (size_t vector = 0; vector < way.soonest.size(); ++vector) look_for_releases(int(p), int64_t(vector), start_of(run.first));
             const int64_t kinds = layer.cells.receptors * layer.compartments;
             for (int s = 0; s < layer.slots; ++s)
                 for (int64_t m = 0; m < size; ++m)
@@ -247,11 +247,10 @@ template <class T>
 void SteppedSample<T>::store(int p, int64_t m, int64_t k, const SteppedWalk& walk) {
     const SteppedLayer<T>& layer = stage.layers[p];
     SteppedWay<T>& way = ways[p];
-    double& latest = way.latest[m / (64 / sizeof(T))];
     for (int c = 0; c < layer.compartments; ++c) {
         const int64_t at = c * layer.padded + m;
         way.v[at] = T(walk.y.v[c]), way.w[at] = T(walk.y.w[c]), way.noise[at] = walk.noise(c);
-        if (walk.held[c] > h()) latest = std::max(latest, way.free[at]);
+        way.open[at] = T(way.free[at] > start_of(k + 1) ? 0 : 1);
     }
     for (int s = 0; s < layer.slots; ++s) way.i[s * layer.padded + m] = T(walk.y.i[s]);
     if (!way.peak.empty() && walk.peak > double(way.peak[m])) way.peak[m] = T(walk.peak), way.peak_time[m] = start_of(k) + walk.peak_at;
@@ -293,6 +292,18 @@ void SteppedSample<T>::fire(int p, int64_t m, int c, int64_t k, SteppedWalk& wal
 template <class T>
 double SteppedSample<T>::spike_time(int64_t k, double at) const {
     return std::clamp(start_of(k) + at, start_of(k), std::nextafter(start_of(k + 1), 0.0));
+}
+
+template <class T>
+void SteppedSample<T>::look_for_releases(int p, int64_t vector, double now) {
+    constexpr int64_t kLanes = 64 / sizeof(T);
+    const SteppedLayer<T>& layer = stage.layers[p];
+    SteppedWay<T>& way = ways[p];
+    double soonest = kInfinity;
+    for (int c = 0; c < layer.compartments; ++c)
+        for (int64_t at = c * layer.padded + vector * kLanes, last = at + kLanes; at < last; ++at)
+            if (way.free[at] > now) soonest = std::min(soonest, way.free[at]);
+    way.soonest[vector] = soonest;
 }
 
 template <class T>

@@ -60,6 +60,8 @@ struct SteppedSample {
     void take_samples(int p, int64_t k, bool last, const SteppedEvent* events, int64_t count, SteppedRange range);
     // Neuron m of population p through step k, in double precision.
     void go_alone(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
+    // When the first compartment of a vector that is held after `now` is released.
+    void look_for_releases(int p, int64_t vector, double now);
     void finish(SteppedRange range);
 
   private:
