@@ -156,7 +156,7 @@ class Observe:
 
 
 def times_of(given: When, duration: float, begin: float = 0.0) -> Tensor:
-    """(T,) float64: the times of a sampling in a run of ``duration`` seconds from ``begin`` on."""
+    """(T,) float64: the times of a sampling in a run of ``duration`` seconds that begins at ``begin``."""
     if isinstance(given, Tensor):
         return given
     period = given.period if isinstance(given, Every) else given

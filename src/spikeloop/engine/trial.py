@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.engine.arrays import Anchors, Ask, Float, Run, Stage, States, Trains
+from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Run, Stage, States, Trains
+from spikeloop.engine.currents import Currents, leak_at
 from spikeloop.engine.exact import joined
 from spikeloop.engine.plan import plan
 from spikeloop.engine.snapshot import Kept, Snapshot
@@ -43,6 +44,11 @@ def stages_of(trial: Trial) -> list[Stage | SteppedStage]:
     return stages
 
 
+def exact_stages(trial: Trial) -> list[Stage]:
+    """Those that are run event by event."""
+    return [stage for stage in stages_of(trial) if isinstance(stage, Stage)]
+
+
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
     return Run(trial.batch, trial.duration, torch.get_num_threads(), _recent(trial), trial.begin)
@@ -57,16 +63,28 @@ def start_of(trial: Trial, population: str) -> States | None:
     return States(*(np.ascontiguousarray(part.detach().to(torch.float64).numpy()) for part in parts))
 
 
-def anchors_of(trial: Trial, population: str, start: States | None, silent: NDArray[np.uint8] | None) -> Anchors | None:
-    """From where ``population`` goes on as if nothing had been cut; None: from ``start``."""
+def anchors_of(
+    trial: Trial, neurons: Neurons, start: States | None, silent: NDArray[np.uint8] | None
+) -> Anchors | None:
+    """From where a population goes on as if nothing had been cut; None: from ``start``."""
     snapshot = _snapshot(trial)
-    kept = None if snapshot is None else snapshot.populations.get(population)
-    if kept is None or start is None:
+    kept = None if snapshot is None else snapshot.populations.get(neurons.name)
+    if snapshot is None or kept is None or start is None or not np.array_equal(kept.values, neurons.values):
         return None
-    stages = [stage for stage in stages_of(trial) if isinstance(stage, Stage)]
-    (stage,) = (s for s in stages if population in (n.name for n in s.populations))
-    (neurons,) = (n for n in stage.populations if n.name == population)
-    return kept.anchors_from(start, silent, neurons, trial.begin) if kept.fits(neurons, stage.dense) else None
+    (dense,) = (stage.dense for stage in exact_stages(trial) if neurons in stage.populations)
+    if dense != (neurons.name in snapshot.dense):
+        return None
+    leak = leak_at(neurons, currents_of(trial).get(neurons.name), trial.begin)
+    return kept.anchors_from(start, silent, leak, trial.begin)
+
+
+def currents_of(trial: Trial) -> dict[str, Currents]:
+    """J by population, of those that have one."""
+    found: dict[str, Currents] = {}
+    for name, steps in trial.steps.items():
+        value = np.ascontiguousarray(steps.value.detach().numpy())
+        found[name] = Currents(steps.time.numpy(), value if value.ndim == 3 else value[None])
+    return found
 
 
 def empty_states(batch: int, size: int) -> States:
@@ -88,31 +106,22 @@ def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains]
         field: {name: torch.from_numpy(getattr(ask.end, field)) for name, ask in asks.items()}
         for field in ("membrane", "current", "held")
     }
-    waiting: dict[str, Trains] = {}
-    for name, longest in _reach(trial.network).items():
-        coming = joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
-        late = _waiting(coming, run.end, longest + step)
-        if longest > 0 or len(late[0]):
-            waiting[name] = late
-    recent, ages = dict[str, Events](), dict[str, Float]()
-    for name, (time, unit, start) in waiting.items():
-        ages[name] = run.end - time
-        sample = np.repeat(np.arange(run.batch), np.diff(start))
-        parts = (torch.from_numpy(part) for part in (ages[name], unit, sample))
-        recent[name] = Events._from_rows(*parts, run.batch, trial.network.populations[name].size)
+    waiting = _all_waiting(trial.network, trains, run, step)
+    recent = {name: _aged(late, run, trial.network.populations[name].size) for name, late in waiting.items()}
+    currents, ages = currents_of(trial), {name: trains_of(events)[0].copy() for name, events in recent.items()}
     kept = {
-        neurons.name: _kept(asks[neurons.name], neurons.values, stage)
-        for stage in stages_of(trial)
-        if isinstance(stage, Stage)
+        neurons.name: _kept(asks[neurons.name], neurons, leak_at(neurons, currents.get(neurons.name), run.end, "left"))
+        for stage in exact_stages(trial)
         for neurons in stage.populations
     }
-    snapshot = Snapshot(run.end, kept, waiting, {name: trains_of(events)[0].copy() for name, events in recent.items()})
-    return State(**fields, recent=recent, time=run.end, parts={PART: snapshot})
+    dense = frozenset(neurons.name for stage in exact_stages(trial) if stage.dense for neurons in stage.populations)
+    return State(**fields, recent=recent, time=run.end, parts={PART: Snapshot(run.end, kept, dense, waiting, ages)})
 
 
-def _kept(ask: Ask, values: Float, stage: Stage) -> Kept:
-    assert ask.end is not None and ask.reached is not None
-    return Kept(ask.reached, States(*(part.copy() for part in ask.end.fields())), values, ask.silent, stage.dense)
+def _kept(ask: Ask, neurons: Neurons, leak: Float) -> Kept:
+    assert ask.end is not None
+    assert ask.reached is not None
+    return Kept(ask.reached, States(*(part.copy() for part in ask.end.fields())), neurons.values, leak, ask.silent)
 
 
 def _snapshot(trial: Trial) -> Snapshot | None:
@@ -141,12 +150,22 @@ def _reach(network: Network) -> dict[str, float]:
     return reach
 
 
-def _waiting(trains: Trains, end: float, reach: float) -> Trains:
-    """The spikes until ``end`` that have not, or may not have, arrived by then."""
-    time, unit, start = trains
-    keep = (time <= end) & (time + reach >= end)
-    before = np.concatenate([[0], np.cumsum(keep)])
-    return time[keep], unit[keep], before[start]
+def _all_waiting(network: Network, trains: Mapping[str, Trains], run: Run, step: float) -> dict[str, Trains]:
+    """The spikes until the end that may not have arrived by then, of populations whose spikes take time."""
+    found: dict[str, Trains] = {}
+    for name, longest in _reach(network).items():
+        time, unit, start = joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
+        keep = (time <= run.end) & (time + (longest + step) >= run.end)
+        if longest > 0 or keep.any():
+            found[name] = time[keep], unit[keep], np.concatenate([[0], np.cumsum(keep)])[start]
+    return found
+
+
+def _aged(late: Trains, run: Run, size: int) -> Events:
+    time, unit, start = late
+    sample = np.repeat(np.arange(run.batch), np.diff(start))
+    parts = (torch.from_numpy(part) for part in (run.end - time, unit, sample))
+    return Events._from_rows(*parts, batch=run.batch, size=size)
 
 
 def _sent(ages: Events, begin: float) -> Trains:

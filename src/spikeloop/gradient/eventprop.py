@@ -14,6 +14,7 @@ from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Stage, Trains
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
+from spikeloop.gradient.clock import without_currents
 from spikeloop.gradient.count import count_gradients
 from spikeloop.network import Network
 from spikeloop.protocols import NOTHING, Cotangent, Gradients, Observe, Trial
@@ -84,6 +85,7 @@ class EventProp:
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
+        without_currents(trial, "EventProp")
         _refuse(trial.network)
         planned = plan(trial.network, record.executed) if record.executed else stages_of(trial)
         stages = [stage for stage in planned if isinstance(stage, Stage)]

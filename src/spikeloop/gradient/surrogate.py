@@ -15,7 +15,7 @@ from spikeloop.engine.exact import joined
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
-from spikeloop.gradient.clock import from_zero
+from spikeloop.gradient.clock import from_zero, without_currents
 from spikeloop.gradient.grid import Bundle, Cells, Grid, bundles
 from spikeloop.gradient.holds import steps
 from spikeloop.gradient.parts import part
@@ -84,6 +84,8 @@ class SuperSpike:
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
+        if self.replay:
+            without_currents(trial, "SuperSpike(replay=True)")
         self._check(trial, cotangent)
         trial, record = from_zero(trial, record)
         batch = trial.batch

@@ -53,7 +53,7 @@ class InSteps:
 
     @classmethod
     def of(cls, trial: Trial, stages: Sequence[SteppedStage], step: float | None, spike_limit: int) -> InSteps:
-        """For these stages of ``trial``. Raises ``OutOfRange`` (the step) or ``Unsupported`` (the state it starts from)."""
+        """For these stages of ``trial``. Raises ``OutOfRange`` (the step), ``Unsupported`` (the start)."""
         cells = [each for stage in stages for each in stage.populations]
         clock = Clock(step_for(cells, step) if cells else math.inf, trial.begin, trial.end, trial.observe.state)
         paused = {each.name: _paused(trial, each.name, clock) for each in cells} if trial.start else {}
