@@ -72,10 +72,10 @@ inline double inverse_gaussian(Stream& random, double mu, double lambda) {
 
 inline constexpr double kLongAgo = -1e6;  // seconds: noise of then says nothing about now
 
-// 1 - exp(-x) for x >= 0, to 1e-10 of it: what noise forgets.
+// 1 - exp(-x) for x >= 0, to 1e-11 of it: what noise forgets.
 inline double forgotten(double x) {
     if (x > 0.06) return x < 40 ? -std::expm1(-x) : 1.0;
-    return x * (1 - x * (1.0 / 2 - x * (1.0 / 6 - x * (1.0 / 24 - x * (1.0 / 120)))));
+    return x * (1 - x * (1.0 / 2 - x * (1.0 / 6 - x * (1.0 / 24 - x * (1.0 / 120 - x * (1.0 / 720))))));
 }
 
 // Noise X of one membrane, tau_mem dX = -X dt + rms sqrt(2 tau_mem) dW, known at one time.
@@ -98,14 +98,14 @@ struct NoisePath {
 inline constexpr double kNoiseReach = 5;     // standard deviations below the threshold at which the path is drawn
 inline constexpr double kNoiseSteps = 32;    // steps of the path per tau_mem
 
-// How the path of a neuron is drawn: its longest step, a leap of some of those, the flows over both, the response's peak.
+// How the path of a neuron is drawn: its longest step, the response's peak, the flow over the step, and what noise of rms 1
+// gets in one.
 struct Stride {
-    static constexpr int kLeap = 4;
     double length, peak;
-    Flow flow, leap;
-    double kick, spread;  // of noise of rms 1 in a step: what is drawn, and the variance of its Brownian motion
-    explicit Stride(const Neuron& n) : length(1 / (n.a * kNoiseSteps)), peak(response_peak(n.a, n.b)), flow(spikeloop::flow(length, n.a, n.b)),
-          leap(spikeloop::flow(kLeap * length, n.a, n.b)), kick(std::sqrt(1 - flow.em * flow.em)), spread(2 * n.a * length) {}
+    Flow flow;
+    double kick;
+    explicit Stride(const Neuron& n)
+        : length(1 / (n.a * kNoiseSteps)), peak(response_peak(n.a, n.b)), flow(spikeloop::flow(length, n.a, n.b)), kick(std::sqrt(1 - flow.em * flow.em)) {}
 };
 
 // What disturbs one neuron beside its parameters.
@@ -138,13 +138,24 @@ struct NoisyStretch {
     bool drawn;  // else the membrane is far from its threshold, and its noise unknown
 };
 
-// Does a free membrane stay below its threshold from t for `dt`, but for once in millions? V rises no faster than it does now
-// or would from 0; the noise comes no higher than `kNoiseReach`, and from where it was last seen it needs time.
-inline bool stays_below(const Neuron& n, const State& s, const Noise& noise, double t, double dt) {
-    const double x = noise.path.x, before = n.a * (t - noise.path.time), after = before + n.a * dt, reach = kNoiseReach * noise.rms;
-    const double left = std::max(x, 0.0) / (1 + before) + std::min(x, 0.0) * std::max(1 - after, 0.0);
-    const double room = n.threshold - s.v - std::max(std::max(s.i, 0.0) - s.v, 0.0) * n.a * dt - left;
-    return room > 0 && room * room > reach * reach * std::min(2 * after, 1.0);
+// The highest that v can be within the next `dt`, over which its flow is `f`.
+inline double highest(const Neuron& n, const Stride& stride, const State& s, double dt, const Flow& f) {
+    const double end_v = s.v * f.em + s.i * f.g;
+    if (!(s.i > s.v && s.i * f.es < end_v)) return std::max(s.v, end_v);  // it does not turn: at one of the ends
+    if (dt > stride.length) return maximum(s.v, s.i, dt, n.a, n.b).value;
+    return std::max(s.v, s.v * f.em) + std::max(s.i, 0.0) * n.a * dt;
+}
+
+// The same without the flow, not as tight.
+inline double roughly_highest(const Neuron& n, const Stride& stride, const State& s, double dt) {
+    return std::max(s.v, 0.0) + (s.i > s.v ? std::max(s.i, 0.0) * std::min(stride.peak, n.a * dt) : 0.0);
+}
+
+// Does the noise, too, stay below `room` between t0 and t1, but for once in millions? From where it was last seen it needs time.
+inline bool stays_below(const Neuron& n, const Noise& noise, double room, double t0, double t1) {
+    const double x = noise.path.x, since = n.a * (t1 - noise.path.time), reach = kNoiseReach * noise.rms;
+    room -= x > 0 ? x / (1 + n.a * (t0 - noise.path.time)) : x * std::max(1 - since, 0.0);
+    return room > 0 && room * room > reach * reach * std::min(2 * since, 1.0);
 }
 
 // As `advance` (lif.hpp), with noise on the membrane: V = v + X, X starts again from 0 when V is released from reset.
@@ -161,31 +172,29 @@ inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t
             t = until;
             continue;
         }
-        const double rest = t1 - t;
-        const auto below = [&](double dt) { return stays_below(n, s, noise, t, dt); };
+        const auto stays_below = [&](double most, double dt) { return n.threshold > 0 && spikeloop::stays_below(n, noise, n.threshold - most, t, t + dt); };
         const auto pass = [&](double dt, const Flow& f) {
             stretch(NoisyStretch{t, dt, dt, s.v, s.i, 0, 0, false, false});
             s.v = s.v * f.em + s.i * f.g, s.i *= f.es, t += dt;
         };
-        const bool full = rest > stride.length;
-        if (below(rest)) {
+        const double rest = t1 - t, step = std::min(rest, stride.length);
+        if (t == t0 ? stays_below(highest(n, stride, s, rest, whole), rest) : stays_below(roughly_highest(n, stride, s, rest), rest)) {
             pass(rest, t == t0 ? whole : flow(rest, n.a, n.b));
             return;
         }
-        if (full && below(stride.length)) {
-            const double leap = Stride::kLeap * stride.length;
-            leap < rest && below(leap) ? pass(leap, stride.leap) : pass(stride.length, stride.flow);
-            continue;
-        }
-        if (noise.path.time < t) {
-            noise.path.bring(t, n.a, noise.rms, noise.random);
-            continue;
-        }
-        const double step = full ? stride.length : rest, x = noise.path.x;
+        const bool full = step == stride.length;
         const Flow f = full ? stride.flow : t == t0 ? whole : flow(step, n.a, n.b);
+        const double most = highest(n, stride, s, step, f);
+        bool below = stays_below(most, step);
+        if (!below && noise.path.time < t) noise.path.bring(t, n.a, noise.rms, noise.random), below = stays_below(most, step);
+        if (below) {
+            pass(step, f);
+            continue;
+        }
+        const double x = noise.path.x;
         const double next_v = s.v * f.em + s.i * f.g;
         const double next_x = x * f.em + noise.rms * (full ? stride.kick : std::sqrt(1 - f.em * f.em)) * noise.random.normal();
-        const double spread = noise.rms * noise.rms * (full ? stride.spread : 2 * n.a * step);
+        const double spread = 2 * noise.rms * noise.rms * n.a * step;
         const double wait = bridge_crossing(n.threshold - s.v - x, n.threshold - next_v - next_x, spread, step, noise.random);
         stretch(NoisyStretch{t, wait < 0 ? step : wait, step, s.v, s.i, x, next_x, false, true});
         if (wait < 0) {

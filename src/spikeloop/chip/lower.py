@@ -333,8 +333,9 @@ def lower_events(
         cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
         order = np.lexsort((cycle, sample))
         cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
-    hold_back(cycle, np.ascontiguousarray(start, np.int64), DEPTH)
-    return AddressedEvents(cycle, address, start, muted=muted, trial=trial)
+    sent = np.ascontiguousarray(cycle, np.int64)
+    hold_back(sent, np.ascontiguousarray(start, np.int64), DEPTH)
+    return AddressedEvents(sent, address, start, muted=muted, trial=trial)
 
 
 def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from spikeloop.chip.imperfection import EVERYTHING, Imperfection, mismatch_witho
 from spikeloop.chip.instruments import watch
 from spikeloop.chip.learning import LearningState, learn
 from spikeloop.chip.mac import ArrayPass, check_factors
-from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, uniforms
+from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, normals, uniforms
 from spikeloop.chip.multiplier import tile
 from spikeloop.chip.plan import Plan, Step, plan_of
 from spikeloop.chip.ppu import Processor, Task
@@ -287,6 +287,11 @@ class _Emulation:
         """The stream of a quantity in this trial."""
         return keyed(keyed(self.twin.seed, quantity), self.drive.trial)
 
+    @cached_property
+    def wander(self) -> NDArray[np.float64]:
+        """(512,): how far this run's thresholds are off, of their rms."""
+        return normals(self.key(Quantity.THRESHOLD_RUN), 0, (CIRCUITS,))
+
     def readout(self) -> Readout:
         """Run stage after stage and read the instruments."""
         sent: list[Trains] = []
@@ -336,7 +341,7 @@ class _Emulation:
         part = self.neurons.population
         values, disturbance = part.values[:, step.neuron].copy(), np.ascontiguousarray(part.disturbance[:, step.neuron])
         if self.noise.threshold_run:
-            wander = stream(self.key(Quantity.THRESHOLD_RUN), CIRCUITS)[self.neurons.head[step.neuron]]
+            wander = self.wander[self.neurons.head[step.neuron]]
             values[2] += self.noise.threshold_run * wander * self.neurons.distance[step.neuron]
         return Population(values, disturbance)
 

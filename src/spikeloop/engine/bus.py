@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Float, Trains
 
-
 Indices: TypeAlias = NDArray[np.int64]
 
 
