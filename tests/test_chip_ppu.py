@@ -61,7 +61,7 @@ def test_an_ideal_chip_learns_what_the_ideal_substrate_does() -> None:
     assert abs(float(first.mean())) < 0.25 * code
     np.testing.assert_allclose(chip.history[NAME].time, ideal.history[NAME].time, rtol=1e-9)
     assert chip.weights[NAME].shape == (2, 10, 8)
-    assert np.corrcoef(grown[0].flatten(), grown[1].flatten())[0, 1] > 0.9
+    assert np.corrcoef(grown[0].flatten(), grown[1].flatten())[0, 1] > 0.7
 
 
 @pytest.mark.parametrize("rule", [AdditiveSTDP(), MultiplicativeSTDP(), Homeostasis(4)], ids=lambda r: type(r).__name__)
