@@ -13,7 +13,7 @@ from spikeloop.chip.calibration import Target, code_of, outside
 from spikeloop.chip.configuration import CIRCUITS, CODE_MAX
 from spikeloop.chip.lower import LEAK, capacitances, number, scale_of
 from spikeloop.chip.mapping import Placement, site_key
-from spikeloop.chip.terms import Switches, Terms
+from spikeloop.chip.terms import Kinds, Switches, Terms
 from spikeloop.errors import OutOfRange
 from spikeloop.network import Network
 from spikeloop.population import Population
@@ -38,6 +38,12 @@ class TermsTarget:
     b: Float
     tau_adaptation: Float
     tau_coupling: Float
+
+    @property
+    def kinds(self) -> Kinds:
+        """What any circuit has."""
+        there = (np.isfinite(value).any() for value in (self.slope, self.tau_adaptation, self.tau_coupling))
+        return Kinds(*map(bool, there))
 
     @property
     def empty(self) -> bool:

@@ -15,7 +15,7 @@ from spikeloop.chip.calibrate import VERSION, Calibration, Target
 from spikeloop.chip.calibration import refractory_code
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
 from spikeloop.chip.mapping import Placement, Rows, place, site_key
-from spikeloop.chip.store import calibrated
+from spikeloop.chip.store import calibrated, calibrated_terms
 from spikeloop.chip.terms import Switches, Terms
 from spikeloop.errors import DoesNotFit, OutOfRange
 from spikeloop.network import Network
@@ -109,6 +109,9 @@ def _made(network: Network, wish: Wish) -> Setup:
     wanted = lower_terms.terms_target(network, placement, wish.speedup)
     terms = lower_terms.nominal_terms(wanted, calibration.target, placement.routing.head, placement)
     switches = lower_terms.nominal_switches(placement.switches, wanted)
+    if wish.calibration is None and (terms is not None or switches is not None):
+        found = calibrated_terms(wish.chip, calibration, wanted)
+        terms, switches = found.terms(terms), found.switches(switches)
     analog = locked(replace(calibration.analog, fires=spiking))
     setup = Setup(
         wish, placement, calibration, analog, scales,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,14 @@ from spikeloop.chip.geometry import CIRCUITS, CODE_MAX, COLUMNS, HALVES, Flags, 
 from spikeloop.errors import OutOfRange
 
 _WHERE = "chip configuration, {}"
+
+
+class Kinds(NamedTuple):
+    """What neurons have beyond leak and threshold."""
+
+    exponential: bool
+    adaptation: bool
+    coupling: bool
 
 
 def _off(size: int = CIRCUITS) -> Flags:

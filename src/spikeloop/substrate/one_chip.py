@@ -220,7 +220,7 @@ def _membranes(setup: Setup, trial: Trial, out: Readout) -> tuple[Traces, dict[s
     cycle, network = CYCLE * setup.wish.speedup, trial.network
     seconds = torch.from_numpy(out.cadc_cycle * cycle)
     cut = trial.observe.state or trial.start is not None
-    number = (out.cadc_cycle[0] if len(out.cadc_cycle) else out.cadc_cycle.reshape(-1)) // CADC_PERIOD_MIN
+    number = _numbers(trial, out)
     slow, fast = watched(trial.observe, setup.wish.speedup)
     first = 0
     for name in slow:
@@ -237,6 +237,15 @@ def _membranes(setup: Setup, trial: Trial, out: Readout) -> tuple[Traces, dict[s
             peak[name] = Peak(torch.gather(seconds, 1, when), torch.from_numpy(lifted(highest.numpy())))
     traces = _fast(setup, trial, out, fast, cut)
     return {**membrane, **traces[MEMBRANE]}, peak, traces[ADAPTATION]
+
+
+def _numbers(trial: Trial, out: Readout) -> NDArray[np.int64]:
+    """(T,): which of all samples of the column ADC those of this run are."""
+    if len(out.cadc_cycle):
+        return out.cadc_cycle[0].astype(np.int64) // CADC_PERIOD_MIN
+    before = continued(trial)
+    began = 0 if before is None else -(-before.cycle // CADC_PERIOD_MIN)
+    return np.arange(began, began + out.cadc.shape[1])
 
 
 def _fast(setup: Setup, trial: Trial, out: Readout, fast: Fast, cut: bool) -> dict[str, Traces]:
