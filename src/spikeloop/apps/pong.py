@@ -1,8 +1,8 @@
 """Pong: a network learns by reward where to hold its paddle, with a rule that runs beside it (Wunderlich et al. 2019).
 
 The ball's place is one of ``positions`` lines of an input; the output neuron that spikes most says where the paddle
-shall go. The closer that is, the larger the reward. Synapses learn by reward-modulated correlations (`Learn`), tried out
-by noise, in balance by homeostasis; reward, its mean and the noise are the kernel's own matter, as on a chip.
+shall go. The closer that is, the larger the reward. Synapses learn by reward-modulated correlations (`Learn`) what noise
+tries out, in balance by homeostasis; reward, its mean and the noise are the kernel's own matter, as on a chip.
 """
 
 from __future__ import annotations

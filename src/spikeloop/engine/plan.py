@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Rows, Stage, Weights
+from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Recovery, Rows, Stage, Weights
+from spikeloop.errors import Unsupported
 from spikeloop.network import Network, Standing
 from spikeloop.neuron import AdEx, Compartments
 from spikeloop.population import Population
@@ -89,6 +90,10 @@ def _components(sources: dict[str, list[str]]) -> list[list[str]]:
 def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage:
     incoming = {name: p for name, p in network.projections.items() if p.target in names}
     delays = {name: delays_of(p) for name, p in incoming.items()}
+    for name, projection in incoming.items():
+        if projection.short_term is not None and projection.source in names:
+            raise Unsupported("short-term plasticity within a loop cannot be run yet", where=f"projection {name}",
+                              todo="Leave short_term out there")  # fmt: skip
     dense = len(names) == 1 and all(
         p.source not in names and p.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE
         for name, p in incoming.items()
@@ -135,7 +140,18 @@ def _link(name: str, projection: Projection, weight: Weights, delay: tuple[Delay
         weight = weight.reshape(-1)
         if delays is Delays.PER_SYNAPSE and rows.synapse is not None:
             values = values[rows.synapse]
-    return Link(name, projection.source, projection.target, weight, rows, values, delays)
+    recovery = recovery_of(projection)
+    return Link(name, projection.source, projection.target, weight, rows, values, delays, recovery)
+
+
+def recovery_of(projection: Projection) -> Recovery | None:
+    """The short-term plasticity of each source unit, if there is any."""
+    given = projection.short_term
+    if given is None:
+        return None
+    assert projection.shape is not None
+    used, tau = (np.broadcast_to(np.array(given.each(name)), projection.shape[:1]) for name in ("utilisation", "tau"))
+    return Recovery(used.astype(np.float64), tau.astype(np.float64), given.facilitating)
 
 
 def rows_of(projection: Projection) -> Rows:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.engine.arrays import Anchors, Ask, Float, Run, Stage, States, Trains
-from spikeloop.engine.exact import joined
+from spikeloop.engine.arrays import Anchors, Ask, Float, Recovered, Run, Stage, States, Trains
+from spikeloop.engine.arriving import joined
 from spikeloop.engine.plan import plan
+from spikeloop.engine.short_term import recovered
 from spikeloop.engine.snapshot import Kept, Snapshot
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -19,6 +20,8 @@ from spikeloop.record import State
 
 PART = "exact"
 """Whose part of a state this is."""
+SHORT_TERM = "short_term"
+"""And that of short-term plasticity: `Recovered` by projection."""
 
 
 def trains_of(events: Events) -> Trains:
@@ -45,7 +48,7 @@ def stages_of(trial: Trial) -> list[Stage]:
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
     batch = len(next(iter(trial.drive.values())))
-    return Run(batch, trial.duration, torch.get_num_threads(), _recent(trial), trial.begin)
+    return Run(batch, trial.duration, torch.get_num_threads(), _recent(trial), trial.begin, _recovered(trial))
 
 
 def start_of(trial: Trial, population: str) -> States | None:
@@ -102,7 +105,26 @@ def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains]
         for neurons in stage.populations
     }
     snapshot = Snapshot(run.end, kept, waiting, {name: trains_of(events)[0].copy() for name, events in recent.items()})
-    return State(**fields, recent=recent, time=run.end, parts={PART: snapshot})
+    parts: dict[str, object] = {PART: snapshot}
+    if ended := _ended(trial, trains, run, set(waiting)):
+        parts[SHORT_TERM] = ended
+    return State(**fields, recent=recent, time=run.end, parts=parts)
+
+
+def _ended(trial: Trial, trains: Mapping[str, Trains], run: Run, waiting: set[str]) -> dict[str, Recovered]:
+    """Where the short-term plasticity of each link is at the end."""
+    found, reach = dict[str, Recovered](), _reach(trial.network)
+    for link in (link for stage in stages_of(trial) for link in stage.links if link.short_term is not None):
+        name = link.source
+        time = joined(run.recent[name], trains[name])[0] if name in run.recent else trains[name][0]
+        still = _still(time, run.end, reach[name]) if name in waiting else np.zeros(len(time), bool)
+        found[link.name] = recovered(link, trains[name], run, still)
+    return found
+
+
+def _recovered(trial: Trial) -> dict[str, Recovered]:
+    found = None if trial.start is None else trial.start.parts.get(SHORT_TERM)
+    return dict(found) if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _kept(ask: Ask, values: Float, stage: Stage) -> Kept:
@@ -139,9 +161,13 @@ def _reach(network: Network) -> dict[str, float]:
 def _waiting(trains: Trains, end: float, reach: float) -> Trains:
     """The spikes until ``end`` that have not, or may not have, arrived by then."""
     time, unit, start = trains
-    keep = (time <= end) & (time + reach >= end)
+    keep = _still(time, end, reach)
     before = np.concatenate([[0], np.cumsum(keep)])
     return time[keep], unit[keep], before[start]
+
+
+def _still(time: Float, end: float, reach: float) -> NDArray[np.bool_]:
+    return (time <= end) & (time + reach >= end)
 
 
 def _sent(ages: Events, begin: float) -> Trains:

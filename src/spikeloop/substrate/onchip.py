@@ -107,6 +107,8 @@ class OnChip:
         """Carry out ``trial``."""
         if trial.network.programs:
             raise Unsupported("weights do not change on a chip yet", where=repr(self), todo="Run plasticity on Ideal()")
+        if any(projection.short_term is not None for projection in trial.network.projections.values()):
+            raise Unsupported("short-term plasticity is not run on a chip yet", where=repr(self), todo="Run on Ideal()")
         if trial.start is not None:
             raise Unsupported("a chip cannot continue from a state", where=repr(self), todo="Leave out start=")
         number = next(self._numbers) if trial.number is None else trial.number
