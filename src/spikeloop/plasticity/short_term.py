@@ -20,8 +20,8 @@ class ShortTerm:
 
     .. math:: x_k = 1 - (1 - (1 - U) x_{k-1}) \, e^{-(t_k - t_{k-1}) / \tau}, \qquad x_1 = 1
 
-    Event k adds :math:`w \, U x_k` to the current, or, where ``facilitating``, :math:`w \, (1 - (1 - U) x_k)`. Either way
-    the first adds :math:`w U`.
+    Event k adds :math:`w \, U x_k` to the current, or, where ``facilitating``, :math:`w \, (1 - (1 - U) x_k)`. Either
+    way the first adds :math:`w U`.
 
     utilisation: :math:`U`, above 0, at most 1.  tau: seconds.  Both one number, or one per source unit.
     """
