@@ -55,8 +55,8 @@ def test_a_small_player_learns_pong():
     learning = learn(pong, 60)
     assert learning.reward[:10].mean() < 0.35
     assert learning.reward[-10:].mean() > 0.6
-    returned = play(pong, learning.weight, 200), play(pong, learning.weight[:, ::-1].copy(), 200)
-    assert returned[0] > 0.7 > returned[1] + 0.3
+    assert play(pong, learning.weight, 400) >= 0.6
+    assert play(pong, learning.weight[:, ::-1].copy(), 400) <= 0.3  # the same weights, targets mirrored
 
 
 def test_a_ball_bounces_and_is_met_where_the_paddle_is():

@@ -185,7 +185,7 @@ class Court:
     ball: NDArray[np.float64]
     velocity: NDArray[np.float64]
     paddle: float = 0.5
-    width: float = 0.1
+    width: float = 0.2
     reach: float = 0.1
 
     @classmethod
@@ -204,7 +204,7 @@ class Court:
         if self.ball[1] > 0.0:
             return None
         self.ball[1], self.velocity[1] = -self.ball[1], -self.velocity[1]
-        return abs(self.ball[0] - self.paddle) <= 0.5 * self.width
+        return bool(abs(self.ball[0] - self.paddle) <= 0.5 * self.width)
 
 
 def play(pong: Pong, weight: NDArray[np.float64], frames: int, substrate: Substrate = IDEAL, seed: int = 0) -> float:
