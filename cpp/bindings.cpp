@@ -19,6 +19,7 @@ void define_codes(nb::module_& m);
 void define_correlation(nb::module_& m);
 void define_disturbed(nb::module_& m);
 void define_multiply(nb::module_& m);
+void define_stepped(nb::module_& m);
 
 namespace {
 
@@ -345,4 +346,5 @@ NB_MODULE(_core, m) {
     define_correlation(m);
     define_disturbed(m);
     define_multiply(m);
+    define_stepped(m);
 }

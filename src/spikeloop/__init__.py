@@ -32,6 +32,7 @@ from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
 from spikeloop.record import Cost, Lowering, Peak, Record, Recorded, Samples, State
+from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
 
@@ -79,6 +80,7 @@ __all__ = [
     "SpikeloopError",
     "SpikeloopWarning",
     "State",
+    "Steps",
     "Substrate",
     "SuperSpike",
     "Synapses",

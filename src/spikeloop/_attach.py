@@ -80,6 +80,8 @@ class _Made:
             membrane=Observed("membrane", membrane, "membrane={{{0!r}: period}}"),
             peak=Observed("peak", peak, "peak={{{0!r}}}"),
             silent=self.trial.silent,
+            adaptation=Observed("adaptation", self.record.adaptation, "adaptation={{{0!r}: period}}"),
+            current=Observed("current", self.record.current, "current={{{0!r}: period}}"),
         )
 
     def gradients(self, cotangents: tuple[Tensor | None, ...], wants: frozenset[Key]) -> Mapping[Key, Tensor]:

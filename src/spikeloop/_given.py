@@ -8,11 +8,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from spikeloop.errors import OutOfRange, ShapeMismatch, UnknownPopulation, Unsupported, WrongType, kind_of
+from spikeloop.errors import (
+    InvalidNetwork,
+    OutOfRange,
+    ShapeMismatch,
+    UnknownPopulation,
+    Unsupported,
+    WrongType,
+    kind_of,
+)
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.protocols import Observe
 from spikeloop.record import State
+from spikeloop.steps import Steps
 
 
 def check_kinds(network: object, duration: object, substrate: object, rule: object, observe: object) -> None:
@@ -68,6 +77,77 @@ def clock_of(start: object) -> float:
     if not 0 <= start.time < math.inf:
         raise OutOfRange(f"the clock is {start.time}", where="start, time", expected="seconds, at least 0")
     return float(start.time)
+
+
+def drives_of(
+    network: Network, drive: object, duration: float, begin: float
+) -> tuple[dict[str, Events], dict[str, Steps]]:
+    """The events by input population, in the network's order, and the currents by place; raises where they are not."""
+    inputs = network.inputs
+    if isinstance(drive, Events):
+        if len(inputs) != 1:
+            raise UnknownPopulation(
+                f"plain Events drive one input, the network has {len(inputs)}",
+                where="drive",
+                expected=f"a mapping from {', '.join(inputs)} to Events" if inputs else "a mapping to Steps",
+            )
+        drive = {inputs[0]: drive}
+    check_drive(drive)
+    assert isinstance(drive, Mapping)
+    steps = {name: given for name, given in drive.items() if isinstance(given, Steps)}
+    events = {name: given for name, given in drive.items() if name not in steps}
+    if not inputs and not steps:
+        raise InvalidNetwork(
+            "the network has no input population",
+            where="populations",
+            expected="a Population without a neuron, or Steps in the drive",
+        )
+    if set(events) != set(inputs):
+        raise UnknownPopulation(
+            f"Events are given for {', '.join(map(repr, events)) or 'nothing'}",
+            where="drive",
+            expected=f"exactly the input populations: {', '.join(map(repr, inputs)) or 'none'}",
+        )
+    drives = {name: events[name] for name in inputs}
+    for name, given in drives.items():
+        check_events(f"drive {name!r}", given)
+        _check_events_of(name, given, network.populations[name].size, len(drives[inputs[0]]))
+        given.check_within(duration, f"drive {name!r}", begin)
+    return drives, steps
+
+
+def _check_events_of(name: str, events: Events, size: int, batch: int) -> None:
+    where = f"drive {name!r}"
+    if events.size != size:
+        raise ShapeMismatch(f"the events are of {events.size} units", where=where, expected=f"{size}, its size")
+    if len(events) != batch:
+        raise ShapeMismatch(f"{len(events)} samples", where=where, expected=f"{batch}, as in the first drive")
+    if events.time.device.type != "cpu":
+        raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
+
+
+def check_steps(network: Network, steps: Mapping[str, Steps], batch: int) -> None:
+    """Raise where currents are for no place in ``network``, for one twice, or for others than ``batch`` samples."""
+    places: dict[tuple[str, str], str] = {}
+    for name, given in steps.items():
+        where = f"drive {name!r}"
+        population, compartment = network.place(where, name)
+        size = network.populations[population].size
+        if given.size != size:
+            raise ShapeMismatch(f"the currents are of {given.size} neurons", where=where, expected=f"{size}, its size")
+        if given.batch not in (None, batch):
+            raise ShapeMismatch(
+                f"the currents are of {given.batch} samples", where=where, expected=f"{batch}, or for all"
+            )
+        if given.value.requires_grad and torch.is_grad_enabled():
+            raise Unsupported("currents have no gradient", where=where, todo="Use value.detach()")
+        if (population, compartment) in places:
+            raise InvalidNetwork(
+                f"the same currents are given as {places[population, compartment]!r}",
+                where=where,
+                expected="one of the two names of a place",
+            )
+        places[population, compartment] = name
 
 
 def check_start(network: Network, start: State | None, batch: int) -> None:

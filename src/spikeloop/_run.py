@@ -9,26 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from spikeloop._attach import attach
-from spikeloop._given import check_drive, check_events, check_kinds, check_start, clock_of, refuse_plastic
-from spikeloop.errors import (
-    CannotObserve,
-    InvalidNetwork,
-    OutOfRange,
-    ShapeMismatch,
-    UnknownPopulation,
-    Unsupported,
-)
+from spikeloop._given import check_kinds, check_start, check_steps, clock_of, drives_of, refuse_plastic
+from spikeloop.errors import CannotObserve, OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.protocols import NOTHING, Observe, Rule, State, Substrate, Trial
 from spikeloop.record import Record
+from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
 
 IDEAL = Ideal()
 """The numbers as written; where everything runs unless another substrate is given."""
 
-Drive = Events | Mapping[str, Events]
-"""Events by input population, or plain Events where there is one input population."""
+Drive = Events | Mapping[str, Events | Steps]
+"""Events by input population and currents by other populations, or plain Events where there is one input."""
 
 
 def run(  # noqa: PLR0913 - the one doorway
@@ -44,6 +38,9 @@ def run(  # noqa: PLR0913 - the one doorway
     training: bool = False,
 ) -> Record:
     """Run ``network`` for ``duration`` seconds on ``drive`` and return what was observed, differentiable by ``rule``.
+
+    ``drive``: `Events` by input population, and `Steps` (currents) by any others; plain `Events` where there is one
+    input. A network without inputs is driven by currents alone.
 
     ``observe`` asks for more than spikes; ``start`` continues from a record's state, on its clock: all times are from
     ``start.time`` to ``start.time + duration``, the drive's, too (``events.later``); ``number`` chooses the draw of the
@@ -61,8 +58,9 @@ def run(  # noqa: PLR0913 - the one doorway
         refuse_plastic(network)
     network.check()
     begin = clock_of(start)
-    drives = _drives(network, drive, duration, begin)
-    batch = len(next(iter(drives.values())))
+    drives, steps = drives_of(network, drive, duration, begin)
+    batch = Trial(network, drives, float(duration), start=start, steps=steps).batch
+    check_steps(network, steps, batch)
     check_start(network, start, batch)
     wish = observe if rule is None else observe.union(rule.needs(network))
     if wish is not NOTHING:
@@ -70,7 +68,7 @@ def run(  # noqa: PLR0913 - the one doorway
     silent: dict[str, Tensor] = {}
     if training:
         drives, silent = _drop(network, drives, batch)
-    trial = Trial(network, drives, float(duration), wish, start, number, training, silent)
+    trial = Trial(network, drives, float(duration), wish, start, number, training, silent, steps)
     with torch.no_grad():
         record = substrate.run(trial)
     return attach(trial, record, rule)
@@ -121,48 +119,8 @@ class Experiment(nn.Module):
         return f"duration {self.duration * 1e3:g} ms, substrate {self.substrate!r}, {rule}"
 
 
-def _drives(network: Network, drive: Drive, duration: float, begin: float) -> dict[str, Events]:
-    inputs = network.inputs
-    if not inputs:
-        raise InvalidNetwork(
-            "the network has no input population", where="populations", expected="a Population without a neuron"
-        )
-    if isinstance(drive, Events):
-        if len(inputs) != 1:
-            raise UnknownPopulation(
-                f"plain Events drive one input, the network has {len(inputs)}",
-                where="drive",
-                expected=f"a mapping from {', '.join(inputs)} to Events",
-            )
-        drive = {inputs[0]: drive}
-    check_drive(drive)
-    if set(drive) != set(inputs):
-        raise UnknownPopulation(
-            f"Events are given for {', '.join(map(repr, drive)) or 'nothing'}",
-            where="drive",
-            expected=f"exactly the input populations: {', '.join(map(repr, inputs))}",
-        )
-    for name in inputs:
-        check_events(f"drive {name!r}", drive[name])
-    drives = {name: drive[name] for name in inputs}
-    for name, events in drives.items():
-        _check_drive(name, events, network.populations[name].size, len(drives[inputs[0]]))
-        events.check_within(duration, f"drive {name!r}", begin)
-    return drives
-
-
-def _check_drive(name: str, events: Events, size: int, batch: int) -> None:
-    where = f"drive {name!r}"
-    if events.size != size:
-        raise ShapeMismatch(f"the events are of {events.size} units", where=where, expected=f"{size}, its size")
-    if len(events) != batch:
-        raise ShapeMismatch(f"{len(events)} samples", where=where, expected=f"{batch}, as in the first drive")
-    if events.time.device.type != "cpu":
-        raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
-
-
 def _check_wish(network: Network, wish: Observe, span: tuple[float, float], substrate: Substrate) -> None:
-    if not (wish.membrane or wish.peak or wish.state or wish.history):
+    if wish.nothing:
         return
     wish.check(network, *span)
     missing = substrate.offers(network).missing(wish)

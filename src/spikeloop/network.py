@@ -128,6 +128,27 @@ class Network(nn.Module):
             expected=f"one of {', '.join(self.projections)}",
         )
 
+    def place(self, where: str, name: str) -> tuple[str, str]:
+        """The population and the compartment (the output, where none is named) that "population.compartment" means.
+
+        Raises ``UnknownPopulation`` where there are no such neurons; ``where`` is for its message.
+        """
+        population, dot, compartment = name.partition(".")
+        neurons = {each: p.structure for each, p in self.populations.items() if p.structure is not None}
+        structure = neurons.get(population)
+        if structure is None:
+            known = population in self.populations
+            what = f"{population!r} is an input and has no membrane" if known else f"there is no {population!r}"
+            raise UnknownPopulation(what, where=where, expected=f"one of {', '.join(neurons)}")
+        sites = [site.name for site in structure.sites if site.name]
+        if dot and compartment not in sites:
+            raise UnknownPopulation(
+                f"{population!r} has no compartment {compartment!r}",
+                where=where,
+                expected=f"one of {', '.join(f'{population}.{site}' for site in sites)}" if sites else repr(population),
+            )
+        return population, compartment if dot else structure.output
+
     def quantities(self) -> dict[Key, Tensor]:
         """Every number the network consists of, in natural units and with its graph, by (owner, field).
 

@@ -132,7 +132,8 @@ class Record:
     all times are on that clock.
     count: (B, N), number of spikes of every population but the inputs, differentiable: where silent neurons and budgets
     get their gradient.
-    membrane: `Samples` of the populations that were asked for.  peak: `Peak` likewise.
+    membrane: `Samples` of the populations ("population.compartment") that were asked for.  peak: `Peak` likewise.
+    adaptation, current: `Samples` likewise, without a gradient.
     executed: by projection, the weights in model units as the substrate ran them.
     silent: by population, (B, N) bool, the neurons that dropout kept from sending.
     state: where it ended, if asked for.  number: which draw of the trial-to-trial noise.
@@ -157,11 +158,15 @@ class Record:
     sources: Mapping[str, Tensor] = field(default_factory=dict)
     history: Mapping[str, Recorded] = field(default_factory=dict)
     recorded: Mapping[str, Mapping[str, Recorded]] = field(default_factory=dict)
+    adaptation: Mapping[str, Samples] = field(default_factory=dict)
+    current: Mapping[str, Samples] = field(default_factory=dict)
     begin: float = 0.0
 
     def __len__(self) -> int:
         """The number of samples in the batch."""
-        return len(next(iter(self.spikes.values()))) if self.spikes else 0
+        if self.spikes:
+            return len(next(iter(self.spikes.values())))
+        return next((len(samples.value) for samples in self.membrane.values()), 0)
 
     def __repr__(self) -> str:
         chip = "" if self.cost.chip_time is None else f" (chip {_seconds(self.cost.chip_time)})"
@@ -171,7 +176,8 @@ class Record:
         ]
         parts = [f"{_seconds(self.duration)}{chip}", f"{samples} sample{'' if samples == 1 else 's'}"]
         text = ", ".join(parts) + ": " + ", ".join(populations) + " spikes/sample"
-        traces = [f"membrane of {name}" for name in self.membrane] + [f"peak of {name}" for name in self.peak]
+        seen = {"membrane": self.membrane, "adaptation": self.adaptation, "current": self.current, "peak": self.peak}
+        traces = [f"{what} of {name}" for what, found in seen.items() for name in found]
         if self.lowering is not None:
             traces.append(f"{self.lowering.clipped} weights clipped")
         if self.lowering is not None or self.cost.events_lost:

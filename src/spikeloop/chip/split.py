@@ -17,6 +17,7 @@ from torch import Tensor
 from spikeloop.chip.mapping import place
 from spikeloop.errors import DoesNotFit
 from spikeloop.network import Network
+from spikeloop.neuron import LI, LIF
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 
@@ -155,7 +156,7 @@ def _part(network: Network, rows: int, names: Collection[str], units: slice | No
         given = network.populations[name]
         chosen = units or slice(0, given.size)
         values = {field: _of(given, field, chosen) for field in given.fields}
-        assert given.kind is not None
+        assert given.kind is LIF or given.kind is LI
         populations[name], first[name] = Population(chosen.stop - chosen.start, given.kind(**values)), chosen.start
     of_inputs = {name: rows if network.populations[name].kind is None else 1 for name in populations}
     return Part(Network(populations, projections), of_inputs, first, index)

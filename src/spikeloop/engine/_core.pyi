@@ -32,9 +32,19 @@ _State: TypeAlias = tuple[Float, Float, Float]  # membrane, current, held: (B, N
 _Sampling: TypeAlias = tuple[Float, NDArray[np.int32], Float]  # time (1 or B, T), unit (M,), value (B, T, M)
 _Peaks: TypeAlias = tuple[Float, Float]  # time, value: (B, N)
 
-# silent, start, end, sampling, peaks; end, sampling and peaks are filled
+_Anchors: TypeAlias = tuple[Float, Float, Float, Float]  # time, V - leak, current, free: (B, N)
+
+# silent, start, end, anchors to go on from, anchors reached, sampling, peaks, count; all but the first two and the
+# former anchors are filled
 _Ask: TypeAlias = tuple[
-    NDArray[np.uint8] | None, _State | None, _State | None, _Sampling | None, _Peaks | None, NDArray[np.float32] | None
+    NDArray[np.uint8] | None,
+    _State | None,
+    _State | None,
+    _Anchors | None,
+    _Anchors | None,
+    _Sampling | None,
+    _Peaks | None,
+    NDArray[np.float32] | None,
 ]
 
 # spikes, dL/dt of each (added to), cotangents of samples and peaks, start
@@ -64,7 +74,8 @@ class Explosion(RuntimeError):
 def dense_forward(
     stages: Sequence[tuple[Sequence[_DenseSource], Float, bool, _Ask]],
     batch: int,
-    duration: float,
+    begin: float,
+    until: float,
     spike_limit: int,
     threads: int,
 ) -> list[Trains]:
@@ -74,7 +85,7 @@ def dense_forward(
     """
 
 def dense_adjoint(
-    stages: Sequence[_DenseBack], batch: int, duration: float, slope_floor: float, threads: int
+    stages: Sequence[_DenseBack], batch: int, begin: float, duration: float, slope_floor: float, threads: int
 ) -> list[_NeuronGradients]:
     """The adjoint of `dense_forward`'s stages, given in the same order; weights and times are added to."""
 
@@ -82,7 +93,8 @@ def queue_forward(
     sources: Sequence[_QueueSource],
     populations: Sequence[_Population],
     batch: int,
-    duration: float,
+    begin: float,
+    until: float,
     asks: Sequence[_Ask],
     spike_limit: int,
     threads: int,
@@ -93,6 +105,7 @@ def queue_adjoint(
     sources: Sequence[_QueueSource],
     populations: Sequence[_Population],
     batch: int,
+    begin: float,
     duration: float,
     cotangents: Sequence[_Cotangent],
     weight: Sequence[Weights | None],
@@ -193,3 +206,49 @@ def multiply(
     threads: int,
 ) -> NDArray[np.int8]:
     """Activations (batch, rows) times weights (rows, columns) in a part of the array; column: (4, columns)."""
+
+# values (11, C, N), leaky (C,), tau_syn and reversal (K, C, N), couplings (L, 2), coupling (L, N), output, disturbance
+_Cells: TypeAlias = tuple[
+    Float,
+    NDArray[np.uint8],
+    Float,
+    Float,
+    NDArray[np.int32],
+    Float,
+    int,
+    tuple[Float, Float, Float, Float, Float, int] | None,
+]
+# ends: source (-1: outside), target, receptor, compartment, trains, amplitudes; synapses: row begins, targets, weight
+# index, weights, delays, kind of delays, units of the source
+_SteppedLink: TypeAlias = tuple[
+    tuple[int, int, int, int, Trains | None, Float | None],
+    tuple[NDArray[np.int64] | None, NDArray[np.int32] | None, NDArray[np.int64] | None, Weights, Float, int, int],
+]
+# membrane, adaptation, current, free, noise, shift, fired
+_SteppedState: TypeAlias = tuple[Weights, Weights, Weights, Float, Float, Float, NDArray[np.int64]]
+# silent, start, end, samplings, currents, peaks, count
+_SteppedAsk: TypeAlias = tuple[
+    NDArray[np.uint8] | None,
+    _SteppedState | None,
+    _SteppedState | None,
+    Sequence[tuple[int, Float, NDArray[np.int32], NDArray[np.int32], Float]],
+    Sequence[tuple[int, Float, Float]],
+    _Peaks | None,
+    NDArray[np.float32] | None,
+]
+
+def stepped_forward_single(
+    cells: Sequence[_Cells],
+    links: Sequence[_SteppedLink],
+    run: tuple[int, int, int, int, float, int],
+    asks: Sequence[_SteppedAsk],
+) -> list[Trains]:
+    """The spikes of a stage in fixed steps, float32; run: batch, first step, steps, spike limit, step, threads."""
+
+def stepped_forward_double(
+    cells: Sequence[_Cells],
+    links: Sequence[_SteppedLink],
+    run: tuple[int, int, int, int, float, int],
+    asks: Sequence[_SteppedAsk],
+) -> list[Trains]:
+    """The same in float64."""

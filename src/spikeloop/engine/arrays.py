@@ -136,7 +136,7 @@ class States:
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """Where every neuron was when something last happened to it, (B, N) each: when, v = V - leak, I, and when V is free."""
+    """Where neurons were when something last happened to them, (B, N) each: when, v = V - leak, I, when V is free."""
 
     time: Float
     membrane: Float
@@ -150,8 +150,8 @@ class Anchors:
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """What is asked of one population; the engine fills ``end``, ``reached``, ``sampling``, ``peaks`` and adds to ``count``
-    (B, N).
+    """What is asked of one population; the engine fills ``end``, ``reached``, ``sampling``, ``peaks``, and adds to
+    ``count`` (B, N).
 
     silent: (B, N) uint8, neurons that may not spike.  start: the state at the beginning, anchors: an earlier one of the
     same course, from which it is continued rather than from there.
@@ -187,7 +187,7 @@ class Slopes:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """How a trial is carried out, from ``begin`` on: recent spikes (of before) are still on their way when it starts.
+    """How a trial is carried out, from ``begin`` on: recent spikes, of before, are still on their way then.
     recovered: by short-term link, where the run before ended.
     """
 
@@ -197,8 +197,9 @@ class Run:
     recent: dict[str, Trains] = field(default_factory=dict[str, Trains])
     begin: float = 0.0
     recovered: dict[str, Recovered] = field(default_factory=dict[str, Recovered])
+    until: float | None = None
 
     @property
     def end(self) -> float:
-        """s"""
-        return self.begin + self.duration
+        """s; where ``until`` says so, else after ``duration``."""
+        return self.begin + self.duration if self.until is None else self.until

@@ -32,8 +32,8 @@ def forward(
 ) -> dict[str, Trains]:
     """Run ``stages`` on ``drive``: the spike trains of all populations by name, the drive's included.
 
-    Times in seconds, on the run's clock; what would arrive before it begins or when it has ended is not delivered. Raises
-    ``Explosion``.
+    Times in seconds, on the run's clock; what would arrive before it begins or when it has ended is not delivered.
+    Raises ``Explosion``.
     """
     trains = dict(drive)
     for together in calls(stages, run):

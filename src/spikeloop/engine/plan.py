@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Recovery, Rows, Stage, Weights
+from spikeloop.engine.plan_stepped import cells_of, onto
+from spikeloop.engine.stepped import SteppedLink, SteppedStage
 from spikeloop.errors import Unsupported
 from spikeloop.network import Network, Standing
 from spikeloop.neuron import AdEx, Compartments
@@ -21,16 +23,18 @@ _INERT = {"threshold": np.inf}  # what a neuron without the field gets; 0 otherw
 _STEPPED = (AdEx, Compartments)
 _orders: weakref.WeakKeyDictionary[Network, list[list[str]]] = weakref.WeakKeyDictionary()
 _rows: weakref.WeakKeyDictionary[Synapses, Rows] = weakref.WeakKeyDictionary()
-_plans: weakref.WeakKeyDictionary[Network, tuple[Standing, list[Stage]]] = weakref.WeakKeyDictionary()
+_plans: weakref.WeakKeyDictionary[Network, tuple[Standing, list[Stage | SteppedStage]]] = weakref.WeakKeyDictionary()
 
 
 def on_a_grid(network: Network) -> list[str]:
     """The populations that have no exact solution between events and are integrated in steps."""
-    return [name for name, p in network.populations.items() if p.kind is not None and issubclass(p.kind, _STEPPED)]
+    return [name for name, p in network.populations.items() if p.kind in _STEPPED]
 
 
-def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage]:
+def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage | SteppedStage]:
     """The stages of ``network``, earlier ones first. ``executed`` replaces weights, by projection.
+
+    A stage is run in steps where a population in it has no exact solution, else event by event.
 
     Weights are views: a plan is made anew only when a tensor was replaced, or a delay or neuron parameter changed.
     """
@@ -43,6 +47,19 @@ def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list
     if all(_is_view(link.weight, network.projections[link.name].weight) for stage in stages for link in stage.links):
         _plans[network] = (now, stages)
     return stages
+
+
+def together(stages: list[Stage | SteppedStage]) -> list[list[Stage] | SteppedStage]:
+    """In order: one stage that is run in steps, or those that follow each other and are run event by event."""
+    groups: list[list[Stage] | SteppedStage] = []
+    for stage in stages:
+        if isinstance(stage, SteppedStage):
+            groups.append(stage)
+        elif groups and isinstance(groups[-1], list):
+            groups[-1].append(stage)
+        else:
+            groups.append([stage])
+    return groups
 
 
 def _is_view(array: Weights, tensor: Tensor) -> bool:
@@ -87,25 +104,51 @@ def _components(sources: dict[str, list[str]]) -> list[list[str]]:
     return found
 
 
-def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage:
+def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage | SteppedStage:
     incoming = {name: p for name, p in network.projections.items() if p.target in names}
     delays = {name: delays_of(p) for name, p in incoming.items()}
+    stepped = any(network.populations[name].kind in _STEPPED for name in names)
     for name, projection in incoming.items():
-        if projection.short_term is not None and projection.source in names:
-            raise Unsupported("short-term plasticity within a loop cannot be run yet", where=f"projection {name}",
+        if projection.short_term is not None and (stepped or projection.source in names):
+            where = "onto neurons that are run in steps" if stepped else "within a loop"
+            raise Unsupported(f"short-term plasticity {where} cannot be run yet", where=f"projection {name}",
                               todo="Leave short_term out there")  # fmt: skip
+    if stepped:
+        return _in_steps(network, names, incoming, delays, executed)
     dense = len(names) == 1 and all(
         p.source not in names and p.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE
         for name, p in incoming.items()
     )
-    weights = {name: _array(executed.get(name, p.weight)) for name, p in incoming.items()}
-    dtype = np.result_type(*(w.dtype for w in weights.values())) if weights else np.dtype(np.float64)
-    links = tuple(
-        _link(name, p, weights[name].astype(dtype, copy=False), delays[name], dense) for name, p in incoming.items()
-    )
+    weights, dtype = _weights(incoming, executed)
+    links = tuple(_link(name, p, weights[name], delays[name], dense) for name, p in incoming.items())
     populations = (network.populations[name] for name in names)
     neurons = (Neurons(name, *_neurons_of(p)) for name, p in zip(names, populations, strict=True))
     return Stage(tuple(neurons), links, dense, dtype)
+
+
+def _in_steps(
+    network: Network,
+    names: list[str],
+    incoming: Mapping[str, Projection],
+    delays: Mapping[str, tuple[Delays, Float]],
+    executed: Mapping[str, Tensor],
+) -> SteppedStage:
+    weights, dtype = _weights(incoming, executed)
+    links: list[SteppedLink] = []
+    for name, projection in incoming.items():
+        dense = projection.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE
+        links.append(onto(network, _link(name, projection, weights[name], delays[name], dense)))
+    cells = tuple(cells_of(name, network.populations[name]) for name in names)
+    return SteppedStage(cells, tuple(links), dtype)
+
+
+def _weights(
+    incoming: Mapping[str, Projection], executed: Mapping[str, Tensor]
+) -> tuple[dict[str, Weights], np.dtype[np.floating[Any]]]:
+    """The weights of a stage, all of one precision."""
+    weights = {name: _array(executed.get(name, p.weight)) for name, p in incoming.items()}
+    dtype = np.result_type(*(w.dtype for w in weights.values())) if weights else np.dtype(np.float64)
+    return {name: weight.astype(dtype, copy=False) for name, weight in weights.items()}, dtype
 
 
 def _array(tensor: Tensor) -> Weights:

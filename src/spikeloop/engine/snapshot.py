@@ -1,7 +1,7 @@
 """What it takes to go on from the end of a run as if nothing had been cut, to the last bit.
 
-A run's end is no event: a neuron's crossings follow from where it was when an event last happened to it. So a state keeps
-that, beside where the neuron is at the end, and the spikes that are still on their way, at their own times.
+A run's end is no event: a neuron's crossings follow from where it was when an event last happened to it. So a state
+keeps that, beside where the neuron is at the end, and the spikes that are still on their way, at their own times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.engine.arrays import Anchors, Float, Neurons, States, Trains
+from spikeloop.engine.arrays import Anchors, Float, States, Trains
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,21 +20,18 @@ class Kept:
     """One population's part: from where it goes on, for whom, and the state at the end that belongs to it.
 
     An anchor holds as long as the neuron is the same, may spike as before, and nobody changed the state itself.
+    leak: (1, N) or (B, N), where a current drew the membranes to at the end.
     """
 
     anchors: Anchors
     end: States
     values: Float
+    leak: Float
     silent: NDArray[np.uint8] | None
-    dense: bool
 
-    def fits(self, neurons: Neurons, dense: bool) -> bool:
-        """Whether it is of these neurons, in a stage of this kind."""
-        return self.dense == dense and np.array_equal(self.values, neurons.values)
-
-    def anchors_from(self, start: States, silent: NDArray[np.uint8] | None, neurons: Neurons, begin: float) -> Anchors:
+    def anchors_from(self, start: States, silent: NDArray[np.uint8] | None, leak: Float, begin: float) -> Anchors:
         """Where to go on from: the anchors of the samples for which they hold, ``start`` for the others."""
-        same = np.ones(len(start.membrane), bool)
+        same = np.ones(len(start.membrane), bool) & (self.leak == leak).all(1)
         for mine, theirs in zip(self.end.fields(), start.fields(), strict=True):
             same &= (mine == theirs).all(1)
         if silent is not None or self.silent is not None:
@@ -44,7 +41,6 @@ class Kept:
             same &= (mine == theirs).all(1)
         if same.all():
             return self.anchors
-        leak = neurons.values[3]
         here = (np.full_like(start.held, begin), start.membrane - leak, start.current, begin + start.held)
         kept = self.anchors.fields()
         return Anchors(*(np.where(same[:, None], mine, other) for mine, other in zip(kept, here, strict=True)))
@@ -52,9 +48,14 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """All populations', at ``time``; ``recent``: trains by population, and the ages of their spikes then."""
+    """All populations', at ``time``.
+
+    dense: those of them in a dense stage, where all neurons of a sample have one anchor in time.  recent: trains by
+    population, and the ages of their spikes then.
+    """
 
     time: float
     populations: Mapping[str, Kept]
+    dense: frozenset[str]
     recent: Mapping[str, Trains]
     ages: Mapping[str, Float]

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.adjoint import Backward, Key
-from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Trains
+from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Stage, Trains
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
+from spikeloop.gradient.clock import without_currents
 from spikeloop.gradient.count import count_gradients
 from spikeloop.network import Network
 from spikeloop.protocols import NOTHING, Cotangent, Gradients, Observe, Trial
@@ -79,18 +80,15 @@ class EventProp:
 
     def needs(self, network: Network) -> Observe:
         """Spikes are enough. Raises ``Unsupported`` where a population has no exact solution between them."""
-        for name in on_a_grid(network):
-            raise Unsupported(
-                f"EventProp has no gradient of {network.populations[name].kind_name} neurons",
-                where=f"population {name!r}",
-                expected="LIF and LI populations",
-                todo="Use SuperSpike(dt)",
-            )
+        _refuse(network)
         return NOTHING
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
-        stages = plan(trial.network, record.executed) if record.executed else stages_of(trial)
+        without_currents(trial, "EventProp")
+        _refuse(trial.network)
+        planned = plan(trial.network, record.executed) if record.executed else stages_of(trial)
+        stages = [stage for stage in planned if isinstance(stage, Stage)]
         back = Backward(
             stages,
             _observed(trial, record),
@@ -109,9 +107,19 @@ class EventProp:
         return gradients
 
 
+def _refuse(network: Network) -> None:
+    for name in on_a_grid(network):
+        raise Unsupported(
+            f"EventProp has no gradient of {network.populations[name].kind_name} neurons",
+            where=f"population {name!r}",
+            expected="LIF and LI populations",
+            todo="Use SuperSpike(dt)",
+        )
+
+
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
     """The spike trains of every population; none where a population does not spike."""
-    batch = len(next(iter(trial.drive.values())))
+    batch = trial.batch
     silent = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
     spikes = {**trial.drive, **record.spikes}
     for name, population in trial.network.populations.items():

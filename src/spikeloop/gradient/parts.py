@@ -23,6 +23,8 @@ def part(trial: Trial, record: Record, cotangent: Cotangent, some: slice) -> tup
         membrane={name: _samples(samples, some) for name, samples in record.membrane.items()},
         peak={name: Peak(peak.time[some], peak.value.detach()[some]) for name, peak in record.peak.items()},
         state=None,
+        adaptation={},
+        current={},
     )
     cotangent = replace(
         cotangent,
@@ -30,7 +32,9 @@ def part(trial: Trial, record: Record, cotangent: Cotangent, some: slice) -> tup
         membrane=_rows(cotangent.membrane, some),
         peak=_rows(cotangent.peak, some),
     )
-    return replace(trial, drive=drive, start=start, silent=_rows(trial.silent, some)), record, cotangent
+    steps = {name: each.of(some) for name, each in trial.steps.items()}
+    part = replace(trial, drive=drive, start=start, silent=_rows(trial.silent, some), steps=steps)
+    return part, record, cotangent
 
 
 def _rows(tensors: Mapping[str, Tensor], some: slice) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from spikeloop.engine.arriving import joined
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
-from spikeloop.gradient.clock import from_zero
+from spikeloop.gradient.clock import from_zero, without_currents
 from spikeloop.gradient.grid import Bundle, Cells, Grid, bundles
 from spikeloop.gradient.holds import steps
 from spikeloop.gradient.parts import part
@@ -88,9 +88,11 @@ class SuperSpike:
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
+        if self.replay:
+            without_currents(trial, "SuperSpike(replay=True)")
         self._check(trial, cotangent)
         trial, record = from_zero(trial, record)
-        batch = len(next(iter(trial.drive.values())))
+        batch = trial.batch
         width = max(population.size for population in trial.network.populations.values())
         few = max(round(_ROOM * self.dt / (trial.duration * width)), 1)
         total: dict[Key, Tensor] = {}
@@ -103,7 +105,8 @@ class SuperSpike:
     def _part(self, trial: Trial, record: Record, cotangent: Cotangent) -> dict[Key, Tensor]:
         run = run_of(trial)
         grid = Grid.over(trial.duration, self.dt, self._origin(trial, record, run.batch))
-        stages, trains = plan(trial.network, record.executed), _observed(trial, record)
+        trains = _observed(trial, record)
+        stages = [stage for stage in plan(trial.network, record.executed) if isinstance(stage, Stage)]
         coming = {name: joined(run.recent[name], new) if name in run.recent else new for name, new in trains.items()}
         look = _Look(grid, trial, record, trains, coming)
         layers = [[self._layer(look, stage, neurons) for neurons in stage.populations] for stage in stages]
@@ -200,7 +203,7 @@ def _spiking(network: Network) -> list[str]:
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
     """Spike trains by population; none where it does not spike."""
     spikes = {**trial.drive, **record.spikes}
-    batch = len(next(iter(trial.drive.values())))
+    batch = trial.batch
     silent = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
     found: dict[str, Trains] = {}
     for name, population in trial.network.populations.items():

@@ -12,7 +12,7 @@ except ImportError as _missing:
         "spikeloop.plot needs matplotlib, which is not installed", todo='pip install "spikeloop[cli]"'
     ) from _missing
 
-from spikeloop.plot.activity import membrane, raster
+from spikeloop.plot.activity import membrane, raster, traces
 from spikeloop.plot.array import array_map, before_after, transfer_curves, weight_codes
 from spikeloop.plot.learning import accuracy_bars, decision_map, learning_curve
 from spikeloop.plot.plasticity import over_updates, stdp_window, weight_distribution, weight_matrix
@@ -32,6 +32,7 @@ __all__ = [
     "save",
     "schedule",
     "stdp_window",
+    "traces",
     "transfer_curves",
     "weight_codes",
     "weight_distribution",

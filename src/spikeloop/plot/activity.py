@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +61,22 @@ def membrane(record: Record, population: str, sample: int = 0, *, ax: Axes, thre
     return tidy(ax, "Time (ms)", "Membrane")
 
 
+def traces(record: Record, places: Sequence[str], sample: int = 0, neuron: int = 0, *, ax: Axes) -> Axes:
+    """The membranes of one neuron in several places, "population.compartment", each in a colour of its own.
+
+    All of them must have been observed.
+    """
+    for number, place in enumerate(places):
+        time, unit, value = _trace(record, place, sample)
+        column = np.flatnonzero(unit == neuron)
+        if not len(column):
+            expected = f"one of {', '.join(map(str, unit))}"
+            raise OutOfRange(f"neuron {neuron} of {place!r} was not sampled", where="plot", expected=expected)
+        ax.plot(time, value[:, column[0]], color=COLOURS[number % len(COLOURS)], linewidth=1.3, label=place)
+    ax.legend(loc="upper right", frameon=False, fontsize=8)
+    return tidy(ax, "Time (ms)", "Membrane")
+
+
 def _rows(events: Events, sample: int) -> slice:
     if not 0 <= sample < len(events):
         raise OutOfRange(f"sample {sample} does not exist", where="plot", expected=f"0 to {len(events) - 1}")
@@ -71,7 +87,8 @@ def _trace(record: Record, population: str, sample: int) -> tuple[np.ndarray, np
     """Times (T,) in ms, units (M,) and values (T, M) of one sample."""
     samples = record.membrane.get(population)
     if samples is None:
-        known = population in record.spikes or population in record.count or population in record.peak
+        name = population.partition(".")[0]
+        known = name in record.spikes or name in record.count or name in record.peak
         if not known and record.spikes:
             raise UnknownPopulation(f"no population {population!r} in this record", expected=", ".join(record.spikes))
         raise CannotObserve(

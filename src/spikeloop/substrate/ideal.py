@@ -1,33 +1,41 @@
-"""The ideal substrate: the numbers as written, in exact continuous time."""
+"""The ideal substrate: the numbers as written, in exact continuous time wherever neurons have an exact solution."""
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.engine.arrays import Ask, Peaks, Run, Sampling, Trains
-from spikeloop.engine.exact import Explosion, forward
-from spikeloop.engine.plan import on_a_grid
+from spikeloop.engine.arrays import FIELDS, Ask, Neurons, Peaks, Run, Sampling, Stage, Trains
+from spikeloop.engine.currents import driven
+from spikeloop.engine.exact import Explosion
+from spikeloop.engine.plan import on_a_grid, together
+from spikeloop.engine.stepped import SteppedStage
+from spikeloop.engine.synaptic import sampled
 from spikeloop.engine.trial import (
     anchors_of,
+    currents_of,
     empty_anchors,
     empty_states,
     events_of,
+    exact_stages,
     run_of,
     stages_of,
     start_of,
     state_of,
     trains_of,
 )
-from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
+from spikeloop.errors import ActivityExplosion, OutOfRange
 from spikeloop.network import Network
-from spikeloop.population import Population
-from spikeloop.protocols import Every, Observe, Trial
+from spikeloop.observe import Every, Observe, neurons_of, times_of
+from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples
+from spikeloop.substrate.in_steps import InSteps, places_of
 from spikeloop.substrate.plastic import learning
 
 
@@ -37,21 +45,34 @@ class Ideal:
 
     Membranes can be sampled at any times, peaks are exact, results do not depend on the number of threads. A neuron
     that spikes more than ``spike_limit`` times in one sample raises ``ActivityExplosion``.
+
+    Neurons without an exact solution (`AdEx`, `Compartments`), and whatever is in a loop with them, are integrated in
+    steps of ``step`` seconds; None: the longest round number that their time constants allow (a fifth of the shortest).
+    Spike times and samples lie between the steps, with errors of the fourth order in the step; but a spike that takes
+    less than a step from neuron to neuron within such a loop arrives at the beginning of the next one. Populations of
+    LIF and LI in other stages of the same network are run exactly. A step that is too large raises ``OutOfRange``.
     """
 
     spike_limit: int = 10_000
+    step: float | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.spike_limit, int) and self.spike_limit >= 0):
             raise OutOfRange(
                 f"spike_limit is {self.spike_limit!r}", where="Ideal", expected="a number of spikes, an integer"
             )
+        if self.step is not None and not 0 < self.step < math.inf:
+            raise OutOfRange(f"step is {self.step!r}", where="Ideal", expected="seconds, above zero, or None")
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane at any times, every peak, the final state, the history of every plastic projection."""
-        names = [name for name, population in network.populations.items() if population.kind is not None]
+        """Every membrane and current at any times, every adaptation that there is, every peak, the final state, the
+        history of every plastic projection.
+        """
         plastic = {name for program in network.programs.values() for name in program.projections}
-        return Observe({name: Every(0.0) for name in names}, frozenset(names), state=True, history=plastic)
+        names = [name for name, population in network.populations.items() if population.kind is not None]
+        traces = {place: Every(0.0) for name in names for place in places_of(network, name)}
+        adapting = {place: Every(0.0) for name in on_a_grid(network) for place in places_of(network, name)}
+        return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
@@ -59,14 +80,20 @@ class Ideal:
 
     def _run(self, trial: Trial) -> Record:
         began = time.perf_counter()
-        for name in on_a_grid(trial.network):
-            raise Unsupported("such neurons cannot be run yet", where=f"population {name!r}")
-        network, run = trial.network, run_of(trial)
-        drive = {name: trains_of(events) for name, events in trial.drive.items()}
-        neurons = {name: p for name, p in network.populations.items() if p.kind is not None}
-        asks = {name: _ask(trial, name, population, run.batch) for name, population in neurons.items()}
+        run, stages = run_of(trial), stages_of(trial)
+        asks = {
+            n.name: _ask(trial, n, run.batch) for stage in stages if isinstance(stage, Stage) for n in stage.populations
+        }
+        stepped = [stage for stage in stages if isinstance(stage, SteppedStage)]
+        in_steps = InSteps.of(trial, stepped, self.step, self.spike_limit)
+        trains = {name: trains_of(events) for name, events in trial.drive.items()}
+        currents = currents_of(trial)
         try:
-            trains = forward(stages_of(trial), drive, run, asks, self.spike_limit)
+            for stage in together(stages):
+                if isinstance(stage, SteppedStage):
+                    trains |= in_steps.forward(stage, trains, run)
+                else:
+                    trains = driven(stage, trains, run, asks, self.spike_limit, currents)
         except Explosion as found:
             raise ActivityExplosion(
                 f"neuron {found.unit} spikes more than {self.spike_limit} times",
@@ -74,12 +101,17 @@ class Ideal:
                 expected="an activity that does not run away",
                 todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
             ) from None
-        cost = Cost(wall_time=time.perf_counter() - began, **_events(network, trains))
-        return _record(trial, run, trains, asks, cost)
+        cost = Cost(wall_time=time.perf_counter() - began, **_events(trial.network, trains))
+        record = _record(trial, trains, asks, in_steps, cost)
+        record = replace(record, current={**record.current, **_currents(trial, trains, run)})
+        if not trial.observe.state:
+            return record
+        state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0)
+        return replace(record, state=in_steps.added(state, stepped) if stepped else state)
 
 
-def _ask(trial: Trial, name: str, population: Population, batch: int) -> Ask:
-    observe, size = trial.observe, population.size
+def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
+    observe, name, size = trial.observe, neurons.name, neurons.size
     sampling = peaks = None
     if name in observe.membrane:
         times = observe.times(name, trial.duration, trial.begin).numpy().reshape(1, -1)
@@ -93,40 +125,65 @@ def _ask(trial: Trial, name: str, population: Population, batch: int) -> Ask:
         silent=silent,
         start=start,
         end=empty_states(batch, size) if observe.state else None,
-        anchors=anchors_of(trial, name, start, silent),
+        anchors=anchors_of(trial, neurons, start, silent),
         reached=empty_anchors(batch, size) if observe.state else None,
         sampling=sampling,
         peaks=peaks,
-        count=np.zeros((batch, size), np.float32) if population.spiking else None,
+        count=np.zeros((batch, size), np.float32) if neurons.spiking else None,
     )
 
 
-def _record(trial: Trial, run: Run, trains: dict[str, Trains], asks: dict[str, Ask], cost: Cost) -> Record:
-    network, spikes = trial.network, dict(trial.drive)
-    count, membrane, peak = dict[str, Tensor](), dict[str, Samples](), dict[str, Peak]()
-    for name, ask in asks.items():
-        population = network.populations[name]
-        if population.spiking:
-            spikes[name] = events_of(trains[name], population.size)
-        if ask.count is not None:
-            count[name] = torch.from_numpy(ask.count).to(torch.get_default_dtype())
-        if ask.sampling is not None:
-            sampled = ask.sampling
-            time, unit, value = (torch.from_numpy(a) for a in (sampled.time[0], sampled.unit, sampled.value))
-            membrane[name] = Samples(time, unit.to(torch.int64), value)
-        if ask.peaks is not None:
-            peak[name] = Peak(torch.from_numpy(ask.peaks.time), torch.from_numpy(ask.peaks.value))
+def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_steps: InSteps, cost: Cost) -> Record:
+    network, everything = trial.network, {**asks, **in_steps.asks}
+    spikes = {
+        name: events_of(trains[name], network.populations[name].size)
+        for name in everything
+        if network.populations[name].spiking
+    }
+    sampled = {name: ask.sampling for name, ask in asks.items() if ask.sampling is not None}
     return Record(
-        spikes,
+        {**trial.drive, **spikes},
         trial.duration,
-        count,
-        membrane,
-        peak,
-        state=state_of(trial, asks, trains, run) if trial.observe.state else None,
+        {name: events.count for name, events in spikes.items() if name in in_steps.asks}
+        | {name: _count(ask.count) for name, ask in asks.items() if ask.count is not None},
+        {name: _samples(each) for name, each in sampled.items()} | in_steps.samples(trial, "membrane"),
+        {name: _peak(ask.peaks) for name, ask in everything.items() if ask.peaks is not None},
         number=trial.number,
         cost=cost,
+        adaptation=in_steps.samples(trial, "adaptation"),
+        current=in_steps.samples(trial, "current"),
         begin=trial.begin,
     )
+
+
+def _currents(trial: Trial, trains: dict[str, Trains], run: Run) -> dict[str, Samples]:
+    """The currents that are asked for of what is run event by event."""
+    found: dict[str, Samples] = {}
+    for onto, neurons in [(of.links, neurons) for of in exact_stages(trial) for neurons in of.populations]:
+        when = trial.observe.current.get(neurons.name)
+        if when is not None:
+            time, unit = times_of(when, trial.duration, trial.begin), neurons_of(when, neurons.size)
+            start = start_of(trial, neurons.name)
+            links = [link for link in onto if link.target == neurons.name]
+            value = sampled(
+                links, trains, run, neurons.values[FIELDS.index("tau_syn")], None if start is None else start.current,
+                time.numpy(), unit.to(torch.int32).numpy(),
+            )  # fmt: skip
+            found[neurons.name] = Samples(time, unit, torch.from_numpy(value))
+    return found
+
+
+def _count(count: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(count).to(torch.get_default_dtype())
+
+
+def _samples(sampled: Sampling) -> Samples:
+    time, unit, value = (torch.from_numpy(array) for array in (sampled.time[0], sampled.unit, sampled.value))
+    return Samples(time, unit.to(torch.int64), value)
+
+
+def _peak(peaks: Peaks) -> Peak:
+    return Peak(torch.from_numpy(peaks.time), torch.from_numpy(peaks.value))
 
 
 def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:

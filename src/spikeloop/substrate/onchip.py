@@ -111,6 +111,8 @@ class OnChip:
             raise Unsupported("short-term plasticity is not run on a chip yet", where=repr(self), todo="Run on Ideal()")
         if trial.start is not None:
             raise Unsupported("a chip cannot continue from a state", where=repr(self), todo="Leave out start=")
+        for name in trial.steps:
+            raise Unsupported("a chip has no such currents", where=f"drive {name!r}", todo="Drive it with Events")
         number = next(self._numbers) if trial.number is None else trial.number
         parts = self._parts(trial.network)
         if not parts:

@@ -63,7 +63,7 @@ def _lowering(setup: Setup, lowered: lower.Lowered, dropped: int) -> Lowering:
 
 def _muted(setup: Setup, trial: Trial) -> NDArray[np.bool_]:
     """(B, 512) circuits without events, or (0, 512)."""
-    batch = len(next(iter(trial.drive.values())))
+    batch = trial.batch
     muted = np.zeros((batch if trial.silent else 0, CIRCUITS), bool)
     for name, silent in trial.silent.items():
         muted[:, setup.placement.circuit[name][:, 0]] = silent.numpy()

@@ -60,7 +60,7 @@ class _Course:
                     self.due[at].append(name)
         cuts = sorted({self.begin, end, *self.due})
         self.segments = list(pairwise(cuts))
-        starts = samples_of(trial.start, len(next(iter(trial.drive.values()))))
+        starts = samples_of(trial.start, trial.batch)
         self.learners = [Learner(trial.network, sample, start, before) for sample, start in enumerate(starts)]
         self.pieces: list[list[Record]] = []
         self.recorded: Recording = {}

@@ -1,0 +1,148 @@
+// Python's way to the stepped kernels.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "numpy_array.hpp"
+#include "stepped.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace spikeloop {
+namespace {
+
+template <class T, int D>
+using Maybe = std::optional<Array<T, D>>;
+
+using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Array<const int64_t, 1>>;
+// floor, most, noise, threshold noise (C, N each), name (N,), key
+using DisturbedIn = std::tuple<Array<const double, 2>, Array<const double, 2>, Array<const double, 2>, Array<const double, 2>, Array<const double, 1>, uint64_t>;
+// values, leaky, tau_syn, reversal, couplings, coupling, output, disturbance
+using CellsIn = std::tuple<Array<const double, 3>, Array<const uint8_t, 1>, Array<const double, 3>, Array<const double, 3>, Array<const int32_t, 2>,
+                           Array<const double, 2>, int, std::optional<DisturbedIn>>;
+// v, w, I, free, noise, shift, fired
+template <class T>
+using StateIn = std::tuple<Array<T, 3>, Array<T, 3>, Array<T, 4>, Array<double, 3>, Array<double, 3>, Array<double, 3>, Array<int64_t, 3>>;
+// what, times (1 or batch rows), units, compartments, values (batch, times, units)
+using SamplingIn = std::tuple<int, Array<const double, 2>, Array<const int32_t, 1>, Array<const int32_t, 1>, Array<double, 3>>;
+// compartment, times, values (1 or batch, times, N)
+using CurrentIn = std::tuple<int, Array<const double, 1>, Array<const double, 3>>;
+using PeaksIn = std::tuple<Array<double, 2>, Array<double, 2>>;
+// silent, start, end, samplings, currents, peaks, count
+template <class T>
+using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn<T>>, std::optional<StateIn<T>>, std::vector<SamplingIn>, std::vector<CurrentIn>,
+                         std::optional<PeaksIn>, Maybe<float, 2>>;
+// source and target population, receptor, compartment; trains, amplitudes
+using EndsIn = std::tuple<int, int, int, int, std::optional<TrainsIn>, Maybe<const double, 1>>;
+// row begins, targets, weight index (none: dense); weights, delays, kind of delays, units of the source
+template <class T>
+using SynapsesIn = std::tuple<Maybe<const int64_t, 1>, Maybe<const int32_t, 1>, Maybe<const int64_t, 1>, Array<const T, 1>, Array<const double, 1>, int, int64_t>;
+template <class T>
+using LinkIn = std::tuple<EndsIn, SynapsesIn<T>>;
+// batch, first step, steps, spike limit, step, threads
+using RunIn = std::tuple<int64_t, int64_t, int64_t, int64_t, double, int>;
+
+template <class A>
+auto data(const std::optional<A>& array) { return array ? array->data() : nullptr; }
+
+SteppedCells cells_of(const CellsIn& in) {
+    const auto& [values, leaky, tau_syn, reversal, couplings, coupling, output, disturbed] = in;
+    SteppedCells x;
+    x.size = int64_t(values.shape(2)), x.compartments = int(values.shape(1)), x.receptors = int(tau_syn.shape(0));
+    x.couplings = int(couplings.shape(0)), x.output = output, x.values = values.data(), x.leaky = leaky.data();
+    x.tau_syn = tau_syn.data(), x.reversal = reversal.data(), x.coupled = couplings.data(), x.coupling = coupling.data();
+    if (disturbed) {
+        const auto& [floor, most, noise, threshold_noise, name, key] = *disturbed;
+        x.floor = floor.data(), x.most = most.data(), x.noise = noise.data(), x.threshold_noise = threshold_noise.data();
+        x.name = name.data(), x.key = key;
+    }
+    return x;
+}
+
+template <class T>
+SteppedState<T> state_of(const std::optional<StateIn<T>>& in) {
+    if (!in) return {};
+    const auto& [v, w, i, free, noise, shift, fired] = *in;
+    return {v.data(), w.data(), i.data(), free.data(), noise.data(), shift.data(), fired.data()};
+}
+
+template <class T>
+SteppedPopulation<T> population_of(const CellsIn& cells, const AskIn<T>& asked) {
+    const auto& [silent, start, end, samplings, currents, peaks, count] = asked;
+    SteppedPopulation<T> x;
+    x.cells = cells_of(cells), x.silent = data(silent), x.start = state_of<T>(start), x.end = state_of<T>(end);
+    for (const auto& [what, time, unit, compartment, value] : samplings)
+        x.samplings.push_back({Quantity(what),
+                               {time.data(), int64_t(time.shape(1)), time.shape(0) > 1, unit.data(), int64_t(unit.shape(0)), value.data()},
+                               compartment.data()});
+    for (const auto& [compartment, time, value] : currents)
+        x.currents.push_back({compartment, time.data(), int64_t(time.shape(0)), value.data(), value.shape(0) > 1});
+    if (peaks) x.peaks = {std::get<0>(*peaks).data(), std::get<1>(*peaks).data()};
+    return x;
+}
+
+template <class T>
+SteppedLink<T> link_of(const LinkIn<T>& in) {
+    const auto& [source, target, receptor, compartment, trains, amplitude] = std::get<0>(in);
+    const auto& [begin, unit, index, weight, delay, delays, size] = std::get<1>(in);
+    SteppedLink<T> x;
+    x.source = source, x.target = target, x.receptor = receptor, x.compartment = compartment;
+    if (trains) x.trains = {std::get<0>(*trains).data(), std::get<1>(*trains).data(), std::get<2>(*trains).data()};
+    x.amplitude = data(amplitude), x.size = size, x.weight = weight.data(), x.begin = data(begin), x.index = data(index), x.unit = data(unit);
+    x.delay = delay.data(), x.delays = SteppedDelay(delays);
+    return x;
+}
+
+template <class T>
+nb::object owned(std::vector<T>&& values) {
+    auto* kept = new std::vector<T>(std::move(values));
+    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+    return nb::cast(nb::ndarray<T, nb::numpy>(kept->data(), {kept->size()}, owner));
+}
+
+nb::tuple to_python(const SpikesPerSample& spikes, const Maybe<float, 2>& count) {
+    std::vector<double> time;
+    std::vector<int32_t> unit;
+    std::vector<int64_t> start{0};
+    float* row = count ? count->data() : nullptr;
+    for (const auto& sample : spikes) {
+        for (const Spike& spike : sample) {
+            time.push_back(spike.time), unit.push_back(spike.unit);
+            if (row) row[spike.unit] += 1;
+        }
+        if (row) row += count->shape(1);
+        start.push_back(int64_t(time.size()));
+    }
+    return nb::make_tuple(owned(std::move(time)), owned(std::move(unit)), owned(std::move(start)));
+}
+
+SteppedRun run_of(const RunIn& in) {
+    const auto& [batch, first, steps, spike_limit, step, threads] = in;
+    return {batch, first, steps, spike_limit, step, threads};
+}
+
+template <class T>
+nb::list forward_door(const std::vector<CellsIn>& cells, const std::vector<LinkIn<T>>& links, const RunIn& run, const std::vector<AskIn<T>>& asks) {
+    std::vector<SteppedPopulation<T>> populations;
+    for (size_t p = 0; p < cells.size(); ++p) populations.push_back(population_of<T>(cells[p], asks[p]));
+    std::vector<SteppedLink<T>> in;
+    for (const auto& link : links) in.push_back(link_of<T>(link));
+    std::vector<SpikesPerSample> spikes;
+    {
+        nb::gil_scoped_release release;
+        spikes = stepped_forward<T>(populations, in, run_of(run));
+    }
+    nb::list result;
+    for (size_t p = 0; p < cells.size(); ++p) result.append(to_python(spikes[p], std::get<6>(asks[p])));
+    return result;
+}
+
+}  // namespace
+
+void define_stepped(nb::module_& m) {
+    m.def("stepped_forward_single", &forward_door<float>, "cells"_a, "links"_a, "run"_a, "asks"_a);
+    m.def("stepped_forward_double", &forward_door<double>, "cells"_a, "links"_a, "run"_a, "asks"_a);
+}
+
+}  // namespace spikeloop

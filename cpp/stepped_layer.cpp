@@ -1,0 +1,106 @@
+// What a step needs of every neuron, computed once per call.
+#include "stepped_layer.hpp"
+
+namespace spikeloop {
+namespace {
+
+// Coefficients of 1, x, x^2, x^3 of the cubic through values at 0, 1/4, 3/4 and 1.
+std::array<double, 4> cubic(double f0, double f1, double f2, double f3) {
+    const double a = (f1 - f0) * 4, b = (f2 - f1) * 2, c = (f3 - f2) * 4;  // divided differences
+    const double ab = (b - a) / 0.75, bc = (c - b) / 0.75, abc = bc - ab;
+    return {f0, a - ab / 4 + abc * 0.1875, ab - abc, abc};
+}
+
+// An arrival of weight 1, the share x of a step before its end: I at the end, its mean over the step, and its first moment.
+struct Kick {
+    double end, mean, moment;
+    Kick(double beta, double x) {
+        end = std::exp(-beta * x);
+        if (beta * x < 1e-2) {
+            const double y = beta * x;
+            mean = x * (1 - y / 2 * (1 - y / 3 * (1 - y / 4 * (1 - y / 5))));
+            moment = x * x * (0.5 - y / 6 * (1 - y / 4 * (1 - y / 5)));
+        } else {
+            mean = -std::expm1(-beta * x) / beta, moment = (x - mean) / beta;
+        }
+    }
+};
+
+SteppedCompartment compartment_of(const SteppedCells& x, int c, int64_t m) {
+    const auto value = [&](CellField f) { return x.value(f, c, m); };
+    const double leak = value(kLeak), slope = value(kSlopeFactor);
+    SteppedCompartment p{1 / value(kTauMem), double(x.leaky[c]), value(kThreshold) - leak, value(kReset) - leak, value(kRefractory), slope,
+                         slope > 0 ? value(kExponentialThreshold) - leak : 0.0, 0.0, 0.0, value(kA), value(kB), -kInfinity, 0.0, 0.0};
+    if (slope > 0) p.rise = std::max(p.u(p.threshold), 1e-280);
+    if (value(kTauAdaptation) > 0 && (p.a != 0 || p.b != 0)) p.adaptation = 1 / value(kTauAdaptation);
+    if (x.floor) p.floor = x.floor[c * x.size + m] - leak;
+    if (x.noise) p.noise = x.noise[c * x.size + m];
+    if (x.threshold_noise) p.threshold_noise = x.threshold_noise[c * x.size + m];
+    return p;
+}
+
+}  // namespace
+
+template <class T>
+SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used)
+    : population(population), cells(population.cells), size(cells.size), compartments(cells.compartments), edges(cells.couplings) {
+    padded = (size + kSteppedBlock<T> - 1) / kSteppedBlock<T> * kSteppedBlock<T>;
+    slot_at.assign(cells.receptors * compartments, -1);
+    for (int r = 0; r < cells.receptors; ++r)
+        for (int c = 0; c < compartments; ++c)
+            if (used[r * compartments + c]) slot_at[r * compartments + c] = slots++, slot_of.push_back({c, r});
+    const int64_t per_compartment = compartments * padded;
+    for (auto* each : {&alpha, &rising, &scale, &inverse, &exponent, &adapting, &a}) each->assign(per_compartment, T(0));
+    threshold.assign(per_compartment, std::numeric_limits<T>::infinity()), low.assign(per_compartment, -std::numeric_limits<T>::infinity());
+    for (auto* each : {&half, &rho}) each->assign(slots * padded, T(0));
+    most.assign(slots * padded, std::numeric_limits<T>::infinity());
+    end.assign(4 * slots * padded, T(0)), mean.assign(3 * slots * padded, T(0)), moment.assign(3 * slots * padded, T(0));
+    for (auto* each : {&into_c, &into_d, &offset}) each->assign(edges * padded, T(0));
+    if (cells.noise) {
+        for (auto* each : {&rms, &decay, &kick, &spread}) each->assign(per_compartment, 0.0);
+    }
+    leaky.assign(cells.leaky, cells.leaky + compartments), currents.assign(compartments, -1);
+    for (size_t k = 0; k < population.currents.size(); ++k) currents[population.currents[k].compartment] = int(k);
+    for (int64_t m = 0; m < size; ++m) {
+        for (int c = 0; c < compartments; ++c) {
+            const SteppedCompartment& p = compartment.emplace_back(compartment_of(cells, c, m));
+            const int64_t l = c * padded + m;
+            alpha[l] = T(h * p.rate), threshold[l] = T(p.threshold), low[l] = T(p.floor);
+            if (p.slope > 0) rising[l] = T(h * p.rate), scale[l] = T(p.slope), inverse[l] = T(1 / p.slope), exponent[l] = T(p.exponential / p.slope);
+            adapting[l] = T(h * p.adaptation), a[l] = T(p.a);
+            if (p.noise > 0) {
+                rms[l] = p.noise, decay[l] = std::exp(-h * p.rate), kick[l] = p.noise * std::sqrt(-std::expm1(-2 * h * p.rate));
+                spread[l] = 2 * p.noise * p.noise * p.rate * h;
+            }
+            exponential |= p.slope > 0, adaptation |= p.adaptation > 0, limits |= std::isfinite(p.floor), noisy |= p.noise > 0;
+        }
+        for (int s = 0; s < slots; ++s) {
+            const auto [c, r] = slot_of[s];
+            const int64_t at = (r * compartments + c) * size + m, l = s * padded + m;
+            const double rate = 1 / cells.tau_syn[at], beta = rate * h, reversal = cells.reversal[at];
+            const SteppedSlot& made = slot.emplace_back(SteppedSlot{c, r, rate, std::isnan(reversal) ? 0.0 : 1 / (reversal - cells.value(kLeak, c, m)),
+                                                                   cells.most ? cells.most[c * size + m] : kInfinity});
+            half[l] = T(std::exp(-beta / 2)), rho[l] = T(made.rho), most[l] = T(made.most);
+            conductance |= made.rho != 0, limits |= std::isfinite(made.most);
+            const Kick k0(beta, 0), k1(beta, 0.25), k2(beta, 0.75), k3(beta, 1);
+            const auto e = cubic(k0.end, k1.end, k2.end, k3.end), f = cubic(k0.mean, k1.mean, k2.mean, k3.mean);
+            const auto g = cubic(k0.moment, k1.moment, k2.moment, k3.moment);
+            for (int k = 0; k < 4; ++k) end[(4 * s + k) * padded + m] = T(e[k]);
+            for (int k = 0; k < 3; ++k) mean[(3 * s + k) * padded + m] = T(f[k + 1]), moment[(3 * s + k) * padded + m] = T(g[k + 1]);
+        }
+        for (int k = 0; k < edges; ++k) {
+            const int c = cells.coupled[2 * k], d = cells.coupled[2 * k + 1];
+            const double g = 1 / cells.coupling[k * size + m];
+            const SteppedEdge& made = edge.emplace_back(SteppedEdge{c, d, g / cells.value(kCapacitance, c, m), g / cells.value(kCapacitance, d, m),
+                                                                   cells.value(kLeak, d, m) - cells.value(kLeak, c, m)});
+            into_c[k * padded + m] = T(h * made.into_c), into_d[k * padded + m] = T(h * made.into_d), offset[k * padded + m] = T(made.offset);
+        }
+    }
+    for (int64_t m = 0; m < size; ++m)
+        unit.push_back({compartment.data() + m * compartments, slot.data() + m * slots, edge.data() + m * edges, compartments, slots, edges, cells.output});
+}
+
+template struct SteppedLayer<float>;
+template struct SteppedLayer<double>;
+
+}  // namespace spikeloop

@@ -1,0 +1,54 @@
+// A population as the vector kernel takes it: what a step of h needs of every neuron, and the state of one sample.
+#pragma once
+#include <array>
+
+#include "stepped_cell.hpp"
+
+namespace spikeloop {
+
+// Neurons come in blocks of four vectors; arrays are padded to whole blocks.
+template <class T>
+inline constexpr int kSteppedBlock = 256 / int(sizeof(T));
+
+template <class T>
+struct SteppedLayer {
+    const SteppedPopulation<T>& population;
+    const SteppedCells& cells;
+    int64_t size, padded;
+    int compartments, slots = 0, edges = 0;
+    bool exponential = false, adaptation = false, conductance = false, limits = false, noisy = false;
+    std::vector<SteppedCompartment> compartment;  // (N, C), of `unit`
+    std::vector<SteppedSlot> slot;                // (N, slots)
+    std::vector<SteppedEdge> edge;                // (N, edges)
+    std::vector<SteppedUnit> unit;
+    std::vector<std::array<int, 2>> slot_of;      // compartment, receptor of each slot
+    std::vector<int> slot_at;                     // (K, C): which slot, or -1
+    // (C, padded) each; h / tau_mem where the exponential term acts; that times slope_factor
+    std::vector<T> alpha, rising, scale, inverse, exponent, adapting, a, threshold;
+    std::vector<T> leaky;                         // (C,)
+    std::vector<T> half, rho, most, low;          // (slots, padded) and, `low`, (C, padded)
+    std::vector<T> end, mean, moment;             // (slots, 4 or 3, padded): polynomials of what an arrival brings
+    std::vector<T> into_c, into_d, offset;        // (edges, padded)
+    std::vector<double> rms, decay, kick, spread; // (C, padded), of the membrane's noise over a step
+    std::vector<int> currents;                    // (C,): which of the population's currents, or -1
+
+    SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used);
+};
+
+// One sample of a population on its way.
+template <class T>
+struct SteppedWay {
+    std::vector<T> v, w, i, level, j, jump;        // (C, padded), i: (slots, padded), jump: (C, 2, padded): moments of jumps of J
+    std::vector<T> arriving;                       // (slots, 4, padded): sums of weight x^k
+    std::vector<uint8_t> touched, jumped;          // (slots,), (C,)
+    std::vector<double> free, shift, noise, after;  // (C, padded)
+    std::vector<T> open;                           // (C, padded), 0: held
+    std::vector<double> soonest;                   // by vector of T: when the first of its compartments is released, or infinity
+    std::vector<int64_t> fired;                    // (C, padded)
+    std::vector<uint64_t> stream;                  // (C, padded), of its random numbers
+    std::vector<size_t> next_current, next_sample;
+    std::vector<T> peak;                           // (padded,) of the output compartment, where it is asked for
+    std::vector<double> peak_time;
+};
+
+}  // namespace spikeloop

@@ -1,0 +1,298 @@
+"""Neurons in fixed steps: adaptive exponential ones and trees of compartments. Arrays in, arrays out, no torch.
+
+The equation of every compartment is in cpp/stepped.hpp. Step k lies between k h and (k + 1) h of an absolute clock, and
+the state at its end is a function of that at its beginning and of what arrives in between: a run that is cut at a whole
+step and continued is, bit for bit, the run that was not cut, whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.engine import _core
+from spikeloop.engine.arrays import Delays, Float, Peaks, Rows, Trains, Weights
+from spikeloop.engine.exact import Explosion
+
+CELL_FIELDS = (
+    "tau_mem",
+    "threshold",
+    "leak",
+    "reset",
+    "refractory",
+    "slope_factor",
+    "exponential_threshold",
+    "tau_adaptation",
+    "a",
+    "b",
+    "capacitance",
+)
+"""The rows of `Cells.values`."""
+
+STEPS_PER_TIME_CONSTANT = 5
+"""No step is longer than this part of any time constant."""
+
+
+@dataclass(frozen=True, eq=False)
+class Disturbances:
+    """What a chip's neurons have beside their parameters; all but ``name`` (C, N) float64.
+
+    floor: an arrival finds V no lower.  most: the largest \\|I\\| of a receptor right after an arrival.  noise: rms of
+    an Ornstein-Uhlenbeck process with the membrane's time constant that is added to V (not to what the exponential term
+    sees) and starts again from 0 at a release.  threshold_noise: rms, drawn for every spike.  name: (N,), a whole number
+    that chooses the neuron's random streams under ``key``, which says which draw.
+    """
+
+    floor: Float
+    most: Float
+    noise: Float
+    threshold_noise: Float
+    name: Float
+    key: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """N neurons with C compartments and K receptors each; potentials absolute, times in seconds.
+
+    values: (11, C, N) float64, rows as in `CELL_FIELDS`; threshold inf: never, slope_factor 0: no exponential term,
+    a = b = 0: no adaptation.  leaky: (C,) bool; without leak tau_mem is only the scale of the capacitance.
+    tau_syn, reversal: (K, C, N), reversal NaN: current-based.  couplings: (L, 2) int32, which compartments;
+    coupling: (L, N), capacitance of reference over conductance.  output: whose crossings are spikes.
+    """
+
+    name: str
+    values: Float
+    leaky: NDArray[np.bool_]
+    tau_syn: Float
+    reversal: Float
+    couplings: NDArray[np.int32]
+    coupling: Float
+    output: int = 0
+    disturbance: Disturbances | None = None
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.values.shape[2]
+
+    @property
+    def compartments(self) -> int:
+        """C."""
+        return self.values.shape[1]
+
+    @property
+    def receptors(self) -> int:
+        """K."""
+        return self.tau_syn.shape[0]
+
+    def field(self, name: str) -> Float:
+        """(C, N): one of `CELL_FIELDS`."""
+        return self.values[CELL_FIELDS.index(name)]
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedLink:
+    """A projection to one receptor of one compartment: weight (N_source, N_target), or with ``rows`` a flat list.
+
+    delay: (1,), (N_source,) or, in the order of the rows, (K,).  amplitude: a factor for every event of the source's
+    trains (short-term plasticity), in their order; for sources outside the stage.
+    """
+
+    name: str
+    source: str
+    target: str
+    weight: Weights
+    delay: Float
+    delays: Delays = Delays.COMMON
+    rows: Rows | None = None
+    receptor: int = 0
+    compartment: int = 0
+    amplitude: Float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedStage:
+    """Populations that run together; links from outside, and among them.
+
+    A spike reaches targets of its own stage after the delay, but not within the step in which it was sent: with delays
+    shorter than that it arrives at the beginning of the next step.
+    """
+
+    populations: tuple[Cells, ...]
+    links: tuple[SteppedLink, ...]
+    dtype: np.dtype[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedState:
+    """All that a step goes on from, exactly as the kernel has it.
+
+    membrane: V - leak, adaptation: w, both (B, C, N); current: (B, K, C, N), all in the stage's dtype.  Float64, (B, C,
+    N): free (absolute time at which a compartment is released), noise (of the membrane), shift (what the threshold
+    differs by).  fired: (B, C, N) int64, crossings so far. Spikes on their way are the run's ``recent``.
+    """
+
+    membrane: Weights
+    adaptation: Weights
+    current: Weights
+    free: Float
+    noise: Float
+    shift: Float
+    fired: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, cells: Cells, batch: int, dtype: Any) -> SteppedState:
+        """For a run to fill; to start from, a state at rest (V = leak, everywhere)."""
+        shape = (batch, cells.compartments, cells.size)
+        membrane, adaptation = np.zeros(shape, dtype), np.zeros(shape, dtype)
+        current = np.zeros((batch, cells.receptors, *shape[1:]), dtype)
+        free = np.full(shape, -np.inf)
+        return cls(membrane, adaptation, current, free, np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
+
+    def arrays(self) -> tuple[Any, ...]:
+        """As the native engine takes them."""
+        return (self.membrane, self.adaptation, self.current, self.free, self.noise, self.shift, self.fired)
+
+
+class Quantity(IntEnum):
+    """What is sampled; the numbers are the native engine's. A current is the sum of receptors as it enters V'."""
+
+    MEMBRANE = 0
+    ADAPTATION = 1
+    CURRENT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedSampling:
+    """Samples at ascending absolute times (1, T) or (B, T) of columns: unit and compartment (M,) int32 each.
+
+    value: (B, T, M) float64, filled; times outside the run are left alone. Right-continuous.
+    """
+
+    time: Float
+    unit: NDArray[np.int32]
+    compartment: NDArray[np.int32]
+    value: Float
+    quantity: Quantity = Quantity.MEMBRANE
+
+
+@dataclass(frozen=True, eq=False)
+class Current:
+    """J of a compartment, in the unit of V: value (1 or B, T, N) from time[k] to time[k + 1], 0 before time[0]."""
+
+    compartment: int
+    time: Float
+    value: Float
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedAsk:
+    """What is asked of one population; the engine fills ``end``, ``samplings``, ``peaks`` and adds to ``count`` (B, N).
+
+    silent: (B, N) uint8, neurons that are reset at a crossing but send nothing.  peaks: of the output compartment.
+    currents: at most one a compartment.
+    """
+
+    silent: NDArray[np.uint8] | None = None
+    start: SteppedState | None = None
+    end: SteppedState | None = None
+    samplings: tuple[SteppedSampling, ...] = ()
+    currents: tuple[Current, ...] = ()
+    peaks: Peaks | None = None
+    count: NDArray[np.float32] | None = None
+
+
+NOTHING = SteppedAsk()
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedRun:
+    """Steps ``first`` .. ``first + steps`` of length ``step``, all times absolute.
+
+    recent: spikes of populations of the stage from before, which may still be on their way.
+    """
+
+    batch: int
+    step: float
+    steps: int
+    first: int = 0
+    threads: int = 1
+    spike_limit: int = 100_000
+    recent: Mapping[str, Trains] = field(default_factory=dict[str, Trains])
+
+
+def forward(
+    stage: SteppedStage, trains: Mapping[str, Trains], run: SteppedRun, asks: Mapping[str, SteppedAsk]
+) -> dict[str, Trains]:
+    """The spikes of the stage's populations, by name, within the run.
+
+    trains: of the sources outside the stage, those that may still be on their way included; what arrives outside the
+    run is ignored. Raises ``Explosion``.
+    """
+    number = {cells.name: n for n, cells in enumerate(stage.populations)}
+    links = [_link(link, number, trains, run) for link in stage.links]
+    wishes = [_asked(asks.get(cells.name, NOTHING)) for cells in stage.populations]
+    given = (run.batch, run.first, run.steps, run.spike_limit, run.step, run.threads)
+    door = _core.stepped_forward_single if stage.dtype == np.float32 else _core.stepped_forward_double
+    try:
+        made = door([_cells(cells) for cells in stage.populations], links, given, wishes)
+    except _core.Explosion as where:
+        sample, unit, population = map(int, where.args)
+        raise Explosion(stage.populations[population].name, sample, unit) from None
+    return dict(zip(number, made, strict=True))
+
+
+def largest_step(cells: Cells) -> float:
+    """The longest step that keeps the stated errors: a fifth of the shortest time constant."""
+    times = [cells.field("tau_mem").min(initial=np.inf), cells.tau_syn.min(initial=np.inf)]
+    adapting = (cells.field("a") != 0) | (cells.field("b") != 0)
+    times.append(cells.field("tau_adaptation")[adapting].min(initial=np.inf))
+    pull = np.zeros(cells.values.shape[1:])
+    for (first, second), coupling in zip(cells.couplings, cells.coupling, strict=True):
+        for compartment in (first, second):
+            pull[compartment] += 1 / (coupling * cells.field("capacitance")[compartment])
+    times.append((1 / pull[pull > 0]).min(initial=np.inf))
+    return float(min(times)) / STEPS_PER_TIME_CONSTANT
+
+
+def _cells(cells: Cells) -> Any:
+    given = cells.disturbance
+    disturbed = None
+    if given is not None:
+        arrays = (given.floor, given.most, given.noise, given.threshold_noise, given.name)
+        disturbed = (*(np.ascontiguousarray(array, np.float64) for array in arrays), given.key % 2**64)
+    return (
+        np.ascontiguousarray(cells.values, np.float64),
+        np.ascontiguousarray(cells.leaky, np.uint8),
+        np.ascontiguousarray(cells.tau_syn, np.float64),
+        np.ascontiguousarray(cells.reversal, np.float64),
+        np.ascontiguousarray(cells.couplings, np.int32).reshape(-1, 2),
+        np.ascontiguousarray(cells.coupling, np.float64).reshape(-1, cells.size),
+        cells.output,
+        disturbed,
+    )
+
+
+def _link(link: SteppedLink, number: Mapping[str, int], trains: Mapping[str, Trains], run: SteppedRun) -> Any:
+    inside = link.source in number
+    events = run.recent.get(link.source) if inside else trains[link.source]
+    ends = (number.get(link.source, -1), number[link.target], link.receptor, link.compartment, events, link.amplitude)
+    rows, size = link.rows, len(link.weight)
+    arrays: tuple[Any, ...] = (None, None, None)
+    if rows is not None:
+        arrays, size = (rows.begin, rows.target, rows.weight), len(rows.begin) - 1
+    return ends, (*arrays, np.ascontiguousarray(link.weight).reshape(-1), link.delay, int(link.delays), size)
+
+
+def _asked(ask: SteppedAsk) -> Any:
+    samplings: Sequence[Any] = [(int(s.quantity), s.time, s.unit, s.compartment, s.value) for s in ask.samplings]
+    currents: Sequence[Any] = [(c.compartment, c.time, c.value) for c in ask.currents]
+    peaks = None if ask.peaks is None else (ask.peaks.time, ask.peaks.value)
+    start, end = (None if state is None else state.arrays() for state in (ask.start, ask.end))
+    return (ask.silent, start, end, samplings, currents, peaks, ask.count)
