@@ -201,8 +201,8 @@ def _folded_delay(link: Unrolled, gradient: Float | Weights) -> Float | Weights:
     if original.delays is Delays.COMMON:
         return gradient
     if original.delays is Delays.PER_UNIT:
-        return np.bincount(link.unit, gradient, len(original.delay))
-    return _shared_delay(original, np.bincount(link.row, gradient, len(original.delay)))
+        return _total(link.unit, gradient, len(original.delay))
+    return _shared_delay(original, _total(link.row, gradient, len(original.delay)))
 
 
 def _shared_delay(link: Link, delay: Float) -> Float:
@@ -217,6 +217,10 @@ def _shared_delay(link: Link, delay: Float) -> Float:
     own = np.empty_like(delay)
     own[link.rows.synapse] = delay
     return own
+
+
+def _total(place: NDArray[np.int64], values: Float | Weights, count: int) -> Float:
+    return np.bincount(place, values, count).astype(np.float64, copy=False)
 
 
 def _summed(unit: NDArray[np.integer[Any]], values: Float, link: Link) -> Float:

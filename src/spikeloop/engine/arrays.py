@@ -196,8 +196,8 @@ class Run:
     threads: int
     recent: dict[str, Trains] = field(default_factory=dict[str, Trains])
     begin: float = 0.0
-    recovered: dict[str, Recovered] = field(default_factory=dict[str, Recovered])
     until: float | None = None
+    recovered: dict[str, Recovered] = field(default_factory=dict[str, Recovered])
 
     @property
     def end(self) -> float:

@@ -145,7 +145,7 @@ class Unrolled:
     def size_gradient(self, gradient: Weights) -> Float:
         """dL/d(size) of every event."""
         product = gradient.reshape(-1).astype(np.float64) * self.original.weight.reshape(-1)[self.place]
-        return np.bincount(self.owner, product, len(self.size))
+        return np.bincount(self.owner, product, len(self.size)).astype(np.float64, copy=False)
 
 
 def unroll(link: Link, trains: Mapping[str, Trains], run: Run) -> Unrolled:

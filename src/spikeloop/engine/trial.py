@@ -55,7 +55,7 @@ def exact_stages(trial: Trial) -> list[Stage]:
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
     recent, recovered = _recent(trial), _recovered(trial)
-    return Run(trial.batch, trial.duration, torch.get_num_threads(), recent, trial.begin, recovered)
+    return Run(trial.batch, trial.duration, torch.get_num_threads(), recent, trial.begin, recovered=recovered)
 
 
 def start_of(trial: Trial, population: str) -> States | None:

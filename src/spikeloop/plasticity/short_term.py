@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from spikeloop.errors import OutOfRange, WrongType, kind_of
 
@@ -41,5 +42,5 @@ class ShortTerm:
 
     def each(self, name: str) -> tuple[float, ...]:
         """The numbers of a field: one, or one per source unit."""
-        given = getattr(self, name)
-        return (given,) if not isinstance(given, Sequence) or isinstance(given, str) else tuple(given)
+        given: Any = getattr(self, name)
+        return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)  # pyright: ignore

@@ -64,7 +64,13 @@ def part_of(trial: Trial, network: Network, start: State | None, sample: int, be
         network=network,
         drive={name: _cut(events, sample, begin, end) for name, events in trial.drive.items()},
         duration=_span(begin, end),
-        observe=Observe(**traces, peak=trial.observe.peak, state=True),
+        observe=Observe(
+            traces["membrane"],
+            trial.observe.peak,
+            state=True,
+            adaptation=traces["adaptation"],
+            current=traces["current"],
+        ),
         start=start,
         silent={name: silent[sample : sample + 1] for name, silent in trial.silent.items()},
         steps={name: steps.of(slice(sample, sample + 1)) for name, steps in trial.steps.items()},
@@ -99,18 +105,20 @@ def joined(trial: Trial, pieces: Pieces, wall_time: float) -> Record:
     """One record of all samples and segments."""
     first = pieces[0][0]
     spikes = {name: _spikes(pieces, name) for name in first.spikes if name not in trial.drive}
+    traces = {
+        trace: {name: _samples(trial, pieces, trace, name) for name in given} for trace, given in trial.observe.traces()
+    }
     return Record(
         {**trial.drive, **spikes},
         trial.duration,
         {name: _counts(pieces, name) for name in first.count},
-        peak={name: _peak(pieces, name) for name in first.peak},
+        traces["membrane"],
+        {name: _peak(pieces, name) for name in first.peak},
         number=trial.number,
         cost=_cost(pieces, wall_time),
+        adaptation=traces["adaptation"],
+        current=traces["current"],
         begin=trial.begin,
-        **{
-            trace: {name: _samples(trial, pieces, trace, name) for name in given}
-            for trace, given in trial.observe.traces()
-        },
     )
 
 
