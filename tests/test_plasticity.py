@@ -340,11 +340,12 @@ def test_a_cut_run_is_the_uncut_one_bit_for_bit(make, seed):
 
 def test_a_state_of_other_programs_is_refused():
     state = sl.run(network(), drive(2), 0.05, observe=STATE).state
+    other = Program(nothing, {"input_to_output": Plastic(1.0)})
+    plain = sl.Projection("input", "output", torch.zeros(4, 3))
+    populations = {"input": sl.Population(4), "output": sl.Population(3, LIF)}
+    net = sl.Network(populations, [plain], programs={"other": other})
     with pytest.raises(sl.UnknownPopulation, match="programs 'input_to_output'.*exactly 'other'"):
-        other = Program(nothing, {"input_to_output": Plastic(1.0)})
-        plain = sl.Projection("input", "output", torch.zeros(4, 3))
-        populations = {"input": sl.Population(4), "output": sl.Population(3, LIF)}
-        sl.run(sl.Network(populations, [plain], programs={"other": other}), drive(2).later(0.05), 0.1, start=state)
+        sl.run(net, drive(2).later(0.05), 0.1, start=state)
 
 
 def test_a_state_may_be_continued_twice():
