@@ -31,7 +31,7 @@ SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Inte
     const Doubles end_v = kept + come, unsure = kUnsure * (magnitude(kept) + come);
     const Integers found = rising & (end_v >= n.threshold + unsure), near = end_v >= n.threshold - unsure;
     const Doubles bound = larger(n.v, all_of(0)) + n.i * smaller(n.rate.a * dt, n.peak * (1 + kMargin));
-    const Integers turns = rising & ~found & ((end_i < end_v) | near) & (bound >= n.threshold);
+    const Integers turns = rising & ~found & ((end_i < end_v) | (end_i < kNothing) | near) & (bound >= n.threshold);
     if (!any(turns)) return found;
     const Doubles top = turning_point(n);
     const Flows f = n.after(top < kInfinity ? top : dt);

@@ -141,7 +141,7 @@ struct NoisyStretch {
 // The highest that v can be within the next `dt`, over which its flow is `f`.
 inline double highest(const Neuron& n, const Stride& stride, const State& s, double dt, const Flow& f) {
     const double end_v = s.v * f.em + s.i * f.g;
-    if (!(s.i > s.v && s.i * f.es < end_v)) return std::max(s.v, end_v);  // it does not turn: at one of the ends
+    if (!(s.i > s.v && (s.i * f.es < end_v || s.i * f.es < kNothing))) return std::max(s.v, end_v);  // it does not turn: at one of the ends
     if (dt > stride.length) return maximum(s.v, s.i, dt, n.a, n.b).value;
     return std::max(s.v, s.v * f.em) + std::max(s.i, 0.0) * n.a * dt;
 }

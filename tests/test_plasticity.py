@@ -338,6 +338,16 @@ def test_a_cut_run_is_the_uncut_one_bit_for_bit(make, seed):
         assert torch.equal(getattr(whole.state, field)["output"], getattr(parts[-1].state, field)["output"])
 
 
+def test_a_state_of_other_programs_is_refused():
+    state = sl.run(network(), drive(2), 0.05, observe=STATE).state
+    other = Program(nothing, {"input_to_output": Plastic(1.0)})
+    plain = sl.Projection("input", "output", torch.zeros(4, 3))
+    populations = {"input": sl.Population(4), "output": sl.Population(3, LIF)}
+    net = sl.Network(populations, [plain], programs={"other": other})
+    with pytest.raises(sl.UnknownPopulation, match="programs 'input_to_output'.*exactly 'other'"):
+        sl.run(net, drive(2).later(0.05), 0.1, start=state)
+
+
 def test_a_state_may_be_continued_twice():
     net, events = network(restless), drive(2)
     start = sl.run(net, events, 0.05, observe=STATE).state
@@ -585,3 +595,40 @@ def test_a_network_that_learns_is_copied_and_saved():
     net = network(AdditiveSTDP())
     assert pickle.loads(pickle.dumps(net)).programs.keys() == net.programs.keys()
     assert net.state_dict().keys() == network().state_dict().keys()
+
+
+# ---- with other neurons and currents ------------------------------------------------------------------------------
+
+
+def test_neurons_in_steps_learn_and_currents_drive_them():
+    adapting = sl.AdEx(tau_mem=10e-3, tau_syn=5e-3, tau_adaptation=50e-3, b=0.1)
+    for neuron in (adapting, LIF):
+        net = sl.Network(
+            {"input": sl.Population(4), "output": sl.Population(3, neuron)},
+            [
+                sl.Projection(
+                    "input", "output", torch.full((4, 3), 0.5),
+                    plasticity=Plasticity(lambda view: view.record("causal", view.causal), 1.0, 10e-3, sensor=SENSOR),
+                )
+            ],
+        )  # fmt: skip
+        given = {"input": drive(), "output": sl.Steps([0.0, 33e-3], torch.rand(2, 2, 3) + 0.3)}
+        wish = sl.Observe(membrane={"output": 1e-3}, current={"output": 2e-3}, state=True)
+        record = sl.run(net, given, 0.1, observe=wish)
+        assert record.membrane["output"].value.shape == (2, 101, 3)
+        assert record.current["output"].value.shape == (2, 51, 3)
+        assert len(record.spikes["output"].time) > 10
+        for sample in range(2):
+            sent, fired = trains_of(record.spikes["input"], sample), trains_of(record.spikes["output"], sample)
+            held = record.recorded["input_to_output"]["causal"].value[-1, sample]
+            expected = [[plastic.causal(a, s, 6e-3, 0.03) for s in fired] for a in sent]
+            np.testing.assert_allclose(held.numpy(), expected, rtol=1e-9)
+        alone = sl.Network(
+            {"input": sl.Population(4), "output": sl.Population(3, neuron)},
+            [sl.Projection("input", "output", torch.full((4, 3), 0.5))],
+        )
+        plain = sl.run(alone, given, 0.1, observe=wish)
+        assert plain.spikes["output"].unit.tolist() == record.spikes["output"].unit.tolist()
+        torch.testing.assert_close(
+            plain.spikes["output"].time.detach(), record.spikes["output"].time.detach(), rtol=0, atol=1e-6
+        )

@@ -3,10 +3,11 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from spikeloop.apps.pong import Pong, learn, reward_of
+from spikeloop.apps.pong import Court, Pong, learn, play, reward_of
 from spikeloop.errors import OutOfRange, ShapeMismatch
 from spikeloop.plasticity import fit_window
 
@@ -54,6 +55,19 @@ def test_a_small_player_learns_pong():
     learning = learn(pong, 60)
     assert learning.reward[:10].mean() < 0.35
     assert learning.reward[-10:].mean() > 0.6
+    assert play(pong, learning.weight, 400) >= 0.6
+    assert play(pong, learning.weight[:, ::-1].copy(), 400) <= 0.3  # the same weights, targets mirrored
+
+
+def test_a_ball_bounces_and_is_met_where_the_paddle_is():
+    court = Court(np.array([0.95, 0.52]), np.array([0.1, -0.1]), paddle=0.43)
+    hits = [court.step(0.43) for _ in range(6)]
+    assert hits == [None] * 5 + [True]  # at 0.95, off the wall at 1, down at 0.45
+    assert court.ball.tolist() == pytest.approx([0.45, 0.08])
+    assert court.velocity.tolist() == pytest.approx([-0.1, 0.1])
+    away = Court(np.array([0.1, 0.05]), np.array([0.0, -0.1]), paddle=0.5, reach=0.1)
+    assert away.step(0.1) is False
+    assert away.paddle == pytest.approx(0.4)
 
 
 def test_rewards_fall_with_distance():

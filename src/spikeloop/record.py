@@ -112,8 +112,8 @@ class State:
     recent: spikes still on their way through delays, their times as ages: seconds before the end.
     time: the clock, seconds, with which a run that starts here goes on: its drive, its samples and its spikes are at
     absolute times from there on.
-    parts: by who made it ("exact", "plasticity", ...), what it takes to go on as if nothing had been cut, to the last bit; opaque,
-    and left aside where it does not belong to the other fields (any more). A state made by hand has none.
+    parts: by who made it ("exact", "plasticity", ...), what it takes to go on as if nothing had been cut, to the last
+    bit; opaque, and left aside where it does not belong to the other fields (any more). A state made by hand has none.
     """
 
     membrane: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,13 +1,14 @@
 """Pong: a network learns by reward where to hold its paddle, with a rule that runs beside it (Wunderlich et al. 2019).
 
 The ball's place is one of ``positions`` lines of an input; the output neuron that spikes most says where the paddle
-shall go. The closer that is, the larger the reward. Synapses learn by reward-modulated correlations (`Learn`), tried out
-by noise, in balance by homeostasis; reward, its mean and the noise are the kernel's own matter, as on a chip.
+shall go. The closer that is, the larger the reward. Synapses learn by reward-modulated correlations (`Learn`) what
+noise tries out, in balance by homeostasis; reward, its mean and the noise are the kernel's own matter, as on a chip.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.neuron import LIF
 from spikeloop.plasticity import Correlation, Plastic, Program, View, tell
-from spikeloop.plasticity.memory import learned_of
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 from spikeloop.protocols import Observe, Substrate
@@ -91,7 +91,7 @@ class Pong:
 
     def drive(self, balls: NDArray[np.int64], begin: float = 0.0) -> dict[str, Events]:
         """The input for balls at these positions, one after the other from ``begin`` on."""
-        times, units = list[NDArray[np.float64]](), list[NDArray[np.int64]]()
+        times, units = list[NDArray[Any]](), list[NDArray[Any]]()
         for number, ball in enumerate(balls):
             for distance, share in enumerate(self.spread):
                 for line in {ball - distance, ball + distance}:
@@ -128,6 +128,7 @@ class Learn:
         state["mean_reward"][ball] += pong.decay * better
         state["spikes"] = counts + (state["spikes"] if number else 0)
         if number == pong.positions - 1:
+            view.record("reward", float(np.mean(np.asarray(state["mean_reward"]))) / REWARDS[0])
             lack = 1.0 - state["spikes"] / (pong.target * pong.positions)
             synapses.weights = synapses.weights + pong.step * np.clip(lack, -1.0, 1.0)
         synapses.reset_correlation()
@@ -168,9 +169,62 @@ def learn(pong: Pong, epochs: int, substrate: Substrate = IDEAL, seed: int = 0) 
         record = run(network, drive, pong.positions * pong.period, substrate=substrate, start=state,
                      observe=Observe(state=True))  # fmt: skip
         state = record.state
-        learned = learned_of(state)
-        assert learned is not None
-        reached.append(float(np.mean(np.asarray(learned.memory[PROGRAM][0]["mean_reward"]))) / REWARDS[0])
+        reached.append(float(record.recorded[PROGRAM]["reward"].value[0, 0]))
     assert record is not None
     assert state is not None
     return Learning(np.array(reached), state, record.weights["input_to_output"][0].double().numpy())
+
+
+@dataclass
+class Court:
+    """A court of width 1 and height 1: a ball that walls reflect, a paddle at the bottom; one `step` per frame.
+
+    width: of the paddle.  reach: how far it moves in a frame at most.
+    """
+
+    ball: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    paddle: float = 0.5
+    width: float = 0.2
+    reach: float = 0.1
+
+    @classmethod
+    def drawn(cls, random: np.random.Generator) -> Court:
+        """A ball at the top, which flies somewhere downwards."""
+        return cls(np.array([random.uniform(), 1.0]), np.array([random.uniform(-0.04, 0.04), -0.05]))
+
+    def step(self, goal: float) -> bool | None:
+        """Move the paddle towards ``goal``, and the ball: whether it met the paddle, None where it is not down yet."""
+        self.paddle += float(np.clip(goal - self.paddle, -self.reach, self.reach))
+        self.ball = self.ball + self.velocity
+        for axis, low in ((0, 0.0), (1, -np.inf)):
+            if not low <= self.ball[axis] <= 1.0:
+                self.velocity[axis] *= -1.0
+                self.ball[axis] = 2.0 * (self.ball[axis] > 1.0) - self.ball[axis]
+        if self.ball[1] > 0.0:
+            return None
+        self.ball[1], self.velocity[1] = -self.ball[1], -self.velocity[1]
+        return bool(abs(self.ball[0] - self.paddle) <= 0.5 * self.width)
+
+
+def play(pong: Pong, weight: NDArray[np.float64], frames: int, substrate: Substrate = IDEAL, seed: int = 0) -> float:
+    """The share of the balls that a player with these weights (S, T) returns: court and network take turns.
+
+    Each frame the network sees the ball for one presentation, going on from its last state; its winner is the goal.
+    """
+    learner = pong.network(seed)
+    still = Projection("input", "output", torch.from_numpy(weight).float())
+    network = Network({name: learner.populations[name] for name in ("input", "output")}, [still])
+    court, state, met = Court.drawn(np.random.default_rng(seed)), None, list[bool]()
+    goal = court.paddle
+    for _ in range(frames):
+        place = min(int(court.ball[0] * pong.positions), pong.positions - 1)
+        drive = pong.drive(np.array([place]), 0.0 if state is None else state.time)["input"]
+        record = run(network, drive, pong.period, substrate=substrate, start=state, observe=Observe(state=True))
+        counts, state = record.count["output"][0].detach(), record.state
+        if counts.any():
+            goal = (int(counts.argmax()) + 0.5) / pong.positions
+        hit = court.step(goal)
+        if hit is not None:
+            met.append(hit)
+    return float(np.mean(met)) if met else 0.0

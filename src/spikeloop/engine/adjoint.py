@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Pull, Run, Slopes, Stage, Trains, Weights
-from spikeloop.engine.exact import arriving, calls, queue_sources, states
+from spikeloop.engine.arriving import arriving
+from spikeloop.engine.exact import calls, queue_sources, states
+from spikeloop.engine.short_term import Unrolled, times_of, unrolled
 
 Key = tuple[str, str]
 NO_PULL = Pull()
@@ -59,10 +61,45 @@ class Backward:
             given = self.pulls.get(name, NO_PULL).time
             self.time[name] = np.zeros(len(self.trains[name][0])) if given is None else given.copy()
         for together in reversed(calls(self.mattering, self.run)):
-            _dense(self, together) if together[0].dense else _queue(self, together[0])
+            self._sweep(together)
         for name, what in self.wants:
             if what == "time":
                 self.gradients[name, what] = self.time[name]
+
+    def _sweep(self, together: list[Stage]) -> None:
+        wanted = self.wants
+        first, links = unrolled(together[0], self.trains, self.run)
+        for link in links:
+            self._open(link)
+        _dense(self, [first, *together[1:]]) if first.dense else _queue(self, first)
+        self.wants = wanted
+        for link in links:
+            self._fold(link)
+
+    def _open(self, link: Unrolled) -> None:
+        """Make an unrolled link part of the pass."""
+        events = link.link.source
+        self.trains = {**self.trains, events: link.events}
+        if link.original.source in self.moving:
+            self.moving.add(events)
+            self.time[events] = np.zeros(len(link.events[0]))
+            self.wants |= {(link.link.name, "weight")}
+
+    def _fold(self, link: Unrolled) -> None:
+        """From an unrolled link's gradients to those of the link itself and of its source's spikes."""
+        name, source = link.original.name, link.original.source
+        by_event = self.gradients.pop((name, "weight"), None)
+        if (name, "weight") in self.wants and by_event is not None:
+            self.gradients[name, "weight"] = link.weight_gradient(by_event)
+        if (name, "delay") in self.wants:
+            self.gradients[name, "delay"] = _folded_delay(link, self.gradients[name, "delay"])
+        if source in self.moving and by_event is not None:
+            recent, new = self.run.recent.get(source), self.trains[source]
+            own = slice(None) if recent is None else _new_events(recent, new)
+            assert link.original.short_term is not None
+            by_size = link.size_gradient(by_event)[own]
+            self.time[source] += self.time.pop(link.link.source)[own]
+            self.time[source] += times_of(link.found, new, link.original.short_term, by_size)
 
     def wants_neuron(self, stage: Stage) -> bool:
         """Whether the gradient of any neuron parameter is wanted."""
@@ -163,6 +200,16 @@ def _queue(back: Backward, stage: Stage) -> None:
             back.add_times(link, time)
 
 
+def _folded_delay(link: Unrolled, gradient: Float | Weights) -> Float | Weights:
+    """From one delay per event, or per synapse and event, to those of the link itself."""
+    original = link.original
+    if original.delays is Delays.COMMON:
+        return gradient
+    if original.delays is Delays.PER_UNIT:
+        return _total(link.unit, gradient, len(original.delay))
+    return _shared_delay(original, _total(link.row, gradient, len(original.delay)))
+
+
 def _shared_delay(link: Link, delay: Float) -> Float:
     """From one value per synapse, in order of the rows, to one per delay, in the projection's order."""
     assert link.rows is not None
@@ -175,6 +222,10 @@ def _shared_delay(link: Link, delay: Float) -> Float:
     own = np.empty_like(delay)
     own[link.rows.synapse] = delay
     return own
+
+
+def _total(place: NDArray[np.int64], values: Float | Weights, count: int) -> Float:
+    return np.bincount(place, values, count).astype(np.float64, copy=False)
 
 
 def _summed(unit: NDArray[np.integer[Any]], values: Float, link: Link) -> Float:

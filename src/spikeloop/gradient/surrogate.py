@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.arrays import Neurons, Stage, States, Trains
-from spikeloop.engine.exact import joined
+from spikeloop.engine.arriving import joined
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
@@ -78,6 +78,10 @@ class SuperSpike:
         """The membranes of all spiking populations every ``dt``; with ``replay``, spikes alone."""
         for name in on_a_grid(network):
             raise Unsupported("SuperSpike has no gradient of such neurons yet", where=f"population {name!r}")
+        for name, projection in network.projections.items():
+            if projection.short_term is not None:
+                raise Unsupported("SuperSpike has no gradient of short-term plasticity", where=f"projection {name}",
+                                  todo="Use EventProp()")  # fmt: skip
         if self.replay:
             return NOTHING
         return Observe({name: Every(self.dt) for name in _spiking(network)})

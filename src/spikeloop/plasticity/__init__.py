@@ -13,6 +13,7 @@ from spikeloop.plasticity.rules import (
     RewardModulatedSTDP,
     Rewiring,
 )
+from spikeloop.plasticity.short_term import ShortTerm
 from spikeloop.plasticity.view import Kernel, SynapsesView, View
 from spikeloop.plasticity.window import fit_window
 
@@ -29,6 +30,7 @@ __all__ = [
     "Relocation",
     "RewardModulatedSTDP",
     "Rewiring",
+    "ShortTerm",
     "SynapsesView",
     "View",
     "fit_window",

@@ -45,7 +45,7 @@ def weight_distribution(weights: ArrayLike, predicted: float | None = None, *, a
 
 
 def over_updates(values: ArrayLike, name: str, goal: float | None = None, *, ax: Axes) -> Axes:
-    """Values (U, N) over updates: median, the range of the middle 90 % and of all, with a goal."""
+    """Values (U, N) over updates: median, the range of the middle 90 % and of all, with a goal at the side."""
     rows = np.asarray(values).reshape(len(np.asarray(values)), -1)
     update = np.arange(1, len(rows) + 1)
     for low, high, colour in ((0, 100, "#EDEDED"), (5, 95, paler(COLOURS[0]))):
@@ -53,14 +53,15 @@ def over_updates(values: ArrayLike, name: str, goal: float | None = None, *, ax:
     ax.plot(update, np.median(rows, axis=1), color=COLOURS[0], linewidth=1.6)
     if goal is not None:
         ax.axhline(goal, color=COLOURS[1], linewidth=1.2, linestyle="--")
-        ax.annotate(f"goal {goal:g} ", (1.0, goal), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                    color=COLOURS[1], fontsize=9)  # fmt: skip
+        ax.annotate(f" {goal:.3g}", (1.0, goal), xycoords=("axes fraction", "data"), va="center",
+                    color=COLOURS[1], fontsize=9, annotation_clip=False)  # fmt: skip
     return tidy(ax, "Update", name)
 
 
 def weight_matrix(weights: ArrayLike, *, ax: Axes) -> Axes:
     """Weights (S, T) as an image, sources downwards."""
     ax.imshow(np.asarray(weights), cmap="Blues", aspect="auto", interpolation="nearest")
+    ax.spines[:].set_visible(False)
     ax.tick_params(color=FAINT, labelcolor=INK, labelsize=9)
     ax.set_xlabel("Target", color=INK)
     ax.set_ylabel("Source", color=INK)

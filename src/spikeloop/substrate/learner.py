@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -151,11 +152,20 @@ def _moments(record: Record, name: str) -> Moments:
 
 
 def _membrane(population: Population, state: State | None, name: str) -> Float:
-    """V of one sample, where leak is 0 and threshold 1."""
-    values = {field: getattr(population, field).detach().double().numpy() for field in population.fields}
-    leak, threshold = values["leak"], values.get("threshold", values["leak"] + 1)
+    """V of the output compartments of one sample, where leak is 0 and threshold 1 (without one: V above leak)."""
+    leak = _number(population, "leak", 0.0)
+    threshold = _number(population, "threshold", math.inf)
     if state is None:
-        now = np.broadcast_to(np.where(leak < threshold, leak, values.get("reset", leak)), (population.size,))
+        now = np.where(leak < threshold, leak, _number(population, "reset", 0.0))
     else:
         now = state.membrane[name][0].detach().double().numpy()
-    return (now - leak) / (threshold - leak)
+    return (now - leak) / np.where(np.isfinite(threshold), threshold - leak, 1.0)
+
+
+def _number(population: Population, what: str, otherwise: float) -> Float:
+    """(N,): a number of the output compartment of every neuron."""
+    structure = population.structure
+    assert structure is not None
+    stored = structure.name_of(what, structure.output)
+    value = otherwise if stored is None else getattr(population, stored).detach().double().numpy()
+    return np.broadcast_to(np.asarray(value, np.float64), (population.size,))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from spikeloop.events import Events
 from spikeloop.network import Network
-from spikeloop.protocols import Observe, Trial
+from spikeloop.observe import Observe, When, neurons_of, times_of
+from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples, State
 
 Pieces = Sequence[Sequence[Record]]
@@ -53,15 +54,26 @@ def _batch(values: list[Any]) -> Any:
 
 def part_of(trial: Trial, network: Network, start: State | None, sample: int, begin: float, end: float) -> Trial:
     """What happens from ``begin`` to ``end`` in one sample of ``trial``, in a ``network`` of its own."""
-    times = {name: _within(_times(trial, name), begin, end, trial.begin) for name in trial.observe.membrane}
+    wished = {
+        trace: {name: _within(_times(trial, when), begin, end, trial.begin) for name, when in given.items()}
+        for trace, given in trial.observe.traces()
+    }
+    traces = {trace: {name: at for name, at in given.items() if len(at)} for trace, given in wished.items()}
     return replace(
         trial,
         network=network,
         drive={name: _cut(events, sample, begin, end) for name, events in trial.drive.items()},
         duration=_span(begin, end),
-        observe=Observe({name: at for name, at in times.items() if len(at)}, trial.observe.peak, state=True),
+        observe=Observe(
+            traces["membrane"],
+            trial.observe.peak,
+            state=True,
+            adaptation=traces["adaptation"],
+            current=traces["current"],
+        ),
         start=start,
         silent={name: silent[sample : sample + 1] for name, silent in trial.silent.items()},
+        steps={name: steps.of(slice(sample, sample + 1)) for name, steps in trial.steps.items()},
     )
 
 
@@ -72,8 +84,8 @@ def _span(begin: float, end: float) -> float:
     return next((span for span in beside if begin + span == end), about)
 
 
-def _times(trial: Trial, name: str) -> Tensor:
-    return trial.observe.times(name, trial.duration, trial.begin)
+def _times(trial: Trial, when: When) -> Tensor:
+    return times_of(when, trial.duration, trial.begin)
 
 
 def _within(times: Tensor, begin: float, end: float, first: float) -> Tensor:
@@ -93,14 +105,19 @@ def joined(trial: Trial, pieces: Pieces, wall_time: float) -> Record:
     """One record of all samples and segments."""
     first = pieces[0][0]
     spikes = {name: _spikes(pieces, name) for name in first.spikes if name not in trial.drive}
+    traces = {
+        trace: {name: _samples(trial, pieces, trace, name) for name in given} for trace, given in trial.observe.traces()
+    }
     return Record(
         {**trial.drive, **spikes},
         trial.duration,
         {name: _counts(pieces, name) for name in first.count},
-        {name: _samples(trial, pieces, name) for name in trial.observe.membrane},
+        traces["membrane"],
         {name: _peak(pieces, name) for name in first.peak},
         number=trial.number,
         cost=_cost(pieces, wall_time),
+        adaptation=traces["adaptation"],
+        current=traces["current"],
         begin=trial.begin,
     )
 
@@ -121,11 +138,12 @@ def _spikes(pieces: Pieces, name: str) -> Events:
     return Events._trusted(time, unit, lengths.cumsum(0), parts[0].size)
 
 
-def _samples(trial: Trial, pieces: Pieces, name: str) -> Samples:
-    size = trial.network.populations[name].size
-    chosen, times = trial.observe.neurons(name, size), _times(trial, name)
+def _samples(trial: Trial, pieces: Pieces, trace: str, name: str) -> Samples:
+    when = dict(trial.observe.traces())[trace][name]
+    size = trial.network.populations[trial.network.place("observe", name)[0]].size
+    chosen, times = neurons_of(when, size), _times(trial, when)
     values = [
-        torch.cat([record.membrane[name].value for record in each if name in record.membrane], 1)
+        torch.cat([getattr(record, trace)[name].value for record in each if name in getattr(record, trace)], 1)
         for each in _by_sample(pieces, lambda record: record)
         if len(times)
     ]
