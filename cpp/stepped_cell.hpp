@@ -1,6 +1,7 @@
 // One neuron of `stepped.hpp` in double precision, and its way through a step that is cut wherever something happens.
 #pragma once
 #include <functional>
+#include <utility>
 
 #include "noise.hpp"
 #include "stepped.hpp"
@@ -57,25 +58,26 @@ class SteppedWalk {
 
     SteppedWalk(const SteppedUnit& n, double h) : n_(n), h_(h) {}
 
-    // From `now` to `end`, through arrivals in order; spike(c, at) is called for each crossing, after which V is at reset.
+    // From `now` to `end`, through arrivals in order; spike(c, at) is called for each crossing, which it may answer by `jump`;
+    // false: no further.
     template <class OnSpike>
     void operator()(double end, const std::vector<SteppedArrival>& arrivals, OnSpike&& spike) {
         size_t next = 0;
         while (next < arrivals.size() && arrivals[next].at < now_) ++next;
         for (;;) {
             for (; next < arrivals.size() && arrivals[next].at <= now_; ++next) arrive(arrivals[next]);
+            if (const int c = together(); c >= 0) {
+                if (!spike(c, now_)) return;
+                continue;
+            }
             if (now_ >= end) return;
             double until = next < arrivals.size() ? std::min(arrivals[next].at, end) : end;
             for (int c = 0; c < n_.compartments; ++c)
                 if (held[c] > now_) until = std::min(until, held[c]);
-            if (const int c = go(until); c >= 0) {
-                jump(c);
-                spike(c, now_);
-            }
+            if (const int c = go(until); c >= 0 && !spike(c, now_)) return;
         }
     }
     double now() const { return now_; }
-    void begin_at(double at) { now_ = at; }
 
     // dv / dt of a compartment where the neuron is.
     double slope(int c) {
@@ -92,7 +94,17 @@ class SteppedWalk {
             if (n_.slot[s].compartment == c) sum += y.i[s] * (1 - n_.slot[s].rho * y.v[c]);
         return sum;
     }
+    // The jump at a crossing: at reset until `release`.
+    void jump(int c, double release) {
+        const SteppedCompartment& x = n_.compartment[c];
+        y.v[c] = x.reset, y.w[c] += x.b, held[c] = std::max(release, now_);
+    }
     double noise(int c) const { return noise0[c] + (noise1[c] - noise0[c]) * (now_ / h_); }
+    // Noise that goes in a line from x now to `to` at `end`.
+    void set_noise(int c, double x, double to, double end) {
+        const double rate = end > now_ ? (to - x) / (end - now_) : 0.0;
+        noise0[c] = x - rate * now_, noise1[c] = noise0[c] + rate * h_;
+    }
 
   private:
     static constexpr double kSteep = 0.05;  // of an e-fold of the exponential term within a piece: u is integrated, not v
@@ -109,11 +121,6 @@ class SteppedWalk {
         const SteppedSlot& slot = n_.slot[a.slot];
         y.i[a.slot] = std::clamp(y.i[a.slot] + a.weight, -slot.most, slot.most);
         if (held[slot.compartment] <= now_) y.v[slot.compartment] = std::max(y.v[slot.compartment], n_.compartment[slot.compartment].floor);
-    }
-
-    void jump(int c) {
-        const SteppedCompartment& x = n_.compartment[c];
-        y.v[c] = x.reset, y.w[c] += x.b, held[c] = now_ + x.refractory;
     }
 
     void set_free() {
@@ -219,6 +226,17 @@ class SteppedWalk {
         return s;
     }
 
+    bool fires(int c) const { return free_[c] && n_.compartment[c].threshold < kInfinity; }
+    // Whether x, as it is integrated, is at the threshold or above it.
+    bool over(int c, double x) const { return steep_[c] ? x <= level(c, now_) : x >= level(c, now_); }
+
+    // A compartment that crossed together with the last one, or -1.
+    int together() {
+        for (int c = 0; c < n_.compartments; ++c)
+            if (std::exchange(together_[c], false)) return c;
+        return -1;
+    }
+
     // To `until`, or to the first crossing on the way: the compartment that crosses, or -1.
     int go(double until) {
         set_free();
@@ -238,7 +256,7 @@ class SteppedWalk {
             int first = -1;
             double when = 2;
             for (int c = 0; crosses && c < count; ++c) {
-                if (!free_[c] || !(n_.compartment[c].threshold < kInfinity)) continue;
+                if (!fires(c)) continue;
                 const double before = level(c, now_), after = level(c, now_ + dt), sign = steep_[c] ? -1 : 1;
                 const double s = first_zero(sign * (x[c] - before), sign * (k[c] * dt - (after - before)), sign * (z[c] - after),
                                             sign * (l[c] * dt - (after - before)));
@@ -246,13 +264,17 @@ class SteppedWalk {
             }
             if (first >= 0) {
                 const double part = cut(x, k, first, when * dt, dt, z);
+                bool below[kMaxCompartments];
+                for (int c = 0; c < count; ++c) below[c] = c != first && fires(c) && !over(c, x[c]);
                 set(z, part);
-                if (first == n_.output) see(level(first, now_), 0);
+                for (int c = 0; c < count; ++c) together_[c] = below[c] && over(c, steep_[c] ? n_.compartment[c].u(y.v[c]) : y.v[c]);
+                if (first == n_.output) see(y.v[first], 0);
                 return first;
             }
             if (!steep_[n_.output]) see_highest(x[n_.output], k[n_.output] * dt, z[n_.output], l[n_.output] * dt, dt);
             const bool arrives = dt >= until - now_;
             set(z, dt);
+            see(y.v[n_.output], 0);
             if (arrives) now_ = until;
         }
         return -1;
@@ -291,7 +313,7 @@ class SteppedWalk {
 
     const SteppedUnit& n_;
     double h_, now_ = 0;
-    bool free_[kMaxCompartments], steep_[kMaxCompartments] = {};
+    bool free_[kMaxCompartments], steep_[kMaxCompartments] = {}, together_[kMaxCompartments] = {};
 };
 
 }  // namespace spikeloop

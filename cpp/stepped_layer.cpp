@@ -56,6 +56,9 @@ SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, 
     most.assign(slots * padded, std::numeric_limits<T>::infinity());
     end.assign(4 * slots * padded, T(0)), mean.assign(3 * slots * padded, T(0)), moment.assign(3 * slots * padded, T(0));
     for (auto* each : {&into_c, &into_d, &offset}) each->assign(edges * padded, T(0));
+    if (cells.noise) {
+        for (auto* each : {&rms, &decay, &kick, &spread}) each->assign(per_compartment, 0.0);
+    }
     leaky.assign(cells.leaky, cells.leaky + compartments), currents.assign(compartments, -1);
     for (size_t k = 0; k < population.currents.size(); ++k) currents[population.currents[k].compartment] = int(k);
     for (int64_t m = 0; m < size; ++m) {
@@ -65,6 +68,10 @@ SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, 
             alpha[l] = T(h * p.rate), threshold[l] = T(p.threshold), low[l] = T(p.floor);
             if (p.slope > 0) rising[l] = T(h * p.rate), scale[l] = T(p.slope), inverse[l] = T(1 / p.slope), exponent[l] = T(p.exponential / p.slope);
             adapting[l] = T(h * p.adaptation), a[l] = T(p.a);
+            if (p.noise > 0) {
+                rms[l] = p.noise, decay[l] = std::exp(-h * p.rate), kick[l] = p.noise * std::sqrt(-std::expm1(-2 * h * p.rate));
+                spread[l] = 2 * p.noise * p.noise * p.rate * h;
+            }
             exponential |= p.slope > 0, adaptation |= p.adaptation > 0, limits |= std::isfinite(p.floor), noisy |= p.noise > 0;
         }
         for (int s = 0; s < slots; ++s) {

@@ -29,6 +29,7 @@ struct SteppedLayer {
     std::vector<T> half, rho, most, low;          // (slots, padded) and, `low`, (C, padded)
     std::vector<T> end, mean, moment;             // (slots, 4 or 3, padded): polynomials of what an arrival brings
     std::vector<T> into_c, into_d, offset;        // (edges, padded)
+    std::vector<double> rms, decay, kick, spread; // (C, padded), of the membrane's noise over a step
     std::vector<int> currents;                    // (C,): which of the population's currents, or -1
 
     SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used);
@@ -41,8 +42,10 @@ struct SteppedWay {
     std::vector<T> arriving;                       // (slots, 4, padded): sums of weight x^k
     std::vector<uint8_t> touched, jumped;          // (slots,), (C,)
     std::vector<double> free, shift, noise, after;  // (C, padded)
-    std::vector<double> latest;                    // by vector of T: when the last of its compartments is released
+    std::vector<T> open;                           // (C, padded), 0: held
+    std::vector<double> soonest;                   // by vector of T: when the first of its compartments is released, or infinity
     std::vector<int64_t> fired;                    // (C, padded)
+    std::vector<uint64_t> stream;                  // (C, padded), of its random numbers
     std::vector<size_t> next_current, next_sample;
     std::vector<T> peak;                           // (padded,) of the output compartment, where it is asked for
     std::vector<double> peak_time;

@@ -60,6 +60,8 @@ struct SteppedSample {
     void take_samples(int p, int64_t k, bool last, const SteppedEvent* events, int64_t count, SteppedRange range);
     // Neuron m of population p through step k, in double precision.
     void go_alone(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
+    // When the first compartment of a vector that is held after `now` is released.
+    void look_for_releases(int p, int64_t vector, double now);
     void finish(SteppedRange range);
 
   private:
@@ -71,7 +73,19 @@ struct SteppedSample {
     void store(int p, int64_t m, int64_t k, const SteppedWalk& walk);
     void set_current(int p, size_t n);
     double sample(const SteppedSampling& wanted, int p, int64_t m, int c, int64_t k, double time);
-    void emit(int p, int64_t m, int64_t k, double time);
+    void emit(int p, int64_t m, double time);
+    // A crossing at `at` of step k, with all that follows of it.
+    void fire(int p, int64_t m, int c, int64_t k, SteppedWalk& walk);
+    void fire_unseen(int p, int64_t m, int c, int64_t k, SteppedWalk& walk) const;
+    double drawn_shift(int p, int64_t m, int c, int64_t fired) const;
+    void start_noise(int p);
+    double seen_noise(int p, int64_t m, int c, const SteppedWalk& walk) const;
+    double spike_time(int64_t k, double at) const;
+    bool is_noisy(int p, int64_t m) const;
+    template <class OnSpike>
+    void go(int p, int64_t m, int64_t k, SteppedWalk& walk, double end, OnSpike&& spike);
+    template <class OnSpike>
+    void go_noisy(int p, int64_t m, int64_t k, SteppedWalk& walk, double end, OnSpike&& spike);
 
     double h() const { return stage.run.step; }
     double start_of(int64_t k) const { return double(k) * stage.run.step; }

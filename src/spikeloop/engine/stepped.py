@@ -42,10 +42,10 @@ STEPS_PER_TIME_CONSTANT = 5
 class Disturbances:
     """What a chip's neurons have beside their parameters; all but ``name`` (C, N) float64.
 
-    floor: an arrival finds V no lower.  most: the largest \\|I\\| of a receptor right after an arrival.  noise: rms of an
-    Ornstein-Uhlenbeck process with the membrane's time constant that is added to V and starts again from 0 at a release.
-    threshold_noise: rms, drawn for every spike.  name: (N,), a whole number that chooses the neuron's random streams
-    under ``key``, which says which draw.
+    floor: an arrival finds V no lower.  most: the largest \\|I\\| of a receptor right after an arrival.  noise: rms of
+    an Ornstein-Uhlenbeck process with the membrane's time constant that is added to V (not to what the exponential term
+    sees) and starts again from 0 at a release.  threshold_noise: rms, drawn for every spike.  name: (N,), a whole number
+    that chooses the neuron's random streams under ``key``, which says which draw.
     """
 
     floor: Float

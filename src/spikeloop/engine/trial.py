@@ -97,13 +97,16 @@ def empty_anchors(batch: int, size: int) -> Anchors:
     return Anchors(*np.empty((4, batch, size)))
 
 
-def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains], run: Run) -> State:
-    """The state to continue from: neurons, and spikes whose delays reach to the end or beyond it."""
+def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains], run: Run, step: float = 0.0) -> State:
+    """The state to continue from: neurons, and spikes whose delays reach to the end or beyond it.
+
+    step: of what is run in steps and made anew by the next run from the beginning of the last one on.
+    """
     fields = {
         field: {name: torch.from_numpy(getattr(ask.end, field)) for name, ask in asks.items()}
         for field in ("membrane", "current", "held")
     }
-    waiting = _all_waiting(trial.network, trains, run)
+    waiting = _all_waiting(trial.network, trains, run, step)
     recent = {name: _aged(late, run, trial.network.populations[name].size) for name, late in waiting.items()}
     currents, ages = currents_of(trial), {name: trains_of(events)[0].copy() for name, events in recent.items()}
     kept = {
@@ -147,12 +150,12 @@ def _reach(network: Network) -> dict[str, float]:
     return reach
 
 
-def _all_waiting(network: Network, trains: Mapping[str, Trains], run: Run) -> dict[str, Trains]:
-    """The spikes until the end that have not, or may not have, arrived by then."""
+def _all_waiting(network: Network, trains: Mapping[str, Trains], run: Run, step: float) -> dict[str, Trains]:
+    """The spikes until the end that may not have arrived by then."""
     found: dict[str, Trains] = {}
     for name, longest in _reach(network).items():
         time, unit, start = joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
-        keep = (time <= run.end) & (time + longest >= run.end)
+        keep = (time <= run.end) & (time + (longest + step) >= run.end)
         if longest > 0 or keep.any():
             found[name] = time[keep], unit[keep], np.concatenate([[0], np.cumsum(keep)])[start]
     return found

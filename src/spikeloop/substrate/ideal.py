@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.engine.arrays import Ask, Neurons, Peaks, Run, Sampling, Stage, Trains
+from spikeloop.engine.arrays import FIELDS, Ask, Neurons, Peaks, Run, Sampling, Stage, Trains
 from spikeloop.engine.currents import driven
 from spikeloop.engine.exact import Explosion
 from spikeloop.engine.plan import on_a_grid, together
 from spikeloop.engine.stepped import SteppedStage
+from spikeloop.engine.synaptic import sampled
 from spikeloop.engine.trial import (
     anchors_of,
     currents_of,
     empty_anchors,
     empty_states,
     events_of,
+    exact_stages,
     run_of,
     stages_of,
     start_of,
@@ -30,7 +32,8 @@ from spikeloop.engine.trial import (
 )
 from spikeloop.errors import ActivityExplosion, OutOfRange
 from spikeloop.network import Network
-from spikeloop.protocols import Every, Observe, Trial
+from spikeloop.observe import Every, Observe, neurons_of, times_of
+from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples
 from spikeloop.substrate.in_steps import InSteps, places_of
 
@@ -61,17 +64,11 @@ class Ideal:
             raise OutOfRange(f"step is {self.step!r}", where="Ideal", expected="seconds, above zero, or None")
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane at any times, every peak, the final state; of what is integrated in steps all traces."""
+        """Every membrane and current at any times, every adaptation that there is, every peak, the final state."""
         names = [name for name, population in network.populations.items() if population.kind is not None]
-        stepped = on_a_grid(network)
-        traces = {place: Every(0.0) for name in stepped for place in places_of(network, name)}
-        return Observe(
-            {name: Every(0.0) for name in names} | traces,
-            frozenset(names),
-            state=not stepped,
-            adaptation=traces,
-            current=traces,
-        )
+        traces = {place: Every(0.0) for name in names for place in places_of(network, name)}
+        adapting = {place: Every(0.0) for name in on_a_grid(network) for place in places_of(network, name)}
+        return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
@@ -98,7 +95,12 @@ class Ideal:
                 todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
             ) from None
         cost = Cost(wall_time=time.perf_counter() - began, **_events(trial.network, trains))
-        return _record(trial, run, trains, asks, in_steps, cost)
+        record = _record(trial, trains, asks, in_steps, cost)
+        record = replace(record, current={**record.current, **_currents(trial, trains, run)})
+        if not trial.observe.state:
+            return record
+        state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0)
+        return replace(record, state=in_steps.added(state, stepped) if stepped else state)
 
 
 def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
@@ -124,25 +126,44 @@ def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
     )
 
 
-def _record(
-    trial: Trial, run: Run, trains: dict[str, Trains], asks: dict[str, Ask], in_steps: InSteps, cost: Cost
-) -> Record:
+def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_steps: InSteps, cost: Cost) -> Record:
     network, everything = trial.network, {**asks, **in_steps.asks}
-    spiking = [name for name in everything if network.populations[name].spiking]
+    spikes = {
+        name: events_of(trains[name], network.populations[name].size)
+        for name in everything
+        if network.populations[name].spiking
+    }
     sampled = {name: ask.sampling for name, ask in asks.items() if ask.sampling is not None}
     return Record(
-        {**trial.drive, **{name: events_of(trains[name], network.populations[name].size) for name in spiking}},
+        {**trial.drive, **spikes},
         trial.duration,
-        {name: _count(ask.count) for name, ask in everything.items() if ask.count is not None},
+        {name: events.count for name, events in spikes.items() if name in in_steps.asks}
+        | {name: _count(ask.count) for name, ask in asks.items() if ask.count is not None},
         {name: _samples(each) for name, each in sampled.items()} | in_steps.samples(trial, "membrane"),
         {name: _peak(ask.peaks) for name, ask in everything.items() if ask.peaks is not None},
-        state=state_of(trial, asks, trains, run) if trial.observe.state else None,
         number=trial.number,
         cost=cost,
         adaptation=in_steps.samples(trial, "adaptation"),
         current=in_steps.samples(trial, "current"),
         begin=trial.begin,
     )
+
+
+def _currents(trial: Trial, trains: dict[str, Trains], run: Run) -> dict[str, Samples]:
+    """The currents that are asked for of what is run event by event."""
+    found: dict[str, Samples] = {}
+    for onto, neurons in [(of.links, neurons) for of in exact_stages(trial) for neurons in of.populations]:
+        when = trial.observe.current.get(neurons.name)
+        if when is not None:
+            time, unit = times_of(when, trial.duration, trial.begin), neurons_of(when, neurons.size)
+            start = start_of(trial, neurons.name)
+            links = [link for link in onto if link.target == neurons.name]
+            value = sampled(
+                links, trains, run, neurons.values[FIELDS.index("tau_syn")], None if start is None else start.current,
+                time.numpy(), unit.to(torch.int32).numpy(),
+            )  # fmt: skip
+            found[neurons.name] = Samples(time, unit, torch.from_numpy(value))
+    return found
 
 
 def _count(count: NDArray[np.float32]) -> Tensor:

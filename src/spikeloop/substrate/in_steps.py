@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Peaks, Run, Trains
+from spikeloop.engine.exact import joined
 from spikeloop.engine.stepped import (
     Cells,
     Current,
@@ -19,40 +19,79 @@ from spikeloop.engine.stepped import (
     SteppedRun,
     SteppedSampling,
     SteppedStage,
+    SteppedState,
     forward,
     largest_step,
 )
-from spikeloop.errors import OutOfRange
+from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.observe import When, neurons_of, times_of
 from spikeloop.protocols import Trial
-from spikeloop.record import Samples
+from spikeloop.record import Samples, State
+from spikeloop.substrate.step_grid import Clock, Paused, before, between, joined_currents, within
 
-_TINY = 1e-9  # relative: what rounding makes of a whole number of steps
+PART = "stepped"
+"""Whose part of a state this is."""
+_TINY = 1e-9  # relative: what rounding makes of a step
 _ROUND = (5.0, 2.0, 1.0)  # a step chosen here is one of these times a power of ten
 _QUANTITIES = {"membrane": Quantity.MEMBRANE, "adaptation": Quantity.ADAPTATION, "current": Quantity.CURRENT}
 
 
 @dataclass(frozen=True, eq=False)
 class InSteps:
-    """How the stepped stages of a trial are run: steps of ``step`` seconds, as many as reach the end; what is asked."""
+    """How the stepped stages of a trial are run: from where, on which grid, and what is asked of each population.
 
-    step: float
+    paused: where the run it goes on from was at the end of its last whole step.  reached: the same of this run, filled
+    where the trial asks for its state.
+    """
+
+    clock: Clock
     spike_limit: int
     asks: Mapping[str, SteppedAsk]
+    paused: Mapping[str, Paused]
+    reached: dict[str, Paused] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trial: Trial, stages: Sequence[SteppedStage], step: float | None, spike_limit: int) -> InSteps:
-        """For these stages of ``trial``. Raises ``OutOfRange`` where the step is too large."""
-        asks = {cells.name: ask_of(trial, cells) for stage in stages for cells in stage.populations}
-        return cls(step_for(stages, step) if stages else math.inf, spike_limit, asks)
+        """For these stages of ``trial``. Raises ``OutOfRange`` (the step), ``Unsupported`` (the start)."""
+        cells = [each for stage in stages for each in stage.populations]
+        clock = Clock(step_for(cells, step) if cells else math.inf, trial.begin, trial.end, trial.observe.state)
+        paused = {each.name: _paused(trial, each.name, clock) for each in cells} if trial.start else {}
+        asks = {each.name: ask_of(trial, each, paused.get(each.name)) for each in cells}
+        return cls(clock, spike_limit, asks, paused)
 
     def forward(self, stage: SteppedStage, trains: Mapping[str, Trains], run: Run) -> dict[str, Trains]:
-        """The spikes of the stage's populations up to the run's end."""
-        steps = max(math.ceil(run.duration / self.step * (1 - _TINY)), 1)
-        how = SteppedRun(run.batch, self.step, steps, 0, run.threads, self.spike_limit, run.recent)
-        made = forward(stage, trains, how, self.asks)
-        return {name: _until(run.duration, train, self.asks[name].count) for name, train in made.items()}
+        """The spikes of the stage's populations within the run."""
+        names = [cells.name for cells in stage.populations]
+        outside = {name: _all(name, trains, run) for name in {link.source for link in stage.links} - {*names}}
+        found: dict[str, Trains] = {}
+        sent = {name: before(self.clock.start, run.recent[name]) for name in names if name in run.recent}
+        asks = {name: self.asks[name] for name in names}
+        for first, last, whole in self.clock.pieces():
+            if self.clock.keeps and whole:
+                asks = {
+                    cells.name: replace(ask, end=SteppedState.empty(cells, run.batch, stage.dtype))
+                    for cells, ask in zip(stage.populations, asks.values(), strict=True)
+                }
+            how = SteppedRun(run.batch, self.clock.step, last - first, first, run.threads, self.spike_limit, sent)
+            made = forward(stage, outside, how, asks)
+            found = {name: joined(found[name], train) if name in found else train for name, train in made.items()}
+            sent = {name: joined(sent[name], train) if name in sent else train for name, train in made.items()}
+            if self.clock.keeps and whole:
+                asks = self._pause(asks, last)
+        for name, ask in asks.items():
+            _keep_higher(self.asks[name].peaks, ask.peaks)
+        return {name: within(self.clock, train) for name, train in found.items()}
+
+    def _pause(self, asks: Mapping[str, SteppedAsk], step: int) -> dict[str, SteppedAsk]:
+        """Keep where it is after the last whole step, and go on from there."""
+        further: dict[str, SteppedAsk] = {}
+        for name, ask in asks.items():
+            assert ask.end is not None
+            self.reached[name] = Paused(self.clock.step, step, ask.end, ask.currents)
+            peaks = None if ask.peaks is None else Peaks(np.empty_like(ask.peaks.time), np.empty_like(ask.peaks.value))
+            further[name] = replace(ask, start=ask.end, end=None, peaks=peaks)
+        return further
 
     def samples(self, trial: Trial, trace: str) -> dict[str, Samples]:
         """What was sampled of a trace: by the name it was asked for under."""
@@ -64,16 +103,24 @@ class InSteps:
                     found[key] = Samples(time, unit.to(torch.int64), value)
         return found
 
+    def added(self, state: State, stages: Sequence[SteppedStage]) -> State:
+        """``state`` with the populations that are run in steps: their outputs' numbers, and all in its own part."""
+        fields = {"membrane": dict(state.membrane), "current": dict(state.current), "held": dict(state.held)}
+        for cells in (each for stage in stages for each in stage.populations):
+            for what, value in self.reached[cells.name].shown(cells, self.clock.end).items():
+                fields[what][cells.name] = torch.from_numpy(value)
+        return replace(state, **fields, parts={**state.parts, PART: dict(self.reached)})
 
-def step_for(stages: Sequence[SteppedStage], wanted: float | None) -> float:
+
+def step_for(cells: Sequence[Cells], wanted: float | None) -> float:
     """The step in seconds: ``wanted``, or the largest round number that the time constants allow.
 
     Raises ``OutOfRange`` where the wanted one is larger than they do.
     """
-    cells = [each for stage in stages for each in stage.populations]
     largest, name = min((largest_step(each), each.name) for each in cells)
     if wanted is None:
-        return _round(largest)
+        power = 10.0 ** math.floor(math.log10(largest))
+        return next(power * part for part in _ROUND if power * part <= largest * (1 + _TINY))
     if wanted > largest * (1 + _TINY):
         raise OutOfRange(
             f"a step of {wanted:g} s is too large for its time constants",
@@ -84,17 +131,18 @@ def step_for(stages: Sequence[SteppedStage], wanted: float | None) -> float:
     return wanted
 
 
-def ask_of(trial: Trial, cells: Cells) -> SteppedAsk:
-    """What ``trial`` asks of a population."""
+def ask_of(trial: Trial, cells: Cells, paused: Paused | None) -> SteppedAsk:
+    """What ``trial`` asks of a population, which goes on from where another run paused."""
     name, batch, size = cells.name, trial.batch, cells.size
     silent = trial.silent.get(name)
     peaks = name in trial.observe.peak
+    currents = _currents(trial, name)
     return SteppedAsk(
         silent=None if silent is None else np.ascontiguousarray(silent.numpy(), dtype=np.uint8),
+        start=None if paused is None else paused.state,
         samplings=tuple(_sampling(trial, trace, key, when, batch) for trace, key, when in _wishes(trial, name)),
-        currents=tuple(_currents(trial, name)),
+        currents=currents if paused is None else joined_currents(paused.currents, currents, trial.begin),
         peaks=Peaks(np.empty((batch, size)), np.empty((batch, size))) if peaks else None,
-        count=np.zeros((batch, size), np.float32) if trial.network.populations[name].spiking else None,
     )
 
 
@@ -103,6 +151,39 @@ def places_of(network: Network, name: str) -> list[str]:
     structure = network.populations[name].structure
     assert structure is not None
     return [name, *(f"{name}.{site.name}" for site in structure.sites if site.name)]
+
+
+def _all(name: str, trains: Mapping[str, Trains], run: Run) -> Trains:
+    """The spikes of a source outside the stage, with those from before the run."""
+    return joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
+
+
+def _paused(trial: Trial, name: str, clock: Clock) -> Paused:
+    """Where ``name`` was when the run that ``trial`` goes on from had made its last whole step."""
+    assert trial.start is not None
+    parts = trial.start.parts.get(PART)
+    found = parts.get(name) if isinstance(parts, dict) else None
+    if not isinstance(found, Paused):
+        raise Unsupported(
+            "a state without what belongs to neurons that are run in steps",
+            where=f"start, population {name!r}",
+            expected="record.state of a run of the same network on Ideal",
+            todo="Such a state cannot be made by hand: start without one, and drive it to where it shall be",
+        )
+    if not math.isclose(found.step, clock.step, rel_tol=_TINY):
+        raise OutOfRange(
+            f"the step is {clock.step:g} s",
+            where=f"start, population {name!r}",
+            expected=f"{found.step:g} s, as in the run that ended in this state",
+            todo=f"Use Ideal(step={found.step:g})",
+        )
+    if found.step * found.number > trial.begin or not between(found, clock):
+        raise OutOfRange(
+            f"the clock is {trial.begin:g} s",
+            where=f"start, population {name!r}",
+            expected=f"that of the run that ended in it, within a step of {found.step * found.number:g} s",
+        )
+    return found
 
 
 def _wishes(trial: Trial, name: str) -> list[tuple[str, str, When]]:
@@ -123,14 +204,14 @@ def _sampling(trial: Trial, trace: str, key: str, when: When, batch: int) -> Ste
     return SteppedSampling(time, unit, compartment, np.empty((batch, time.shape[1], len(unit))), _QUANTITIES[trace])
 
 
-def _currents(trial: Trial, name: str) -> list[Current]:
+def _currents(trial: Trial, name: str) -> tuple[Current, ...]:
     found: list[Current] = []
     for key, steps in trial.steps.items():
         population, number = _place(trial.network, key)
         if population == name:
             value = np.ascontiguousarray(steps.value.detach().numpy())
             found.append(Current(number, steps.time.numpy(), value if value.ndim == 3 else value[None]))
-    return found
+    return tuple(found)
 
 
 def _place(network: Network, key: str) -> tuple[str, int]:
@@ -141,20 +222,9 @@ def _place(network: Network, key: str) -> tuple[str, int]:
     return population, [site.name for site in structure.sites].index(compartment)
 
 
-def _round(largest: float) -> float:
-    """The largest of 1, 2 and 5 times a power of ten that is not above it."""
-    power = 10.0 ** math.floor(math.log10(largest))
-    return next(power * part for part in _ROUND if power * part <= largest * (1 + _TINY))
-
-
-def _until(end: float, trains: Trains, count: NDArray[np.float32] | None) -> Trains:
-    """Without the spikes of the last step that lie behind the end, which are taken from the counts, too."""
-    time, unit, start = trains
-    late = time > end
-    if not late.any():
-        return trains
-    sample = np.repeat(np.arange(len(start) - 1), np.diff(start))
-    if count is not None:
-        np.subtract.at(count, (sample[late], unit[late]), 1)
-    kept = np.concatenate([[0], np.cumsum(~late)])[start]
-    return time[~late], unit[~late], kept
+def _keep_higher(peaks: Peaks | None, later: Peaks | None) -> None:
+    """Make ``peaks`` those of both."""
+    if peaks is None or later is None or later is peaks:
+        return
+    higher = later.value > peaks.value
+    peaks.value[higher], peaks.time[higher] = later.value[higher], later.time[higher]
