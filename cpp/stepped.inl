@@ -5,7 +5,7 @@ SPIKELOOP_INLINE Vector<float> raised(Vector<float> x) {
     using V = Vector<float>;
     typedef int32_t Lanes __attribute__((vector_size(64)));
     const V low = V{} - 87.0f, high = V{} + 88.0f;
-    x = x < low ? low : x, x = x > high ? high : x;
+    x = x > low ? x : low, x = x < high ? x : high;
     const V shifted = x * 1.44269504f + 0x1.8p23f, n = shifted - 0x1.8p23f;
     const V r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f, r2 = r * r;
     const V p = (1.0f + r) + r2 * ((0.5f + r * (1.0f / 6)) + r2 * ((1.0f / 24 + r * (1.0f / 120)) + r2 * (1.0f / 720)));
@@ -70,9 +70,6 @@ void deliver(const SteppedStage<T>& stage, SteppedSample<T>& sample, int64_t k, 
 }
 
 // ---- one step -----------------------------------------------------------------------------------------------------
-
-template <class T>
-inline constexpr T kRoughStep = T(0.4);  // of an e-fold of the exponential term: such lanes are looked at one by one
 
 template <class T>
 __attribute__((noinline)) void see_peaks(SteppedWay<T>& x, int64_t l, const Vector<T>& v, double end) {
@@ -205,8 +202,9 @@ struct SteppedVectors {
         }
     }
 
-    // What v and w change by over a step at the slope of here; `when`: beginning, middle or end.
-    template <bool Beginning>
+    // What v and w change by over a step at the slope of here; `when`: beginning, middle or end. The exponential is largest at the
+    // first stage or the last.
+    template <int Stage>
     SPIKELOOP_INLINE void slopes(int when) {
         SPIKELOOP_UNROLL
         for (int c = 0; c < count; ++c) {
@@ -221,15 +219,15 @@ struct SteppedVectors {
                 if constexpr (Exponential) {
                     const V inverse = load(p.inverse.data() + at(c, q));
                     V e;
-                    if constexpr (Beginning) {
+                    if constexpr (Stage == 0) {
                         e = rise[r] = load(p.rising.data() + at(c, q)) * raised(v[r] * inverse - load(p.exponent.data() + at(c, q)));
                     } else {
-                        const V by = (v[r] - v0[r]) * inverse;
+                        const V by = (Stage == 3 ? dv[r] : T(0.5) * dv[r]) * inverse;
                         e = rise[r] * raised_a_little(by);
-                        turned[q] = larger(turned[q], by * by);
+                        if constexpr (Stage == 3) turned[q] = larger(turned[q], by * by);
                     }
                     f += e * load(p.scale.data() + at(c, q));
-                    rough[q] = larger(rough[q], holds ? e * open[r] : e);
+                    if constexpr (Stage == 0 || Stage == 3) rough[q] = larger(rough[q], holds ? e * open[r] : e);
                 }
                 dv[r] = f;
             }
@@ -258,15 +256,15 @@ struct SteppedVectors {
         }
     }
     SPIKELOOP_INLINE void integrate() {
-        slopes<true>(0);
+        slopes<0>(0);
         SPIKELOOP_UNROLL
         for (int r = 0; r < count * W; ++r) {
             first[r] = dv[r], total_v[r] = dv[r];
             if constexpr (Adaptation) total_w[r] = dw[r];
         }
-        move(T(0.5)), slopes<false>(1), add(T(2));
-        move(T(0.5)), slopes<false>(1), add(T(2));
-        move(T(1)), slopes<false>(2), add(T(1));
+        move(T(0.5)), slopes<1>(1), add(T(2));
+        move(T(0.5)), slopes<2>(1), add(T(2));
+        move(T(1)), slopes<3>(2), add(T(1));
     }
 
     SPIKELOOP_INLINE void look(int64_t number, double end) {
@@ -283,7 +281,7 @@ struct SteppedVectors {
                 if (p.noisy) meet_noisy(p, x, at(c, q), number, v0[r], v[r], end, meets);
                 alone[q] |= meets;
                 if constexpr (Exponential)
-                    alone[q] |= ~(rough[q] < kRoughStep<T>) | ((turned[q] > T(0.25)) & ((rise[r] > T(1e-6)) | (turned[q] > 9)));
+                    alone[q] |= ~(rough[q] < T(kSteppedRough)) | ((turned[q] > T(0.25)) & ((rise[r] > T(1e-6)) | (turned[q] > 9)));
                 if (!x.peak.empty() && c == p.cells.output) {
                     alone[q] |= (first[r] > 0) & (dv[r] < 0) & (top > load(x.peak.data() + at(0, q)));
                     see_peaks(x, at(0, q), v[r], end);
@@ -352,22 +350,21 @@ void step_all(SteppedSample<T>& sample, int p, int64_t k, const SteppedEvent* ev
 template <class T>
 using SteppedKernel = void (*)(SteppedSample<T>&, int, int64_t, const SteppedEvent*, int64_t, SteppedRange);
 
-template <class T, int Compartments>
-SteppedKernel<T> kernel_with(const SteppedLayer<T>& x) {
-    const int which = x.exponential + 2 * x.adaptation + 4 * x.conductance;
-    constexpr SteppedKernel<T> kernels[] = {step_all<T, Compartments, false, false, false>, step_all<T, Compartments, true, false, false>,
-                                            step_all<T, Compartments, false, true, false>,  step_all<T, Compartments, true, true, false>,
-                                            step_all<T, Compartments, false, false, true>,  step_all<T, Compartments, true, false, true>,
-                                            step_all<T, Compartments, false, true, true>,   step_all<T, Compartments, true, true, true>};
-    return kernels[which];
+#if SPIKELOOP_TARGETS && SPIKELOOP_TARGET == 0
+template <class T>
+SteppedKernel<T> kernel_of(const SteppedLayer<T>& x) {  // old machines: two kernels, to be compiled sooner
+    return x.compartments == 1 ? step_all<T, 1, true, true, true> : step_all<T, 0, true, true, true>;
 }
-
+#else
 template <class T>
 SteppedKernel<T> kernel_of(const SteppedLayer<T>& x) {
-    if (x.compartments == 1) return kernel_with<T, 1>(x);
-    if (x.exponential || x.adaptation) return step_all<T, 0, true, true, true>;
-    return x.conductance ? step_all<T, 0, false, false, true> : step_all<T, 0, false, false, false>;
+    const bool more = x.exponential || x.adaptation;
+    if (x.compartments > 1) return more ? step_all<T, 0, true, true, true> : x.conductance ? step_all<T, 0, false, false, true> : step_all<T, 0, false, false, false>;
+    if (x.conductance) return more ? step_all<T, 1, true, true, true> : step_all<T, 1, false, false, true>;
+    if (!more) return step_all<T, 1, false, false, false>;
+    return !x.adaptation ? step_all<T, 1, true, false, false> : x.exponential ? step_all<T, 1, true, true, false> : step_all<T, 1, false, true, false>;
 }
+#endif
 
 // Some neurons of a sample through all steps.
 template <class T>

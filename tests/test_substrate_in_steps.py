@@ -222,3 +222,12 @@ def test_too_many_spikes_are_an_explosion() -> None:
 def test_adaptation_is_there_only_where_there_is_some() -> None:
     with pytest.raises(CannotObserve, match="the adaptation of 'first' cannot be sampled"):
         run(NETWORKS["exact and stepped stages"], EVENTS, DURATION, observe=Observe(adaptation={"first": 1e-3}))
+
+
+def test_compartments_that_cross_together_both_answer() -> None:
+    parts = {name: Compartment(10 * MS, 5 * MS, spike=Plateau(1.0, 2.0, 20 * MS)) for name in ("left", "right")}
+    neuron = Compartments({"soma": Compartment(10 * MS, 5 * MS), **parts}, {("soma", n): 10 * MS for n in parts})
+    net = Network({"cells": Population(1, neuron)}, [])
+    drive = {f"cells.{name}": Steps([0.0], [[2.5]]) for name in parts}
+    record = run(net, drive, 40 * MS, observe=Observe({f"cells.{name}": 15 * MS for name in parts}))
+    assert [record.membrane[f"cells.{name}"].value[0, 1, 0].item() for name in parts] == [2.0, 2.0]

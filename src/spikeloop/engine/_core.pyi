@@ -263,3 +263,34 @@ def stepped_forward_double(
     asks: Sequence[_SteppedAsk],
 ) -> list[Trains]:
     """The same in float64."""
+
+# spikes, dL/dcount, dL/dS of every step, cotangents of samples, of peaks
+_SteppedPull: TypeAlias = tuple[
+    Trains,
+    Weights | None,
+    Weights | None,
+    Sequence[tuple[int, Float, NDArray[np.int32], NDArray[np.int32], Float]],
+    _Peaks | None,
+]
+
+def stepped_backward_single(
+    cells: Sequence[_Cells],
+    links: Sequence[_SteppedLink],
+    run: tuple[int, int, int, int, float, int],
+    asks: Sequence[_SteppedAsk],
+    pulls: Sequence[_SteppedPull],
+    pushes: Sequence[tuple[Weights | None, Weights | None]],
+    beta: float,
+) -> list[tuple[Float, Float, Float, Float]]:
+    """Its surrogate gradients: of cells, tau_syn, reversal, coupling; pushes (weights, outside sources) are added to."""
+
+def stepped_backward_double(
+    cells: Sequence[_Cells],
+    links: Sequence[_SteppedLink],
+    run: tuple[int, int, int, int, float, int],
+    asks: Sequence[_SteppedAsk],
+    pulls: Sequence[_SteppedPull],
+    pushes: Sequence[tuple[Weights | None, Weights | None]],
+    beta: float,
+) -> list[tuple[Float, Float, Float, Float]]:
+    """The same in float64."""
