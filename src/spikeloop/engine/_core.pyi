@@ -141,6 +141,9 @@ def disturbed_forward(
 ) -> Trains:
     """The spikes of neurons with noise and limits; run: batch, duration, tick, key, spike limit, threads."""
 
+def served(events: Trains, buses: int, depth: float, threads: int) -> Float:
+    """The cycle in which each event (cycle, bus, start) is passed on, negative for those that are lost."""
+
 def hold_back(cycle: NDArray[np.int64], start: NDArray[np.int64], depth: int) -> None:
     """Puts off events so that no more than `depth` wait for a link that passes one a cycle; changes `cycle`."""
 

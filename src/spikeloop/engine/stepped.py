@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Delays, Float, Peaks, Rows, Trains, Weights
-from spikeloop.engine.exact import Explosion, joined
+from spikeloop.engine.arriving import joined
+from spikeloop.engine.exact import Explosion
 
 CELL_FIELDS = (
     "tau_mem",
@@ -417,6 +418,6 @@ def _late(first: Trains, second: Trains) -> float:
     """The largest difference of spike times, neuron by neuron."""
     sorted_by = [np.lexsort((t[0], t[1], np.repeat(np.arange(len(t[2]) - 1), np.diff(t[2])))) for t in (first, second)]
     units = [train[1][order] for train, order in zip((first, second), sorted_by, strict=True)]
-    if not (np.array_equal(first[2], second[2]) and np.array_equal(*units)):
+    if not (np.array_equal(first[2], second[2]) and np.array_equal(units[0], units[1])):
         return float("inf")
     return float(np.abs(first[0][sorted_by[0]] - second[0][sorted_by[1]]).max(initial=0.0))

@@ -30,7 +30,7 @@ from spikeloop.engine.trial import (
     state_of,
     trains_of,
 )
-from spikeloop.errors import ActivityExplosion, OutOfRange
+from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.observe import Every, Observe, neurons_of, times_of
 from spikeloop.protocols import Trial
