@@ -1,4 +1,4 @@
-"""AdEx and compartments on the twin: what the ideal substrate does, read by a chip's instruments, continued anywhere."""
+"""AdEx and compartments on the twin: what the ideal substrate does, read by instruments, continued anywhere."""
 
 from itertools import pairwise
 
@@ -7,10 +7,11 @@ import pytest
 import torch
 from chips import IDEAL, ready
 
-from spikeloop import AdEx, Events, Every, Ideal, Network, Observe, Population, Projection, run
+from spikeloop import AdEx, Events, Every, Ideal, Network, Observe, OnChip, Population, Projection, run
 from spikeloop.chip import transfer
 from spikeloop.chip.calibrate import default_target, nominal
 from spikeloop.chip.calibrate_terms import COUPLING, SLOPE, TAU, THRESHOLD, A, B, TermsCalibration, calibrate_terms
+from spikeloop.chip.mismatch import Quantity
 from spikeloop.chip.terms import Kinds, Switches, Terms
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.errors import CannotObserve, OutOfRange, ShapeMismatch, Unsupported
@@ -38,7 +39,7 @@ def adaptive(**changes) -> Network:
     return Network({"input": Population(10), "cells": Population(8, neuron)}, [Projection("input", "cells", weight)])
 
 
-def branched(**changes) -> Network:
+def branched() -> Network:
     torch.manual_seed(0)
     neuron = Compartments(
         {
@@ -46,7 +47,7 @@ def branched(**changes) -> Network:
             "trunk": Compartment(10e-3, 5e-3, spike=Plateau(threshold=0.8, potential=0.9, duration=10e-3)),
             "tip": Compartment(8e-3, 5e-3, capacitance=0.5),
         },
-        {("soma", "trunk"): 3e-3, ("trunk", "tip"): 2e-3, **changes},
+        {("soma", "trunk"): 3e-3, ("trunk", "tip"): 2e-3},
     )
     return Network(
         {"input": Population(10), "cells": Population(8, neuron)},
@@ -159,14 +160,12 @@ def test_what_no_circuit_can_be_is_said(name: str) -> None:
     make, error, message = BAD[name]
     net = make()
     with pytest.raises(error, match=message):
-        run(net, Events.from_lists([[]], [[]], net.populations["input"].size), 10e-3, substrate=ready_or_nominal(net))
+        run(net, Events.from_lists([[]], [[]], net.populations["input"].size), 10e-3, substrate=with_some_codes())
 
 
-def ready_or_nominal(net: Network):
-    """With any codes: the error comes before they matter."""
-    from spikeloop import OnChip
-
-    return OnChip(IDEAL, calibration=nominal(IDEAL, default_target()))
+def with_some_codes() -> OnChip:
+    """The error comes before they matter."""
+    return OnChip(IDEAL, calibration=nominal(IDEAL, default_target(tau_mem=10e-6, tau_syn=5e-6, refractory=40e-9)))
 
 
 def test_terms_are_found_through_the_chips_protocol() -> None:
@@ -175,8 +174,6 @@ def test_terms_are_found_through_the_chips_protocol() -> None:
     twin = Twin(7, ideal=EVERYTHING - kept)
     made = nominal(twin, default_target(refractory=2e-6))
     found = calibrate_terms(twin, made, Kinds(False, True, True))
-    from spikeloop.chip.mismatch import Quantity
-
     pattern = twin.pattern()
     for name, quantity, spread in (
         (TAU, Quantity.TAU_ADAPTATION, 0.3), (A, Quantity.ADAPTATION_A, 0.25), (B, Quantity.ADAPTATION_B, 0.25),
@@ -191,12 +188,8 @@ def test_terms_are_found_through_the_chips_protocol() -> None:
 def test_what_was_found_is_undone() -> None:
     off = {name: np.full(512, np.log(1.25)) for name in (SLOPE, TAU, A, B, COUPLING)} | {THRESHOLD: np.full(512, 5.0)}
     found = TermsCalibration(off, {name: np.arange(512) != 3 for name in off})
-    codes = Terms(
-        *(
-            np.ones(512, bool) if "bool" in str(f.type) or f.type == "Flags" else np.full(512, 200)
-            for f in Terms.__dataclass_fields__.values()
-        )
-    )
+    code = np.full(512, 200)
+    codes = Terms(slope=code, exponential_threshold=code, a=code, b=code, tau_adaptation=code)
     better = found.terms(codes)
     assert better is not None
     assert better.slope[0] == better.a[0] == better.b[0] == 160
