@@ -33,12 +33,12 @@ Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 SLOPE, THRESHOLD, TAU, A, B, COUPLING = "slope", "exponential_threshold", "tau_adaptation", "a", "b", "tau_coupling"
-_WRITINGS = 4
+_WRITINGS = 6
 _CODES_PER_STEP = transfer.STEP / transfer.CODE_VOLTS
 _LEVEL, _ABOVE, _BELOW = 100.0, 32.0, 45.0  # steps: where neurons rest, what fires them, how far below they are held
 _STEEP = 7.0  # steps: the slope with which exponentials are measured
-_NEAR, _FAR = 4.0, 9.0  # steps below the leak that fires a neuron at which it is looked at
-_A_CODE, _B_CODE = 150, 500
+_NEAR, _FAR = 3.0, 6.5  # steps below the leak that fires a neuron at which it is looked at
+_A_CODE, _B_CODE = 150, 900
 _TAU = 60e-6
 _WITHIN = {SLOPE: 0.4, THRESHOLD: 25.0, TAU: 0.8, A: 0.8, B: 0.8, COUPLING: 0.9}  # farther off: it failed
 
@@ -125,7 +125,7 @@ class _Search:
         instruments = self.bench.instruments()
         configuration = Configuration(analog=analog, instruments=instruments, terms=terms, switches=switches)
         settling = int(8 * self.tau_mem.max() / CYCLE / CADC_PERIOD_MIN) + 2
-        out = self.bench.run(configuration, [[]] * 4, (settling + 24) * CADC_PERIOD_MIN)
+        out = self.bench.run(configuration, [[]] * 6, (settling + 24) * CADC_PERIOD_MIN)
         return self.bench.steps(out.cadc[:, settling:]).mean((0, 1))
 
     # ---- couplings -----------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class _Search:
                     connect_soma=~own, connect_conductance=own, connect_soma_right=even,
                     conductance=code_of(code + turn - _WRITINGS // 2), conductance_scale=scale,
                 )  # fmt: skip
-                analog = self._analog(_LEVEL - 20 + 40 * own, _LEVEL - _BELOW, 200.0)
+                analog = self._analog(_LEVEL - 45 + 90 * own, _LEVEL - _BELOW, 215.0)
                 alone, together = self._rest(analog), self._rest(analog, switches=switches)
                 other = together[np.arange(CIRCUITS) ^ 1]
                 ratio = (together - alone) / (other - together)
@@ -196,7 +196,7 @@ class _Search:
         one, none = np.ones(CIRCUITS, np.int64), np.zeros(CIRCUITS, np.int64)
         weight = np.full((HALVES, ROWS, COLUMNS), 63, np.uint8)
         configuration = Configuration(weight, routing(one, none), analog, self.bench.instruments(), terms)
-        trigger, runs = 4 * CADC_PERIOD_MIN, 2
+        trigger, runs = 4 * CADC_PERIOD_MIN, 4
         released = trigger * CYCLE + hold
         end = released + 5 * _TAU + 6 * float(self.tau_mem.max())
         shifts = [k * CADC_PERIOD_MIN // runs for k in range(runs)]

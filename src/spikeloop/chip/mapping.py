@@ -93,6 +93,11 @@ def structured(network: Network) -> list[str]:
 
 def refuse(network: Network) -> None:
     """Raise ``Unsupported`` where a projection has delays, or neurons have what no circuit of the twin has."""
+    for name, projection in network.projections.items():
+        if getattr(projection, "short_term", None) is not None:
+            raise Unsupported("it has short-term plasticity", where=f"projection {name}",
+                              expected="none: the twin's drivers send pulses of one length",
+                              todo="Run it on Ideal")  # fmt: skip
     for name, population in network.populations.items():
         for site in population.structure.sites if population.structure is not None else ():
             where = f"population {name!r}" + (f", compartment {site.name!r}" if site.name else "")
