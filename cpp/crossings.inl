@@ -67,7 +67,7 @@ SPIKELOOP_INLINE void narrow(const Group& n, Search& s) {
     const Doubles bend = magnitude(curve), size = step * step;
     const Doubles error = (bend * (0.125 * bend * bend + (1.0 / 6) * magnitude(third) * rise) + (1.0 / 24) * magnitude(fourth) * square) * size * size;
     const Integers done = (inside & (error <= 1e-17 * (n.time + s.t) * square * rise)) | (s.lo >= s.hi * (1 - 1e-16));
-    const Doubles other = s.hi < kInfinity ? 0.5 * (s.lo + s.hi) : s.t - gap / rise;
+    const Doubles other = s.hi < kInfinity ? 0.5 * (s.lo + s.hi) : 2.0 * s.t;
     s.t = s.open ? (inside ? next : other) : s.t;
     s.open &= ~done;
 }

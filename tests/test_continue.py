@@ -337,3 +337,55 @@ def test_gradients_do_not_know_what_time_it_is(family: str, rule: EventProp | Su
         assert (one is None) == (two is None)
         if one is not None and two is not None:
             torch.testing.assert_close(one, two, rtol=1e-7, atol=1e-7 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("family", ["two_layers", "recurrent", "everything"])
+def test_central_differences_after_the_cut(family: str) -> None:
+    """What happens after the cut by weights, neuron parameters and delays from there on, and by times of the drive.
+
+    Not by reset and refractory period: the rule takes those of a neuron that is held at the cut for what holds it, the
+    state says where it is and for how long.
+    """
+    given = problem(family, 4, False, 0.0, "synapse")
+    network, cut = given.network(), 30 * MS
+    with torch.no_grad():
+        state = state_at(network, given.events(), cut)
+    assert any(len(events.time) for events in state.recent.values())
+    rest = between(given.events(), cut, 1.0)
+    drive = {n: Events(e.time.clone().requires_grad_(), e.unit, e.start, e.size) for n, e in rest.items()}
+    names = [name for name, p in network.populations.items() if p.kind is not None]
+    wish = Observe(dict.fromkeys(names, cut + 3 * MS * torch.arange(1, 8, dtype=torch.float64)))
+
+    def loss(seed: int = 0) -> tuple[Tensor, list[int]]:
+        record = run(network, drive, 24 * MS, start=state, rule=EventProp(), observe=wish)
+        spikes = {name: record.spikes[name] for name in names if name in record.spikes}
+        seen = [s.value.flatten() for s in record.membrane.values()]
+        seen += [events.time[torch.argsort(events._slot, stable=True)] * 100 for events in spikes.values()]
+        generator = torch.Generator().manual_seed(seed)
+        weights = [torch.randn(len(part), generator=generator, dtype=torch.float64) for part in seen]
+        total = sum(((w * part).sum() for w, part in zip(weights, seen, strict=True)), torch.zeros(()).double())
+        return total, [int(n) for events in spikes.values() for n in events.count.flatten()]
+
+    value, counts = loss()
+    value.backward()
+    parameters = dict(network.named_parameters())
+    leaves = [leaf for name, leaf in parameters.items() if not name.endswith(("reset", "refractory"))]
+    leaves += [events.time for events in drive.values()]
+    compared = 0
+    for leaf in leaves:
+        assert leaf.grad is not None
+        direction = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        ends, same, kept = list[float](), True, leaf.detach().clone()
+        scale = 2e-7 * float(kept.abs().mean())
+        for change in (scale / 2, -scale / 2):
+            with torch.no_grad():
+                leaf.copy_(kept + change * direction)
+                moved, after = loss()
+                leaf.copy_(kept)
+            ends.append(float(moved))
+            same &= after == counts
+        if same:
+            expected = float((leaf.grad * direction).sum())
+            assert (ends[0] - ends[1]) / scale == pytest.approx(expected, rel=2e-4, abs=1e-3)
+            compared += 1
+    assert compared > 0.8 * len(leaves)

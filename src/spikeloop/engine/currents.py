@@ -14,7 +14,7 @@ import numpy as np
 
 from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Peaks, Run, Sampling, Stage, States, Trains
 from spikeloop.engine.exact import Explosion, arriving, forward, joined
-from spikeloop.engine.snapshot import Kept
+from spikeloop.engine.snapshot import Kept, mark
 
 _LEAK, _THRESHOLD, _RESET = 3, 2, 4  # rows of `Neurons.values`
 _ROUNDING = 1e-15  # relative: a sample this little after a change belongs before it, as in the native engine
@@ -125,6 +125,7 @@ class _Course:
         self._neurons, self._whole, self._some = neurons, ask, some
         self._silent = None if ask.silent is None else ask.silent[some]
         self._kept: Kept | None = None
+        self._end = States(*np.empty((3, 0, 0)))
         self._sampled = slice(0, 0)
         self._first = True
 
@@ -149,13 +150,13 @@ class _Course:
         if whole.peaks is not None:
             peaks = Peaks(np.empty(shape), np.empty(shape))
         count = None if whole.count is None else whole.count[some]
-        room, more = States(*(np.empty(shape) for _ in range(3))), Anchors(*(np.empty(shape) for _ in range(4)))
+        room, more = States(*np.empty((3, *shape))), Anchors(*np.empty((4, *shape)))
         return Ask(self._silent, start, room, anchors, more, sampling, peaks, count)
 
     def _start(self, leak: Float, first: float) -> tuple[States, Anchors | None]:
         whole, some = self._whole, self._some
         if self._kept is not None:
-            return self._kept.end, self._kept.anchors_from(self._kept.end, self._silent, leak, first)
+            return self._end, self._kept.anchors_from(self._end, self._silent, leak, first)
         if whole.start is not None:
             anchors = None if whole.anchors is None else Anchors(*(part[some] for part in whole.anchors.fields()))
             return States(*(part[some] for part in whole.start.fields())), anchors
@@ -167,7 +168,8 @@ class _Course:
         """Take over what was found."""
         assert piece.end is not None
         assert piece.reached is not None
-        self._kept = Kept(piece.reached, piece.end, self._neurons.values, leak, self._silent)
+        self._end = piece.end
+        self._kept = Kept(piece.reached, mark(piece.end), self._neurons.values, leak, self._silent)
         whole, some = self._whole, self._some
         if whole.sampling is not None and piece.sampling is not None:
             whole.sampling.value[some, self._sampled] = piece.sampling.value
@@ -183,7 +185,7 @@ class _Course:
     def finish(self) -> None:
         """Hand over where the course ended."""
         assert self._kept is not None
-        for whole, kept in ((self._whole.end, self._kept.end), (self._whole.reached, self._kept.anchors)):
+        for whole, kept in ((self._whole.end, self._end), (self._whole.reached, self._kept.anchors)):
             if whole is not None:
                 for mine, new in zip(whole.fields(), kept.fields(), strict=True):
                     mine[self._some] = new

@@ -12,7 +12,7 @@ from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Run, Stage, St
 from spikeloop.engine.currents import Currents, leak_at
 from spikeloop.engine.exact import joined
 from spikeloop.engine.plan import plan
-from spikeloop.engine.snapshot import Kept, Snapshot
+from spikeloop.engine.snapshot import Kept, Snapshot, mark
 from spikeloop.engine.stepped import SteppedStage
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -89,12 +89,12 @@ def currents_of(trial: Trial) -> dict[str, Currents]:
 
 def empty_states(batch: int, size: int) -> States:
     """Room for a state."""
-    return States(*(np.empty((batch, size)) for _ in range(3)))
+    return States(*np.empty((3, batch, size)))
 
 
 def empty_anchors(batch: int, size: int) -> Anchors:
     """Room for anchors."""
-    return Anchors(*(np.empty((batch, size)) for _ in range(4)))
+    return Anchors(*np.empty((4, batch, size)))
 
 
 def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains], run: Run, step: float = 0.0) -> State:
@@ -121,7 +121,7 @@ def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains]
 def _kept(ask: Ask, neurons: Neurons, leak: Float) -> Kept:
     assert ask.end is not None
     assert ask.reached is not None
-    return Kept(ask.reached, States(*(part.copy() for part in ask.end.fields())), neurons.values, leak, ask.silent)
+    return Kept(ask.reached, mark(ask.end), neurons.values, leak, ask.silent)
 
 
 def _snapshot(trial: Trial) -> Snapshot | None:
@@ -151,7 +151,7 @@ def _reach(network: Network) -> dict[str, float]:
 
 
 def _all_waiting(network: Network, trains: Mapping[str, Trains], run: Run, step: float) -> dict[str, Trains]:
-    """The spikes until the end that may not have arrived by then, of populations whose spikes take time."""
+    """The spikes until the end that may not have arrived by then."""
     found: dict[str, Trains] = {}
     for name, longest in _reach(network).items():
         time, unit, start = joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
