@@ -16,6 +16,7 @@ using namespace nb::literals;
 namespace spikeloop {
 
 void define_codes(nb::module_& m);
+void define_correlation(nb::module_& m);
 void define_disturbed(nb::module_& m);
 void define_multiply(nb::module_& m);
 void define_stepped(nb::module_& m);
@@ -342,6 +343,7 @@ NB_MODULE(_core, m) {
     define<float>(m);
     define<double>(m);
     define_codes(m);
+    define_correlation(m);
     define_disturbed(m);
     define_multiply(m);
     define_stepped(m);

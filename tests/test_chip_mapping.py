@@ -95,7 +95,7 @@ def test_delays_are_refused_by_name():
 
 
 def test_more_neurons_than_a_bus_reaches_are_refused():
-    allocation = Allocation({"sink": Target((0,), 1)})
+    allocation = Allocation({"sink": Target(1)})
     senders = [Source("hidden", unit, 1, ("sink",), output=3) for unit in range(17)]
     allocation.assign({"hidden": senders[:16]})
     with pytest.raises(DoesNotFit, match="unit 16 of 'hidden' leaves the chip's array by bus 3"):

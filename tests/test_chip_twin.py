@@ -26,6 +26,8 @@ from spikeloop.chip.configuration import CYCLE, AddressedEvents
 from spikeloop.chip.mac import ArrayPass
 from spikeloop.chip.mapping import place
 from spikeloop.chip.mismatch import Mismatch, Noise
+from spikeloop.chip.ppu import Place, Task
+from spikeloop.chip.terms import Switches, Terms
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.errors import OutOfRange
 
@@ -137,6 +139,29 @@ def multiplied(twin: Twin):
     return twin.multiply(weights, activations, ArrayPass(sends=2, wait=1))
 
 
+def extended(twin: Twin):
+    """Membranes and learned weights of a run in which every imperfection of what neurons have beside would show."""
+    every, half = np.ones(512, bool), np.arange(512) % 2 == 0
+    terms = Terms(
+        exponential=every, slope=np.full(512, 300), exponential_threshold=np.full(512, 300), adaptation=every,
+        a=np.full(512, 200), b=np.full(512, 200),
+    )  # fmt: skip
+    switches = Switches(
+        connect_soma=half, connect_conductance=~half, connect_soma_right=half, conductance=np.full(512, 300)
+    )
+    wanted = replace(configuration(40, 6, watch=ALL_CIRCUITS), terms=terms, switches=switches)
+    place = Place(np.arange(8).reshape(1, 1, 8), np.array([EXCITATORY]), False, np.arange(8), np.full(8, 63.0))
+
+    def kernel(view) -> None:
+        view.weights = 4 * view.causal
+
+    task = Task(kernel, {"all": place}, np.array([6000]), 8e-6, ({},))
+    sent = [(100 + 600 * k, EXCITATORY) for k in range(9)]
+    out = twin.emulate(wanted, events(sent), 8000, program={"rule": task})
+    return out, out.program[0].learning.code["rule", "all"]
+
+
+EXTENDED = {Imperfection.EXPONENTIAL, Imperfection.ADAPTATION, Imperfection.CONDUCTANCE, Imperfection.CORRELATION}
 IN_FORCE = {Imperfection.THRESHOLD_SPIKE: Noise(threshold_spike=0.05)}  # its default strength is zero
 STRONG = {Imperfection.DEAD: replace(Mismatch(), dead=0.1)}  # half a per cent of 512 may be nobody
 
@@ -150,6 +175,12 @@ def test_every_imperfection_can_be_switched_off_alone(imperfection):
     if imperfection.value.startswith("mac_"):
         assert same(exposed(alone), exposed(ideal))  # neurons know nothing of it
         assert not np.array_equal(multiplied(alone), multiplied(ideal))
+    elif imperfection in EXTENDED:
+        assert same(exposed(alone), exposed(ideal))  # plain neurons know nothing of it
+        (one, learned), (other, meant) = extended(alone), extended(ideal)
+        sensors = imperfection is Imperfection.CORRELATION
+        assert np.array_equal(one.cadc, other.cadc) == sensors
+        assert not (sensors and np.array_equal(learned, meant))
     else:
         assert not same(exposed(alone), exposed(ideal))
 

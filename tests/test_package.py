@@ -21,6 +21,7 @@ PUBLIC_MODULES = (
     "spikeloop.conformance",
     "spikeloop.data",
     "spikeloop.loss",
+    "spikeloop.plasticity",
     "spikeloop.plot",
     "spikeloop.training",
 )

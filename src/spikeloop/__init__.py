@@ -14,6 +14,7 @@ from spikeloop.errors import (
     InvalidNetwork,
     NoRule,
     OutOfRange,
+    RuleFailed,
     ShapeMismatch,
     SpikeloopError,
     SpikeloopWarning,
@@ -30,7 +31,7 @@ from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, 
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
-from spikeloop.record import Cost, Lowering, Peak, Record, Samples, State
+from spikeloop.record import Cost, Lowering, Peak, Record, Recorded, Samples, State
 from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
@@ -70,7 +71,9 @@ __all__ = [
     "Population",
     "Projection",
     "Record",
+    "Recorded",
     "Rule",
+    "RuleFailed",
     "Samples",
     "ShapeMismatch",
     "Sodium",

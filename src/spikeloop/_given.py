@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from spikeloop.chip.host import Continued
 from spikeloop.errors import (
     InvalidNetwork,
     OutOfRange,
@@ -22,6 +23,7 @@ from spikeloop.network import Network
 from spikeloop.protocols import Observe
 from spikeloop.record import State
 from spikeloop.steps import Steps
+from spikeloop.substrate.one_chip import PART as CHIP
 
 
 def check_kinds(network: object, duration: object, substrate: object, rule: object, observe: object) -> None:
@@ -41,6 +43,17 @@ def check_rule(rule: object) -> None:
     """Raise ``WrongType`` where it is neither a rule nor None, which is no rule."""
     if rule is not None and (isinstance(rule, type) or not (hasattr(rule, "needs") and hasattr(rule, "vjp"))):
         raise _no_object("rule", rule, "a rule, such as EventProp(), or None")
+
+
+def refuse_plastic(network: Network) -> None:
+    """Raise ``Unsupported`` where weights change during a run: a gradient needs them to be the same throughout."""
+    if network.programs:
+        raise Unsupported(
+            f"the weights of {next(iter(next(iter(network.programs.values())).projections))!r} change during the run",
+            where="rule",
+            expected="fixed weights, where a gradient is wanted",
+            todo="Run without a rule, or make the network without plasticity and programs",
+        )
 
 
 def check_drive(drive: object) -> None:
@@ -111,7 +124,7 @@ def _check_events_of(name: str, events: Events, size: int, batch: int) -> None:
         raise ShapeMismatch(f"the events are of {events.size} units", where=where, expected=f"{size}, its size")
     if len(events) != batch:
         raise ShapeMismatch(f"{len(events)} samples", where=where, expected=f"{batch}, as in the first drive")
-    if events.time.device.type != "cpu":
+    if not events.time.is_cpu:
         raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
 
 
@@ -142,6 +155,11 @@ def check_steps(network: Network, steps: Mapping[str, Steps], batch: int) -> Non
 def check_start(network: Network, start: State | None, batch: int) -> None:
     """Raise where a state to start from is not one of ``network``, whole, finite and of ``batch`` samples."""
     if start is None:
+        return
+    if isinstance(part := start.parts.get(CHIP), Continued):
+        if len(part) != batch:
+            what = f"the state is of {len(part)} samples"
+            raise ShapeMismatch(what, where="start", expected=f"{batch}, as the drive")
         return
     neurons = {name: population.size for name, population in network.populations.items() if population.kind is not None}
     fields = {"membrane": start.membrane, "current": start.current, "held": start.held}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloop._attach import attach
-from spikeloop._given import check_kinds, check_start, check_steps, clock_of, drives_of
+from spikeloop._given import check_kinds, check_start, check_steps, clock_of, drives_of, refuse_plastic
 from spikeloop.errors import CannotObserve, OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -54,6 +54,8 @@ def run(  # noqa: PLR0913 - the one doorway
     check_kinds(network, duration, substrate, rule, observe)
     if not (duration > 0 and math.isfinite(duration)):
         raise OutOfRange(f"the duration is {duration}", where="duration", expected="seconds, above zero")
+    if rule is not None:
+        refuse_plastic(network)
     network.check()
     begin = clock_of(start)
     drives, steps = drives_of(network, drive, duration, begin)

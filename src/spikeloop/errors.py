@@ -84,6 +84,10 @@ class NoRule(SpikeloopError, RuntimeError):
     """A gradient was asked of a record that was made without a rule."""
 
 
+class RuleFailed(SpikeloopError, RuntimeError):
+    """A plasticity rule that raised an error, or did not end within its budget of time: names program and call."""
+
+
 class Unsupported(SpikeloopError, NotImplementedError):
     """Something that is understood but not done: double backward, tensors that are not on the CPU."""
 

@@ -10,7 +10,8 @@ from typing import Generic, NamedTuple, NoReturn, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from spikeloop.errors import InvalidNetwork, UnknownPopulation, Unsupported, kind_of
+from spikeloop.errors import InvalidNetwork, UnknownPopulation, Unsupported, WrongType, kind_of
+from spikeloop.plasticity.rule import Plastic, Program
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 
@@ -18,6 +19,8 @@ Key = tuple[str, str]
 """(owner, field): ("input_to_hidden", "weight"), ("hidden", "tau_mem")."""
 
 M = TypeVar("M", bound=nn.Module)
+
+_ROUNDING = 1e-6  # relative: float32 weights of w_max may lie this much beyond it
 
 
 class Named(nn.ModuleDict, Generic[M]):
@@ -61,6 +64,9 @@ class Network(nn.Module):
     or a mapping with names of your own. Any population may project to any other, itself included; inputs receive
     nothing. Populations without a neuron are the inputs. Both are kept in the order given.
 
+    ``programs`` change weights while the network runs, each those of one or several projections; a projection's own
+    ``plasticity`` is a program with the projection's name.
+
     Raises ``InvalidNetwork``, ``ShapeMismatch`` or ``UnknownPopulation``.
     """
 
@@ -68,7 +74,10 @@ class Network(nn.Module):
     projections: Named[Projection]
 
     def __init__(
-        self, populations: Mapping[str, Population], projections: Iterable[Projection] | Mapping[str, Projection]
+        self,
+        populations: Mapping[str, Population],
+        projections: Iterable[Projection] | Mapping[str, Projection],
+        programs: Mapping[str, Program] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(populations, Mapping):
@@ -99,6 +108,7 @@ class Network(nn.Module):
                 raise InvalidNetwork(
                     f"{projection.source!r} never spikes", where=f"projection {name}", expected="a source of spikes"
                 )
+        self.programs: Mapping[str, Program] = _programs(self.projections, programs or {})
         self._checked = Standing([], [])
         self.check()
 
@@ -162,7 +172,7 @@ class Network(nn.Module):
                 for stored, value in module._parameters.items():
                     if value is not None and value.requires_grad:
                         field = stored.removeprefix("log_").removeprefix("raw_")
-                        found[name, field] = getattr(module, field)
+                        found[name, field] = value if field == stored else getattr(module, field)
         return found
 
     def check(self) -> None:
@@ -171,6 +181,7 @@ class Network(nn.Module):
         ``InvalidNetwork`` for weights, delays or neuron fields that are not finite and for impossible neurons,
         ``Unsupported`` for tensors that are not on the CPU. Cheap: `run` calls it every time.
         """
+        _check_learning(self.projections, self.programs)
         standing = self.standing()
         if standing.marks != self._checked.marks:
             for name, projection in self.projections.items():
@@ -223,6 +234,49 @@ def _numbered(projections: Iterable[Projection] | Mapping[str, Projection]) -> d
             taken = f"{name}{number}"
         named[taken] = projection
     return named
+
+
+def _programs(projections: Named[Projection], given: Mapping[str, Program]) -> Mapping[str, Program]:
+    """All programs by name, those of single projections first; raises where they are none of this network."""
+    found = {name: p.plasticity.program(name) for name, p in projections.items() if p.plasticity is not None}
+    owner: dict[str, str] = dict.fromkeys(found, "its own plasticity")
+    for name, program in found.items():
+        _check_plastic(name, projections[name], program.projections[name])
+    for name, program in given.items():
+        where = f"program {name!r}"
+        if not isinstance(program, Program):
+            raise WrongType(f"it is {kind_of(program)}", where=where, expected="Program(kernel, projections, ...)")
+        if name in found:
+            raise InvalidNetwork("a projection's plasticity has the same name", where=where, todo="Rename the program")
+        for projection, plastic in program.projections.items():
+            if projection in owner:
+                raise InvalidNetwork(f"{projection!r} is changed by {owner[projection]}, too", where=where,
+                                     expected="one program for each projection")  # fmt: skip
+            owner[projection] = where
+            _check_plastic(projection, projections[projection], plastic)
+    return {**found, **given}
+
+
+def _check_learning(projections: Named[Projection], programs: Mapping[str, Program]) -> None:
+    for program in programs.values():
+        for name, plastic in program.projections.items():
+            _check_plastic(name, projections[name], plastic)
+
+
+def _check_plastic(name: str, projection: Projection, plastic: Plastic) -> None:
+    where = f"projection {name}"
+    synapses = projection.synapses
+    if synapses is not None and projection.weight.shape != synapses.source.shape:
+        raise InvalidNetwork("its synapses share weights, and each would learn its own", where=where,
+                             expected="a dense or sparse projection", todo="Leave plasticity out")  # fmt: skip
+    low, high = (float(side) for side in projection.weight.detach().aminmax()) if projection.weight.numel() else (0, 0)
+    if low < plastic.lowest * plastic.w_max or high > plastic.w_max * (1 + _ROUNDING):
+        raise InvalidNetwork(
+            f"the weights are {low:g} to {high:g}",
+            where=where,
+            expected=f"{plastic.lowest * plastic.w_max:g} to w_max, which is {plastic.w_max:g}",
+            todo="Raise w_max, or let weights be negative: signed=True",
+        )
 
 
 def _check_member(name: object, module: object, kind: type[nn.Module]) -> None:

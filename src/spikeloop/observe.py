@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spikeloop.errors import CannotObserve, OutOfRange, WrongType, kind_of
+from spikeloop.errors import CannotObserve, OutOfRange, UnknownPopulation, WrongType, kind_of
 from spikeloop.network import Network
 from spikeloop.population import Population
 
@@ -51,6 +51,7 @@ class Observe:
     membrane: how to sample the membrane: a period in seconds, `Every` (kept as `Every`), or a tensor of times (T,).
     adaptation, current: likewise; the current is the sum over the receptors as it enters the equation of the membrane.
     peak: populations whose exact maxima over time are wanted.  state: whether the final state is.
+    history: plastic projections whose weights after every call of a plasticity rule are wanted.
 
     As an offer (`Substrate.offers`) a period of 0 means: at any times whatever.  few: so many neurons, in all
     populations together, may be sampled with a shorter period, at best with this one in seconds.
@@ -62,6 +63,7 @@ class Observe:
     few: tuple[int, float] | None = None
     adaptation: Mapping[str, When] = field(default_factory=dict)
     current: Mapping[str, When] = field(default_factory=dict)
+    history: Collection[str] = frozenset()
 
     def __post_init__(self) -> None:
         for trace, given in self.traces():
@@ -74,7 +76,8 @@ class Observe:
             object.__setattr__(self, trace, {name: _sampling(when) for name, when in given.items()})
         if not isinstance(self.peak, Collection):
             raise WrongType(f"the peaks are {kind_of(self.peak)}", where="observe", expected='peak={"output"}')
-        object.__setattr__(self, "peak", frozenset((self.peak,) if isinstance(self.peak, str) else self.peak))
+        for name, given in (("peak", self.peak), ("history", self.history)):
+            object.__setattr__(self, name, frozenset((given,) if isinstance(given, str) else given))
 
     def traces(self) -> Iterator[tuple[str, Mapping[str, When]]]:
         """What can be sampled over time, by the name of its field here and in a `Record`."""
@@ -91,7 +94,7 @@ class Observe:
     @property
     def nothing(self) -> bool:
         """Whether spikes are all that is asked for."""
-        return not (self.peak or self.state or any(given for _, given in self.traces()))
+        return not (self.peak or self.state or self.history or any(given for _, given in self.traces()))
 
     def union(self, other: Observe) -> Observe:
         """What satisfies both. Raises ``CannotObserve`` where two samplings of one trace have no common grid."""
@@ -100,7 +103,8 @@ class Observe:
         peak, state = frozenset(self.peak) | frozenset(other.peak), self.state or other.state
         wishes = dict(other.traces())
         traces = {trace: _united(trace, given, wishes[trace]) for trace, given in self.traces()}
-        return Observe(traces["membrane"], peak, state, adaptation=traces["adaptation"], current=traces["current"])
+        history = frozenset(self.history) | frozenset(other.history)
+        return Observe(traces["membrane"], peak, state, None, traces["adaptation"], traces["current"], history)
 
     def missing(self, wish: Observe) -> str | None:
         """The first thing in ``wish`` that this offer does not cover, as a sentence; None where it covers all."""
@@ -120,6 +124,9 @@ class Observe:
         for name in wish.peak:
             if name not in self.peak:
                 return f"the peak of {name!r} cannot be observed"
+        for name in wish.history:
+            if name not in self.history:
+                return f"the history of {name!r} cannot be observed"
         return "the final state cannot be observed" if wish.state and not self.state else None
 
     def covers(self, wish: Observe) -> bool:
@@ -130,10 +137,19 @@ class Observe:
         """Raise where ``network`` has no such population, compartment or neuron, or a time lies outside the run."""
         for name in self.peak:
             _check_observed(network, name)
+        _check_history(network, self.history)
         for trace, given in self.traces():
             for name, sampling in given.items():
                 population = _check_observed(network, name)
                 _check_sampling(f"{trace} of {name!r}", sampling, population.size, (begin, begin + duration))
+        plastic = [projection for program in network.programs.values() for projection in program.projections]
+        for name in self.history:
+            if name not in plastic:
+                raise UnknownPopulation(
+                    f"there is no plastic projection {name!r}",
+                    where="observe, history",
+                    expected=f"one of {', '.join(plastic)}" if plastic else "a network with plasticity",
+                )
 
 
 def times_of(given: When, duration: float, begin: float = 0.0) -> Tensor:
@@ -206,6 +222,17 @@ def _limit(offered: When, wanted: When) -> str | None:
 
 def _check_observed(network: Network, name: str) -> Population:
     return network.populations[network.place("observe", name)[0]]
+
+
+def _check_history(network: Network, history: Collection[str]) -> None:
+    plastic = [projection for program in network.programs.values() for projection in program.projections]
+    for name in history:
+        if name not in plastic:
+            raise UnknownPopulation(
+                f"there is no plastic projection {name!r}",
+                where="observe, history",
+                expected=f"one of {', '.join(plastic)}" if plastic else "a network with plasticity",
+            )
 
 
 def _check_sampling(name: str, given: When, size: int, span: tuple[float, float]) -> None:

@@ -9,8 +9,10 @@ from typing import Any, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from spikeloop.errors import InvalidNetwork, ShapeMismatch
+from spikeloop.errors import InvalidNetwork, ShapeMismatch, WrongType, kind_of
 from spikeloop.initial import Initialiser
+from spikeloop.plasticity.rule import Plasticity
+from spikeloop.plasticity.short_term import ShortTerm
 from spikeloop.population import Exact, Population
 
 _SMALLEST_DELAY = 1e-3  # in units of tau_syn: a trainable delay of zero would have no gradient
@@ -21,6 +23,8 @@ class Onto(TypedDict, total=False):
 
     receptor: str | None
     compartment: str | None
+    plasticity: Plasticity | None
+    short_term: ShortTerm | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,8 @@ class Projection(Exact):
     ``receptor`` and ``compartment``: where on the targets it ends, by name; left out, the only receptor and the output
     compartment. Initialisers draw in units of the peak there (`Population.psp_peak`).
 
+    ``plasticity`` is a rule that changes the weights while the network runs.
+
     Other connectivity: `Projection.sparse`, `Projection.conv2d`; from torch: `Projection.from_linear`.
     """
 
@@ -61,7 +67,7 @@ class Projection(Exact):
     raw_delay: nn.Parameter
     weight: nn.Parameter
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         source: str,
         target: str,
@@ -70,6 +76,8 @@ class Projection(Exact):
         *,
         receptor: str | None = None,
         compartment: str | None = None,
+        plasticity: Plasticity | None = None,
+        short_term: ShortTerm | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -77,6 +85,20 @@ class Projection(Exact):
         self.receptor = receptor
         self.compartment = compartment
         self.place: tuple[str, str] = ("", "")  # (compartment, receptor), known once it is part of a network
+        self.plasticity = plasticity
+        if plasticity is not None and not isinstance(plasticity, Plasticity):
+            raise WrongType(
+                f"the plasticity is {kind_of(plasticity)}",
+                where=f"projection {source} to {target}",
+                expected="Plasticity(kernel, w_max=...)",
+            )
+        self.short_term = short_term
+        if short_term is not None and not isinstance(short_term, ShortTerm):
+            raise WrongType(
+                f"the short-term plasticity is {kind_of(short_term)}",
+                where=f"projection {source} to {target}",
+                expected="ShortTerm(utilisation, tau)",
+            )
         self.shape: tuple[int, int] | None = None  # (n_source, n_target), known once it is part of a network
         self._initial: tuple[int, ...] | None = None  # the shape to draw, where it is not (n_source, n_target)
         self._initialiser: Initialiser | None = None
@@ -227,6 +249,11 @@ class Projection(Exact):
     def _check_shapes(self) -> None:
         assert self.shape is not None
         where = f"projection {self.name}"
+        for name in ("utilisation", "tau") if self.short_term is not None else ():
+            count = len(self.short_term.each(name))  # type: ignore[union-attr]
+            if count not in (1, self.shape[0]):
+                raise ShapeMismatch(f"the short-term {name} has {count} numbers", where=where,
+                                    expected=f"one, or {self.shape[0]}, one per source unit")  # fmt: skip
         if self._sizes is not None:
             if self._sizes != self.shape:
                 raise ShapeMismatch(
@@ -294,6 +321,10 @@ class Projection(Exact):
             trained = " (trained)" if "raw_delay" in self._parameters else ""
             if high or trained:
                 parts.append(f"delay {low:.4g}{'' if low == high else f'..{high:.4g}'} ms{trained}")
+        if self.plasticity is not None:
+            parts.append("plastic")
+        if self.short_term is not None:
+            parts.append("facilitating" if self.short_term.facilitating else "depressing")
         return ", ".join(parts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -94,6 +94,17 @@ class Lowering:
 
 
 @dataclass(frozen=True, eq=False)
+class Recorded:
+    """What a plasticity kernel recorded under one name.
+
+    time: (U,) float64 seconds, the calls in which it did.  value: (U, B, ...).
+    """
+
+    time: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class State:
     """Where a run ended, to continue from: by population.
 
@@ -101,8 +112,8 @@ class State:
     recent: spikes still on their way through delays, their times as ages: seconds before the end.
     time: the clock, seconds, with which a run that starts here goes on: its drive, its samples and its spikes are at
     absolute times from there on.
-    parts: by who made it ("exact", ...), what it takes to go on as if nothing had been cut, to the last bit; opaque,
-    and left aside where it does not belong to the other fields (any more). A state made by hand has none.
+    parts: by who made it ("exact", "plasticity", ...), what it takes to go on as if nothing had been cut, to the last
+    bit; opaque, and left aside where it does not belong to the other fields (any more). A state made by hand has none.
     """
 
     membrane: Mapping[str, Tensor] = field(default_factory=dict)
@@ -126,6 +137,10 @@ class Record:
     executed: by projection, the weights in model units as the substrate ran them.
     silent: by population, (B, N) bool, the neurons that dropout kept from sending.
     state: where it ended, if asked for.  number: which draw of the trial-to-trial noise.
+    weights: by plastic projection, (B, S, T) or (B, K), model units: what each sample had learned at the end.
+    sources: by sparse plastic projection, (B, K) int64: the sources of the synapses at the end.
+    history: by plastic projection, `Recorded` weights after every call of its program, (U, B, S, T), if asked for.
+    recorded: by program and name, what its kernel recorded.
     """
 
     spikes: Mapping[str, Events]
@@ -139,9 +154,19 @@ class Record:
     number: int | None = None
     lowering: Lowering | None = None
     cost: Cost = field(default_factory=Cost)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    sources: Mapping[str, Tensor] = field(default_factory=dict)
+    history: Mapping[str, Recorded] = field(default_factory=dict)
+    recorded: Mapping[str, Mapping[str, Recorded]] = field(default_factory=dict)
     adaptation: Mapping[str, Samples] = field(default_factory=dict)
     current: Mapping[str, Samples] = field(default_factory=dict)
     begin: float = 0.0
+
+    def _with(self, **changed: Any) -> Record:
+        """The same record with other fields in the place of some."""
+        record = object.__new__(type(self))
+        record.__dict__.update(self.__dict__, **changed)
+        return record
 
     def __len__(self) -> int:
         """The number of samples in the batch."""

@@ -38,26 +38,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Target:
-    """A population's circuits: in which halves, how many a neuron."""
+    """A compartment, or a point neuron: ``count`` circuits, among whose rows a source may choose."""
 
-    halves: tuple[int, ...]
     count: int
-
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        """(half, column within the neuron) of the circuits among which a source may choose."""
-        if self.count == 1:
-            return [(-1, 0)]  # the neuron's own half, whichever it is
-        return [(half, column) for column in range(self.count // 2) for half in range(HALVES)]
 
 
 @dataclass
 class Allocation:
     """What is given to whom.
 
-    free: by target, (places, bus, driver): row pairs not taken yet.  labels: (bus, group, label) taken.
-    group, label, bus: of each source.  slots: of each source, for each of its targets the (place, bus, driver) of every
-    row pair.
+    free: by target, (circuit, bus, driver): row pairs not taken yet.  labels: (bus, group, label) taken.
+    group, label, bus: of each source.  slots: of each source, for each of its targets the (circuit, bus, driver) of
+    every row pair.
     """
 
     target: Mapping[str, Target]
@@ -69,7 +61,7 @@ class Allocation:
     slots: dict[Source, list[list[tuple[int, int, int]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.free = {name: np.ones((len(t.places), BUSES, PER_BUS), bool) for name, t in self.target.items()}
+        self.free = {name: np.ones((t.count, BUSES, PER_BUS), bool) for name, t in self.target.items()}
         self.labels[:, :, 0] = True  # what synapses answer to that nobody uses
 
     def assign(self, sources: Mapping[str, list[Source]]) -> None:
@@ -149,11 +141,9 @@ class Allocation:
 
     def synapses(self, source: Source, nth: int, circuit: Indices) -> Indices:
         """(R, N): the excitatory synapses from ``source`` to its ``nth`` target's neurons, circuits (N, n)."""
-        target = self.target[source.targets[nth]]
         rows: list[Indices] = []
         for place, bus, driver in self.slots[source][nth]:
-            half, column = target.places[place]
-            own = circuit[:, 0] if half < 0 else circuit[:, 2 * column + half]
+            own = circuit[:, place]
             row = 2 * (bus * PER_BUS + driver)
             rows.append((own // COLUMNS * ROWS + row) * COLUMNS + own % COLUMNS)
         return np.stack(rows)

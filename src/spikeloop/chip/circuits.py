@@ -11,6 +11,7 @@ from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS, COLUMNS, DRIVERS, HALVES, ROWS, Analog, Integers
 from spikeloop.chip.mac import Columns
 from spikeloop.chip.mismatch import Float, Mismatch, Quantity, Spread, keyed, normals, uniforms
+from spikeloop.chip.terms import Switches, Terms
 from spikeloop.engine.disturbed import Population
 
 NOT_SPIKING = 1e3
@@ -28,7 +29,8 @@ class Neurons:
     head: (N,), the circuit that spikes.  of: (512,), which neuron a circuit is part of.  population: as the engine
     takes it, volts and seconds.  distance: (N,) threshold - leak, volts.  synapse: (2, 256, 256) float32, what weight 1
     of a synapse adds to its neuron's current, volts, without the row's sign, but with the neuron's gain for it.
-    written: a hash of what the analog memory holds.
+    reset: (N,) volts, above the threshold, too.  capacitance: (N,), codes of all joined circuits together.  written: a
+    hash of what the analog memory holds.
     """
 
     head: NDArray[np.int64]
@@ -36,6 +38,8 @@ class Neurons:
     population: Population
     distance: Float
     synapse: NDArray[np.float32]
+    reset: Float
+    capacitance: Float
     written: int
 
 
@@ -63,7 +67,7 @@ class Pattern:
         return uniforms(self.seed, Quantity.DEAD, (CIRCUITS,)) < self.strengths.dead
 
 
-def contents(analog: Analog | Columns) -> int:
+def contents(analog: Analog | Columns | Terms | Switches) -> int:
     """A hash of what the analog memory holds."""
     words = np.concatenate([np.asarray(getattr(analog, each.name), np.uint64).ravel() for each in fields(analog)])
     return int(np.bitwise_xor.reduce(keyed(keyed(1, np.arange(len(words), dtype=np.uint64)), words)))
@@ -101,7 +105,8 @@ def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, patte
     disturbance = np.stack([low, np.maximum(most, 0), np.zeros_like(low), np.zeros_like(low), heads.astype(np.float64)])
     synapse = _synapses(analog, row_sign, pattern, written) * jump[of].reshape(HALVES, 1, COLUMNS)
     population = Population(values, disturbance)
-    return Neurons(heads.astype(np.int64), of, population, distance, synapse.astype(np.float32), written)
+    single = synapse.astype(np.float32)
+    return Neurons(heads.astype(np.int64), of, population, distance, single, reset, capacitance, written)
 
 
 def _potential(code: Integers, quantity: Quantity, spread: Spread, pattern: Pattern, written: int) -> Float:

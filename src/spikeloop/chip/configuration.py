@@ -10,67 +10,44 @@ circuit's own events carry its 8-bit label in bits 0-7 and its output, ``column 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from operator import index
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.errors import OutOfRange, ShapeMismatch, WrongType, kind_of
+from spikeloop.chip.correlation import Sensors
+from spikeloop.chip.geometry import (
+    BUSES,
+    CADC_PERIOD_MIN,
+    CAPACITANCE_MAX,
+    CIRCUITS,
+    CODE_MAX,
+    COLUMNS,
+    COUNTER_MAX,
+    CYCLE,
+    DEPTH,
+    DRIVERS,
+    HALVES,
+    LABEL_MAX,
+    LINKS,
+    MADC_NEURONS,
+    OUTPUTS,
+    ROWS,
+    WEIGHT_MAX,
+    Flags,
+    Integers,
+    check,
+    full,
+    whole,
+)
+from spikeloop.chip.terms import Switches, Terms
+from spikeloop.errors import OutOfRange, WrongType, kind_of
 
 if TYPE_CHECKING:
     from spikeloop.chip.mac import ArrayPass
 
-Integers = NDArray[np.integer[Any]]
-Flags = NDArray[np.bool_]
-
-HALVES, COLUMNS, ROWS, DRIVERS, BUSES, LINKS, OUTPUTS = 2, 256, 256, 128, 4, 4, 8
-CIRCUITS = HALVES * COLUMNS
-CYCLE = 8e-9
-"""Seconds: events are sent and time-stamped on this grid (hardware.md 1.1)."""
-DEPTH = 16
-"""Events that may wait where a link or an output is busy (hardware.md 5.1, event capacity)."""
-WEIGHT_MAX, LABEL_MAX, CODE_MAX, CAPACITANCE_MAX, COUNTER_MAX = 63, 63, 1022, 63, 255
-CADC_PERIOD_MIN = 213
-"""Cycles: 1.7 us, the fastest sampling of all columns (hardware.md 1.1)."""
-MADC_NEURONS = 2
 _READ = "chip readout"
-
-
-def whole(value: object, name: str, where: str, least: int | None = None) -> int:
-    """``value``, if it is a whole number (of at least ``least``); else raises ``WrongType`` or ``OutOfRange``."""
-    try:
-        number = index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        what = f"{name} is {value}" if isinstance(value, float) else f"{name} is {kind_of(value)}"
-        raise WrongType(what, where=where, expected="a whole number") from error
-    if least is not None and number < least:
-        raise OutOfRange(f"{name} is {number}", where=where, expected=f"at least {least}")
-    return number
-
-
-def check(
-    name: str,
-    value: Integers | Flags,
-    shape: tuple[int, ...],
-    low: int,
-    high: int,
-    where: str = "chip configuration",
-) -> None:
-    """Raise where ``value`` is no array of integers of ``shape``, or one of them is outside ``low`` to ``high``."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iub":
-        kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else kind_of(value)
-        raise WrongType(f"{name} is {kind}", where=where, expected="an array of integers",
-                        todo="Round it yourself: np.asarray(value, np.int64)")  # fmt: skip
-    if value.shape != shape:
-        raise ShapeMismatch(f"{name} is {value.shape}", where=where, expected=str(shape))
-    if value.size and (value.min() < low or value.max() > high):
-        first = np.argwhere((value < low) | (value > high))[0]
-        found, place = value[tuple(first)], ", ".join(map(str, first))
-        raise OutOfRange(f"{name}[{place}] is {found}", where=where, expected=f"{low} to {high}")
 
 
 def _check_runs(cycle: Integers, start: Integers, where: str) -> None:
@@ -84,11 +61,6 @@ def _check_runs(cycle: Integers, start: Integers, where: str) -> None:
         raise OutOfRange(f"cycle[{int(early.argmax()) + 1}] is before its predecessor", where=where,
                          expected="cycles ascending within a run",
                          todo="Sort by run and cycle: np.lexsort((cycle, run))")  # fmt: skip
-
-
-def full(shape: tuple[int, ...], value: int, dtype: type = np.int16) -> Callable[[], NDArray[Any]]:
-    """Makes an array that holds ``value`` everywhere: the default of a field."""
-    return partial(np.full, shape, value, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +162,8 @@ class Instruments:
     cadc_period: (1,), cycles between samples of the column ADC, at least 213 (1.7 us); 0: off.
     cadc_circuit: (C,): the circuits whose membranes are kept.  cadc_offset: (512,), -128..127, added to the channel's
     result.  cadc_reference: (1,), code of a potential that all channels read instead of the membranes; -1: none.
-    madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.
+    madc_circuit: (at most 2,): the circuits whose membranes the fast ADC samples.  madc_adaptation: (2,): whether it
+    looks at the adaptation of the first, of the second of these instead.
     """
 
     cadc_period: Integers = field(default_factory=full((1,), 0, np.int32))
@@ -198,6 +171,7 @@ class Instruments:
     cadc_offset: Integers = field(default_factory=full((CIRCUITS,), 0))
     cadc_reference: Integers = field(default_factory=full((1,), -1))
     madc_circuit: Integers = field(default_factory=full((0,), 0))
+    madc_adaptation: Flags = field(default_factory=full((MADC_NEURONS,), 0, np.bool_))
 
     def __post_init__(self) -> None:
         check("cadc_period", self.cadc_period, (1,), 0, 2**31 - 1)
@@ -207,6 +181,7 @@ class Instruments:
         for name in ("cadc_circuit", "madc_circuit"):
             check(name, getattr(self, name), getattr(self, name).shape[:1], 0, CIRCUITS - 1)
         check("cadc_offset", self.cadc_offset, (CIRCUITS,), -128, 127)
+        check("madc_adaptation", self.madc_adaptation, (MADC_NEURONS,), 0, 1)
         check("cadc_reference", self.cadc_reference, (1,), -1, CODE_MAX)
         if len(self.madc_circuit) > MADC_NEURONS:
             raise OutOfRange(f"madc_circuit names {len(self.madc_circuit)} circuits", where="chip configuration",
@@ -219,18 +194,31 @@ class Instruments:
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63."""
+    """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63.
+
+    terms: what neurons have beside leak and threshold; switches: how compartments are connected; sensors: of
+    correlations. None: all off.
+    """
 
     weight: Integers = field(default_factory=full((HALVES, ROWS, COLUMNS), 0, np.uint8))
     routing: Routing = field(default_factory=Routing)
     analog: Analog = field(default_factory=Analog)
     instruments: Instruments = field(default_factory=Instruments)
+    terms: Terms | None = None
+    switches: Switches | None = None
+    sensors: Sensors | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("routing", Routing), ("analog", Analog), ("instruments", Instruments)):
             if not isinstance(value := getattr(self, name), kind):
                 raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
                                 expected=f"an object of {kind.__name__}")  # fmt: skip
+        for name, kind in (("terms", Terms), ("switches", Switches), ("sensors", Sensors)):
+            if not isinstance(value := getattr(self, name), kind | None):
+                raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
+                                expected=f"an object of {kind.__name__}, or None")  # fmt: skip
+        if self.switches is not None:
+            self.switches.check_heads(self.routing.head)
         check("weight", self.weight, (HALVES, ROWS, COLUMNS), 0, WEIGHT_MAX)
 
 
@@ -269,6 +257,8 @@ class Readout:
     cycle: (S,), time stamps of the events in cycles.  address: (S,): label and output of the circuit, bits 0-10.
     start: (B + 1,).  lost: (B,), events dropped where a bus or a link was full, or sent when the run was over.
     cadc: (B, T, C) 0..255; cadc_cycle: (B, T), when.  madc: (B, K, M) 0..1023, every 17 periods of 2 ns from 0 on.
+    state: where the chip was left, to go on from, if that was asked for; the chip's own business.  program: by run,
+    what its plasticity processor did, if it had anything to do.
     """
 
     cycle: Integers
@@ -278,6 +268,8 @@ class Readout:
     cadc: Integers
     cadc_cycle: Integers
     madc: Integers
+    state: object | None = None
+    program: object | None = None
 
     def __post_init__(self) -> None:
         check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, _READ)
@@ -311,3 +303,11 @@ class Chip(Protocol):
         ``how`` is a plain ``ArrayPass()`` where it is left out.
         """
         ...
+
+
+__all__ = [
+    "BUSES", "CADC_PERIOD_MIN", "CAPACITANCE_MAX", "CIRCUITS", "CODE_MAX", "COLUMNS", "COUNTER_MAX", "CYCLE", "DEPTH",
+    "DRIVERS", "HALVES", "LABEL_MAX", "LINKS", "MADC_NEURONS", "OUTPUTS", "ROWS", "WEIGHT_MAX",
+    "AddressedEvents", "Analog", "Chip", "Configuration", "Flags", "Instruments", "Integers", "Readout", "Routing",
+    "check", "full", "whole",
+]  # fmt: skip

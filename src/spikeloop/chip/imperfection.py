@@ -40,6 +40,10 @@ class Imperfection(Enum):
     MAC_WAIT = "mac_wait"
     MAC_DROOP = "mac_droop"
     MAC_NOISE = "mac_noise"
+    EXPONENTIAL = "exponential"
+    ADAPTATION = "adaptation"
+    CONDUCTANCE = "conductance"
+    CORRELATION = "correlation"
 
 
 EVERYTHING = frozenset(Imperfection)
@@ -65,7 +69,13 @@ _MISMATCH_OFF: dict[Imperfection, dict[str, object]] = {
     Imperfection.MAC_ROW: {"mac_row": 0.0, "mac_pulse": 0.0},
     Imperfection.MAC_SYNAPSE: {"mac_synapse": 0.0},
     Imperfection.MAC_SATURATION: {"mac_floor": 0.0, "mac_bend": 0.0},
-}
+    Imperfection.EXPONENTIAL: {"slope": _OFF, "exponential_threshold": _OFF},
+    Imperfection.ADAPTATION: {"tau_adaptation": _OFF, "adaptation_a": _OFF, "adaptation_b": _OFF},
+    Imperfection.CONDUCTANCE: {"conductance": _OFF},
+    Imperfection.CORRELATION: {
+        "correlation_amplitude": 0.0, "correlation_time": 0.0, "correlation_baseline": 0.0,
+    },
+}  # fmt: skip
 _NOISE_OFF: dict[Imperfection, dict[str, float]] = {
     Imperfection.MEMBRANE_NOISE: {"membrane": 0.0},
     Imperfection.THRESHOLD_RUN: {"threshold_run": 0.0},

@@ -54,7 +54,7 @@ class Watch:
             potential = np.full((*self.of_cadc.shape, len(circuit)), transfer.volts(np.array(reference)))
         else:
             potential = self._potential(of[circuit], self.of_cadc)
-        gain, offset = _channels(pattern, written)
+        gain, offset = channels_of(pattern, written)
         offset = offset[circuit] + self.instruments.cadc_offset[circuit]
         return adc.cadc(potential, gain[circuit], offset, noise.cadc, key)
 
@@ -74,11 +74,11 @@ class Watch:
         column = np.empty(CIRCUITS, np.int64)
         column[np.concatenate(known)] = np.arange(seen.shape[2])
         place = column[neuron]
-        return seen if np.array_equal(place, np.arange(seen.shape[2])) else seen[:, :, place]
+        return seen if np.array_equal(place, np.arange(seen.shape[2])) else np.take(seen, place, axis=2)
 
 
 @lru_cache(maxsize=16)
-def _channels(pattern: Pattern, written: int) -> tuple[Float, Float]:
+def channels_of(pattern: Pattern, written: int) -> tuple[Float, Float]:
     """(512,) each: gain and offset of the column ADC's channels."""
     strengths = pattern.strengths
     gain = 1 + strengths.cadc_gain * pattern.normal(Quantity.CADC_GAIN, (CIRCUITS,))

@@ -30,14 +30,14 @@ from spikeloop.chip.configuration import (
     AddressedEvents,
     Integers,
 )
-from spikeloop.chip.mapping import Placement
+from spikeloop.chip.mapping import Placement, site_key
 from spikeloop.chip.transfer import REFERENCE_PSP
-from spikeloop.engine.bus import served
+from spikeloop.engine.bus import hold_back
 from spikeloop.engine.codes import Rounded, lay, rounded
 from spikeloop.errors import OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
-from spikeloop.neuron import LIF
+from spikeloop.neuron import Site
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 
@@ -67,28 +67,81 @@ class Scale:
     weight: Float
 
 
-def scale_of(population: Population, speedup: float) -> Scale:
-    """The scale that is asked of a calibration, at ``speedup`` model seconds per chip second."""
-    tau_mem, tau_syn = (_per_neuron(population, tau) / speedup for tau in ("tau_mem", "tau_syn"))
-    psp = np.minimum(REFERENCE_PSP, transfer.psp(_GAIN_AT_MOST, tau_mem, tau_syn, CAPACITANCE_MAX))
+def scale_of(population: Population, speedup: float, compartment: str | None = None) -> Scale:
+    """The scale that is asked of a calibration, at ``speedup`` model seconds per chip second.
+
+    Of a population of several compartments that of one, by default the output; their potentials have one scale.
+    """
+    compartment = _output(population) if compartment is None else compartment
+    tau_mem, tau_syn = (number(population, tau, compartment) / speedup for tau in ("tau_mem", "tau_syn"))
+    capacitance = CAPACITANCE_MAX * _share(population, compartment)
+    least, most = (
+        transfer.psp(gain, tau_mem, tau_syn, capacitance) for gain in (transfer.GAIN_RANGE[0], _GAIN_AT_MOST)
+    )
+    psp = np.maximum(np.minimum(REFERENCE_PSP, most), least)
     whole = np.ones(population.size)
     return _scale(population, LEAK * whole, DISTANCE * whole, psp, tau_mem, tau_syn)
 
 
-def calibrated_scale(population: Population, circuit: NDArray[np.int64], target: Target) -> Scale:
-    """The scale of a population on the circuits (N, n) of its neurons, calibrated to ``target``."""
+def calibrated_scale(
+    population: Population, circuit: NDArray[np.int64], target: Target, compartment: str | None = None
+) -> Scale:
+    """The scale of a population, or of one of its compartments, on circuits (N, n) calibrated to ``target``."""
     head = circuit[:, 0]
     leak, distance = target.leak[head], (target.threshold - target.leak)[head]
+    if compartment:  # a tree of compartments is calibrated for itself: its potentials have one scale
+        leak, distance = np.full(population.size, LEAK), np.full(population.size, DISTANCE)
     psp = target.psp[head] / circuit.shape[1]  # a synapse sees the capacitance of all circuits of its neuron
     return _scale(population, leak, distance, psp, target.tau_mem[head], target.tau_syn[head])
 
 
 def _scale(population: Population, rest: Float, distance: Float, psp: Float, tau_mem: Float, tau_syn: Float) -> Scale:
     """From the CADC steps of leak and threshold above it, chip seconds, and the potential of a weight step."""
-    leak = _per_neuron(population, "leak")
-    spiking = population.kind is LIF
-    steps = distance / (_per_neuron(population, "threshold") - leak if spiking else np.ones_like(leak))
+    leak = number(population, "leak", _output(population))
+    steps = distance / reach(population)
     return Scale(leak, rest, steps, psp, psp / steps / transfer.response_peak(tau_mem, tau_syn))
+
+
+def reach(population: Population) -> Float:
+    """(N,): model potential of the highest threshold or plateau, above the output's leak; 1 where there is none."""
+    structure = population.structure
+    assert structure is not None
+    heights = [
+        number(population, what, site.name)
+        for site in structure.sites if site.fires
+        for what in (("threshold", "reset") if site.plateau else ("threshold",))
+    ]  # fmt: skip
+    if not heights:
+        return np.ones(population.size)
+    reach: Float = np.max(heights, axis=0) - number(population, "leak", _output(population))
+    return reach
+
+
+def _output(population: Population) -> str:
+    assert population.structure is not None
+    return population.structure.output
+
+
+def number(population: Population, what: str, compartment: str, other: str = "") -> Float:
+    """(N,): a number of a compartment, "" being that of a point neuron; of a coupling, that to the ``other``."""
+    assert population.structure is not None
+    receptor = population.structure.site(compartment).receptors[0] if what == "tau_syn" else other
+    name = population.structure.name_of(what, compartment, receptor)
+    if name is None and what == "capacitance":
+        return np.ones(population.size)
+    return _per_neuron(population, str(name))
+
+
+def _share(population: Population, compartment: str) -> Float:
+    """(N,): a compartment's capacitance over the largest of its neuron's."""
+    share: Float = number(population, "capacitance", compartment) / np.max(capacitances(population), axis=0)
+    return share
+
+
+def capacitances(population: Population) -> list[Float]:
+    """The capacitances of all compartments, (N,) each, in units of the model's reference."""
+    assert population.structure is not None
+    return [number(population, "capacitance", site.name) for site in population.structure.sites]
 
 
 def _per_neuron(population: Population, field: str) -> Float:
@@ -99,35 +152,43 @@ def _per_neuron(population: Population, field: str) -> Float:
 def check_reach(network: Network, speedup: float) -> None:
     """Raise ``OutOfRange``, in the model's numbers and the chip's, where a neuron is what no circuit can be."""
     for name, population in network.populations.items():
-        if population.kind is LIF:
-            leak, threshold = (_per_neuron(population, field) for field in ("leak", "threshold"))
-            above = np.flatnonzero(~(threshold > leak))
-            if len(above):
-                raise OutOfRange(
-                    f"the leak is {leak[above[0]]:g}, the threshold {threshold[above[0]]:g}",
-                    where=f"population {name!r}",
-                    expected="a leak below the threshold: their distance is what a chip's potentials are scaled to",
-                    todo="Lower the leak, or run the network on Ideal()",
-                )  # fmt: skip
-        for field, value in _wanted(population, 1, speedup).items() if population.kind is not None else ():
-            if field in RANGES and len(wrong := outside(np.asarray(value), *RANGES[field][:2])):
-                raise _unreachable(name, population, field, np.asarray(value), int(wrong[0]), speedup)
+        for site in population.structure.sites if population.structure is not None else ():
+            _check_above(name, population, site)
+            for field, value in _wanted(population, site, 1, speedup).items():
+                if field in RANGES and len(wrong := outside(np.asarray(value), *RANGES[field][:2])):
+                    raise _unreachable((name, population, site.name), field, np.asarray(value), int(wrong[0]), speedup)
 
 
-def _unreachable(
-    name: str, population: Population, field: str, value: Float, neuron: int, speedup: float
-) -> OutOfRange:
+def _check_above(name: str, population: Population, site: Site) -> None:
+    if not site.fires:
+        return
+    leak, threshold = (number(population, field, site.name) for field in ("leak", "threshold"))
+    above = np.flatnonzero(~((threshold > leak) & np.isfinite(threshold)))
+    if len(above):
+        raise OutOfRange(
+            f"the leak is {leak[above[0]]:g}, the threshold {threshold[above[0]]:g}",
+            where=f"population {name!r}",
+            expected="a leak below the threshold: their distance is what a chip's potentials are scaled to",
+            todo="Lower the leak, or run the network on Ideal()",
+        )  # fmt: skip
+
+
+def _unreachable(of: tuple[str, Population, str], field: str, value: Float, neuron: int, speedup: float) -> OutOfRange:
+    name, population, compartment = of
     low, high, unit = RANGES[field]
-    given = _per_neuron(population, field)[neuron]
+    given = number(population, field, compartment)[neuron]
     if unit == "s":
         least, most, own = low * speedup, high * speedup, " s"
         todo = "Choose another speedup, or another time"
+    elif unit == "codes":
+        least, most, own, todo = low / CAPACITANCE_MAX, high / CAPACITANCE_MAX, "", "Choose one nearer to the largest"
     else:
         scale = scale_of(population, speedup)
         least, most = (scale.leak[neuron] + (end - LEAK) / scale.steps[neuron] for end in (low, high))
         own, todo = "", "Choose one nearer to the leak"
     return OutOfRange(
-        f"{field} is {given:g}{own} ({value[neuron]:g} {unit} on the chip)", where=f"population {name!r}",
+        f"{field} is {given:g}{own} ({value[neuron]:g} {unit} on the chip)",
+        where=f"population {site_key(name, compartment)!r}",
         expected=f"{least:g} to {most:g}{own} ({low:g} to {high:g} {unit} on the chip, at speedup {speedup:g})",
         todo=todo,
     )  # fmt: skip
@@ -142,25 +203,39 @@ def target_of(network: Network, placement: Placement, speedup: float) -> Target:
     }  # fmt: skip
     check_reach(network, speedup)
     arrays = {name: np.full(CIRCUITS, float(value)) for name, value in values.items()}
-    for name, circuit in placement.circuit.items():
-        for field, value in _wanted(network.populations[name], circuit.shape[1], speedup).items():
-            arrays[field][circuit] = np.broadcast_to(value, (len(circuit),))[:, None]
+    for name, population in network.populations.items():
+        for site in population.structure.sites if population.structure is not None else ():
+            circuit = placement.site[site_key(name, site.name)]
+            for field, value in _wanted(population, site, circuit.shape[1], speedup).items():
+                arrays[field][circuit] = np.broadcast_to(value, (len(circuit),))[:, None]
     return Target(**arrays)
 
 
-def _wanted(population: Population, circuits: int, speedup: float) -> dict[str, Float | float]:
-    scale = scale_of(population, speedup)
-    share = np.rint(CAPACITANCE_MAX / circuits)
+def _wanted(population: Population, site: Site, circuits: int, speedup: float) -> dict[str, Float | float]:
+    """What the circuits of a compartment shall be."""
+    scale = scale_of(population, speedup, site.name)
+    share = np.rint(CAPACITANCE_MAX / circuits * _share(population, site.name))
     wanted: dict[str, Float | float] = {
-        "tau_mem": _per_neuron(population, "tau_mem") / speedup,
-        "tau_syn": _per_neuron(population, "tau_syn") / speedup,
+        "tau_mem": number(population, "tau_mem", site.name) / speedup,
+        "tau_syn": number(population, "tau_syn", site.name) / speedup,
         "capacitance": share,
         "psp": scale.psp * circuits,
     }
-    if population.kind is LIF:
-        wanted["reset"] = LEAK + scale.steps * (_per_neuron(population, "reset") - scale.leak)
-        wanted["refractory"] = np.maximum(_per_neuron(population, "refractory") / speedup, SHORTEST_HOLD)
+    several = site.name != ""
+    if several:
+        wanted["leak"] = _level(population, scale, "leak", site)
+    if site.fires:
+        wanted["reset"] = _level(population, scale, "reset", site)
+        wanted["refractory"] = np.maximum(number(population, "refractory", site.name) / speedup, SHORTEST_HOLD)
+        if several:
+            wanted["threshold"] = _level(population, scale, "threshold", site)
     return wanted
+
+
+def _level(population: Population, scale: Scale, what: str, site: Site) -> Float:
+    """CADC steps of a potential."""
+    level: Float = LEAK + scale.steps * (number(population, what, site.name) - scale.leak)
+    return level
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +264,7 @@ def lower_weights(network: Network, placement: Placement, scales: Mapping[str, S
     codes, executed = dict[str, NDArray[np.int32]](), dict[str, Tensor]()
     clipped, between, squares, synapses = 0, 0, 0.0, 0
     for name, projection in network.projections.items():
-        place, unit = placement.synapse[name], scales[projection.target].weight
+        place, unit = placement.synapse[name], scales[site_key(projection.target, projection.place[0])].weight
         found = rounded(_dense(projection), unit, WEIGHT_MAX * len(place), _EXACT)
         if strict and found.beyond:
             raise _beyond(name, found, unit, len(place))
@@ -258,9 +333,8 @@ def lower_events(
         cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
         order = np.lexsort((cycle, sample))
         cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
-    one_file = np.zeros(len(cycle), np.int32)
-    passed = served(cycle.astype(np.float64), one_file, start.astype(np.int64), 1, np.inf, torch.get_num_threads())
-    sent = np.maximum(cycle, passed.astype(np.int64) - DEPTH)
+    sent = np.ascontiguousarray(cycle, np.int64)
+    hold_back(sent, np.ascontiguousarray(start, np.int64), DEPTH)
     return AddressedEvents(sent, address, start, muted=muted, trial=trial)
 
 
@@ -299,6 +373,12 @@ def lift_slow(reading: Integers, gain: Float, scale: Scale, neuron: NDArray[np.i
 def lift_fast(reading: Integers, scale: Scale, neuron: NDArray[np.int64]) -> Float:
     """Model potentials of (..., M) readings of the fast converter of the neurons ``neuron``."""
     return _lifted(reading, transfer.MADC_STEP / transfer.STEP, transfer.steps_of_volts(0.0), scale, neuron)
+
+
+def lift_adaptation(reading: Integers, scale: Scale, neuron: NDArray[np.int64]) -> Float:
+    """Adaptation in model units of (..., M) readings of the fast converter of the neurons ``neuron``."""
+    value: Float = (reading * transfer.MADC_STEP - transfer.ADAPTATION_READ) / transfer.STEP / scale.steps[neuron]
+    return value
 
 
 def _lifted(

@@ -9,8 +9,8 @@ failed their calibration are taken last.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from spikeloop.chip.allocation import Allocation, Source, Target
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS, DRIVERS, HALVES, Flags, Routing
-from spikeloop.engine.plan import on_a_grid
+from spikeloop.chip.morphology import Form, form
+from spikeloop.chip.terms import Switches
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
+from spikeloop.neuron import Compartments
 
 Indices = NDArray[np.int64]
 
@@ -33,12 +35,17 @@ class Placement:
     circuit: by population, (N, n): the circuits of each neuron, its head first.  address: by input, (N,), the 16-bit
     address of its events.  synapse: by projection, (R, N_source, N_target): the excitatory synapse, flat in (half, row,
     column), of each of R row pairs; the inhibitory one is 256 further on, in the next row.
+    site: by `site_key`, (N, n): the circuits of each compartment, its head first.  switches: between compartments, None
+    where there are none.  coupling: by population and pair of compartments, (N,): whose conductance couples them.
     """
 
     routing: Routing
     circuit: Mapping[str, Indices]
     address: Mapping[str, Indices]
     synapse: Mapping[str, Indices]
+    site: Mapping[str, Indices]
+    switches: Switches | None = None
+    coupling: Mapping[tuple[str, str, str], Indices] = field(default_factory=dict)
 
     @cached_property
     def used(self) -> Flags:
@@ -64,23 +71,41 @@ def place(network: Network, rows_per_input: Rows = 1, bad: Flags | None = None) 
     if isinstance(rows_per_input, int) and rows_per_input < 1:
         raise OutOfRange(f"rows_per_input is {rows_per_input}", expected="an integer of at least 1")
     refuse(network)
-    circuits = _circuits_per_neuron(network, rows_per_input)
-    circuit = _circuits(network, circuits, np.zeros(CIRCUITS, bool) if bad is None else bad)
-    allocation = Allocation({name: _target(circuit[name]) for name in circuit})
+    forms = {name: _form(network, name, rows_per_input) for name in structured(network)}
+    circuits = _circuits_per_neuron(network, rows_per_input, forms)
+    circuit = _circuits(network, circuits, np.zeros(CIRCUITS, bool) if bad is None else bad, forms)
+    site = dict(_sites(circuit, forms))
+    allocation = Allocation({key: Target(of.shape[1]) for key, of in site.items()})
     sources = _sources(network, circuit, rows_per_input)
     allocation.assign(sources)
-    return _placement(network, circuit, allocation, sources)
+    return _placement(network, circuit, site, allocation, sources, forms)
+
+
+def site_key(population: str, compartment: str) -> str:
+    """How a compartment is called: that of a point neuron, and of its only one, as the population."""
+    return f"{population}.{compartment}" if compartment else population
+
+
+def structured(network: Network) -> list[str]:
+    """The populations of several compartments."""
+    return [name for name, p in network.populations.items() if p.kind is Compartments]
 
 
 def refuse(network: Network) -> None:
-    """Raise ``Unsupported`` where a projection has delays, or a population has neurons that are not mapped yet."""
-    for name in on_a_grid(network):
-        raise Unsupported(
-            f"{network.populations[name].kind_name} neurons are not mapped onto a chip",
-            where=f"population {name!r}",
-            expected="LIF and LI populations",
-            todo="Run it on Ideal",
-        )
+    """Raise ``Unsupported`` where a projection has delays, or neurons have what no circuit of the twin has."""
+    for name, population in network.populations.items():
+        for site in population.structure.sites if population.structure is not None else ():
+            where = f"population {name!r}" + (f", compartment {site.name!r}" if site.name else "")
+            if len(site.receptors) > 1:
+                raise Unsupported(f"it has {len(site.receptors)} receptors", where=where,
+                                  expected="one: both lines of a circuit decay with one time constant",
+                                  todo="Run it on Ideal")  # fmt: skip
+            if not site.leaky:
+                raise Unsupported("it has no leak", where=where, expected="a leak: potentials are calibrated by it",
+                                  todo="Take a long tau_mem, or run it on Ideal")  # fmt: skip
+        if population.structure is not None and any(each.what == "reversal" for each in population.structure.fields):
+            raise Unsupported("a receptor is conductance-based", where=f"population {name!r}",
+                              expected="current-based receptors", todo="Run it on Ideal")  # fmt: skip
     for name, projection in network.projections.items():
         delay = projection.delay.detach()
         if delay.numel() and bool((delay != 0).any()):
@@ -99,20 +124,35 @@ def _rows(network: Network, name: str, rows_per_input: Rows) -> int:
     return rows_per_input if isinstance(rows_per_input, int) else rows_per_input.get(name, 1)
 
 
-def _fan_in(network: Network, name: str, rows_per_input: Rows) -> int:
-    """Row pairs that a neuron of population ``name`` needs."""
+def _fan_in(network: Network, name: str, rows_per_input: Rows, compartment: str | None = None) -> int:
+    """Row pairs that a neuron of population ``name``, or one of its compartments, needs."""
     return sum(
         network.populations[p.source].size * _rows(network, p.source, rows_per_input)
         for p in network.projections.values()
-        if p.target == name
+        if p.target == name and compartment in (None, p.place[0])
     )
 
 
-def _circuits_per_neuron(network: Network, rows_per_input: Rows) -> dict[str, int]:
-    """How many circuits a neuron of each population takes: one, or pairs of one column."""
+def _form(network: Network, name: str, rows_per_input: Rows) -> Form:
+    """How a neuron of several compartments is put together."""
+    structure = network.populations[name].structure
+    assert structure is not None
+    needed = {
+        site.name: max(1, math.ceil(_fan_in(network, name, rows_per_input, site.name) / DRIVERS))
+        for site in structure.sites
+    }
+    return form(needed, structure.couplings, structure.output, f"population {name!r}")
+
+
+def _circuits_per_neuron(network: Network, rows_per_input: Rows, forms: Mapping[str, Form]) -> dict[str, int]:
+    """How many circuits a neuron of each population takes: one, or pairs of one column; of several compartments, all
+    circuits of their columns, or of one row of them.
+    """
     needed: dict[str, int] = {}
     for name, population in network.populations.items():
-        if population.kind is not None:
+        if name in forms:
+            needed[name] = forms[name].width * (1 if forms[name].one_row else HALVES)
+        elif population.kind is not None:
             count = math.ceil(_fan_in(network, name, rows_per_input) / DRIVERS)
             needed[name] = max(1, count) if count <= 1 else 2 * math.ceil(count / 2)
     total = sum(count * network.populations[name].size for name, count in needed.items())
@@ -131,7 +171,9 @@ def _circuits_per_neuron(network: Network, rows_per_input: Rows) -> dict[str, in
     return needed
 
 
-def _circuits(network: Network, per_neuron: Mapping[str, int], bad: Flags) -> dict[str, Indices]:
+def _circuits(
+    network: Network, per_neuron: Mapping[str, int], bad: Flags, forms: Mapping[str, Form]
+) -> dict[str, Indices]:
     """Circuits of every population, the largest neurons first, those that send to others before those that do not.
 
     With bad circuits small populations choose first: a bad neuron of a readout costs a class, one of many hardly
@@ -141,12 +183,13 @@ def _circuits(network: Network, per_neuron: Mapping[str, int], bad: Flags) -> di
     choosy = bool(bad.any())
     order = sorted(per_neuron, key=lambda name: (-per_neuron[name], size[name] if choosy else name not in sends))
     free = np.ones(CIRCUITS, bool)
-    return {name: _take(free, bad, name, size[name], per_neuron[name]) for name in order}
+    spots = {name: _spots_of(forms[name]) if name in forms else _spots(per_neuron[name]) for name in order}
+    width = {name: forms[name].width if name in forms else max(1, per_neuron[name] // 2) for name in order}
+    return {name: _take(free, bad, name, size[name], spots[name], width[name]) for name in order}
 
 
-def _take(free: Flags, bad: Flags, name: str, size: int, count: int) -> Indices:
-    """``size`` neurons of ``count`` circuits, spread evenly over the eight outputs."""
-    spots = _spots(count)
+def _take(free: Flags, bad: Flags, name: str, size: int, spots: Indices, width: int) -> Indices:
+    """``size`` neurons on some of the ``spots`` (S, n), which are spread evenly over the eight outputs."""
     order = np.argsort(bad[spots].sum(1), kind="stable")
     found: list[Indices] = []
     for spot in spots[order]:
@@ -155,7 +198,7 @@ def _take(free: Flags, bad: Flags, name: str, size: int, count: int) -> Indices:
             found.append(spot)
     if len(found) < size:
         raise DoesNotFit(
-            f"{size - len(found)} of {size} neurons do not find {max(1, count // 2)} free columns side by side",
+            f"{size - len(found)} of {size} neurons do not find {width} free columns side by side",
             where=f"population {name!r}",
             todo="Take fewer neurons or fewer inputs",
         )
@@ -173,9 +216,52 @@ def _spots(count: int) -> Indices:
     return half * COLUMNS + firsts[:, None] + column
 
 
-def _target(circuit: Indices) -> Target:
-    halves = tuple(np.unique(circuit // COLUMNS).tolist())
-    return Target(halves, circuit.shape[1])
+def _spots_of(form: Form) -> Indices:
+    """(S, n): circuits, in the order of `Form.order`, that a neuron of this form may be put on."""
+    if form.width > COLUMNS // 8:
+        return np.zeros((0, len(form.order)), np.int64)
+    firsts = np.arange(COLUMNS).reshape(8, -1)[:, : COLUMNS // 8 // form.width * form.width : form.width].T.ravel()
+    row, column = np.array(form.order).T
+    flips = range(HALVES) if form.one_row else (0,)
+    return np.concatenate([(row ^ flip) * COLUMNS + firsts[:, None] + column for flip in flips])
+
+
+def _sites(circuit: Mapping[str, Indices], forms: Mapping[str, Form]) -> Iterator[tuple[str, Indices]]:
+    """The circuits of every compartment, by `site_key`."""
+    for name, of in circuit.items():
+        if name not in forms:
+            yield name, of
+            continue
+        order = forms[name].order
+        for compartment, cells in forms[name].cells.items():
+            yield site_key(name, compartment), of[:, [order.index(cell) for cell in cells]]
+
+
+def _switches(
+    circuit: Mapping[str, Indices], forms: Mapping[str, Form]
+) -> tuple[Switches | None, dict[tuple[str, str, str], Indices]]:
+    """What is switched on for all neurons, and whose conductance couples which compartments."""
+    if not forms:
+        return None, {}
+    on = {name: np.zeros(CIRCUITS, bool) for name in ("right", "soma", "conductance", "line")}
+    vertical, coupling = np.zeros(COLUMNS, bool), dict[tuple[str, str, str], Indices]()
+    for name, of in circuit.items():
+        if name not in forms:  # whole columns side by side
+            if of.shape[1] > 1:
+                vertical[of % COLUMNS] = True
+                on["right"][of[:, :-2]] = True
+            continue
+        made, order = forms[name], forms[name].order
+        flip, first = of[:, 0] // COLUMNS ^ order[0][0], of[:, 0] % COLUMNS - order[0][1]
+        for what, cells in (("right", made.right), ("soma", made.direct), ("conductance", made.conductance),
+                            ("line", made.line)):  # fmt: skip
+            for row, column in cells:
+                on[what][(row ^ flip) * COLUMNS + first + column] = True
+        for column in made.vertical:
+            vertical[first + column] = True
+        for (row, column), pair in made.conductance.items():
+            coupling[name, *pair] = (row ^ flip) * COLUMNS + first + column
+    return Switches(on["right"], vertical, on["soma"], on["conductance"], on["line"]), coupling
 
 
 def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: Rows) -> dict[str, list[Source]]:
@@ -186,7 +272,7 @@ def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: R
         if not population.spiking:
             continue
         rows = _rows(network, name, rows_per_input)
-        targets = tuple(p.target for p in network.projections.values() if p.source == name)
+        targets = tuple(site_key(p.target, p.place[0]) for p in network.projections.values() if p.source == name)
         outputs = [None] * population.size
         if name in circuit:
             outputs = (circuit[name][:, 0] % COLUMNS // (COLUMNS // 8)).tolist()
@@ -195,18 +281,24 @@ def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: R
 
 
 def _placement(
-    network: Network, circuit: Mapping[str, Indices], allocation: Allocation, sources: Mapping[str, list[Source]]
+    network: Network,
+    circuit: Mapping[str, Indices],
+    site: Mapping[str, Indices],
+    allocation: Allocation,
+    sources: Mapping[str, list[Source]],
+    forms: Mapping[str, Form],
 ) -> Placement:
     label = np.zeros((HALVES, 2 * DRIVERS, COLUMNS), np.uint8)
     own, sends = np.zeros(CIRCUITS, np.uint8), np.zeros(CIRCUITS, bool)
     head = np.arange(CIRCUITS, dtype=np.int16)
-    for of in circuit.values():
+    for of in site.values():
         head[of] = of[:, :1]
     synapse: dict[str, Indices] = {}
     taken: dict[str, int] = {}
     for name, projection in network.projections.items():
         nth = taken[projection.source] = taken.get(projection.source, -1) + 1
-        flat = [allocation.synapses(s, nth, circuit[projection.target]) for s in sources[projection.source]]
+        at = site[site_key(projection.target, projection.place[0])]
+        flat = [allocation.synapses(s, nth, at) for s in sources[projection.source]]
         synapse[name] = np.stack(flat, axis=1)
         labels = np.array([allocation.label[s] for s in sources[projection.source]], np.uint8)
         for flat_row in synapse[name]:
@@ -219,4 +311,6 @@ def _placement(
             own[circuit[name][:, 0]], sends[circuit[name][:, 0]] = words & 0xFF, True
         else:
             address[name] = words
-    return Placement(locked(allocation.routing(label, own, sends, head)), circuit, address, synapse)
+    switches, coupling = _switches(circuit, forms)
+    routing = locked(allocation.routing(label, own, sends, head))
+    return Placement(routing, circuit, address, synapse, site, switches, coupling)

@@ -53,6 +53,19 @@ class Quantity(IntEnum):
     MAC_FLOOR = 74
     MAC_BEND = 75
     MAC_NOISE = 76
+    CORRELATION_AMPLITUDE = 77
+    CORRELATION_TIME = 78
+    CORRELATION_GAIN = 79
+    CORRELATION_BASELINE = 80
+    CORRELATION_NOISE = 81
+    STEPPED = 82
+    PROCESSOR = 83
+    SLOPE = 128  # from here on with what is left after writing, as above
+    EXPONENTIAL_THRESHOLD = 129
+    TAU_ADAPTATION = 130
+    ADAPTATION_A = 131
+    ADAPTATION_B = 132
+    CONDUCTANCE = 133
 
 
 def mixed(words: Words) -> Words:
@@ -84,6 +97,11 @@ def normals(seed: int, quantity: int, shape: tuple[int, ...]) -> Float:
     stream = _streams(seed, quantity, shape)
     radius = np.sqrt(-2 * np.log(_uniform(stream, 1)))
     return (radius * np.cos(2 * np.pi * _uniform(stream, 2))).reshape(shape)
+
+
+def normals_at(stream: Words) -> Float:
+    """Standard normal numbers, the first of each stream."""
+    return np.sqrt(-2 * np.log(_uniform(stream, 1))) * np.cos(2 * np.pi * _uniform(stream, 2))
 
 
 def _streams(seed: int, quantity: int, shape: tuple[int, ...]) -> Words:
@@ -118,7 +136,8 @@ class Mismatch:
 
     Potentials in CADC steps of 4.5 mV, all else relative. ``dead`` is a probability. Those from ``mac_column`` on are
     of the array as a multiplier: ``mac_offset`` and ``mac_floor`` in steps of the result, ``mac_pulse`` in activation
-    steps, ``mac_bend`` a share of the columns.
+    steps, ``mac_bend`` a share of the columns. From ``slope`` on: of AdEx terms, couplings and correlation sensors;
+    ``exponential_threshold`` and ``correlation_baseline`` in CADC steps.
     """
 
     leak: Spread = Spread(10.0, 1.5)
@@ -144,6 +163,15 @@ class Mismatch:
     mac_synapse: float = 0.02
     mac_floor: float = 8.0
     mac_bend: float = 0.25
+    slope: Spread = Spread(0.20, 0.05)
+    exponential_threshold: Spread = Spread(8.0, 1.5)
+    tau_adaptation: Spread = Spread(0.30, 0.05)
+    adaptation_a: Spread = Spread(0.25, 0.05)
+    adaptation_b: Spread = Spread(0.25, 0.05)
+    conductance: Spread = Spread(0.30, 0.05)
+    correlation_amplitude: float = 0.6
+    correlation_time: float = 0.6
+    correlation_baseline: float = 0.3
 
     def scaled(self, factor: float) -> Self:
         """Every strength times ``factor``."""

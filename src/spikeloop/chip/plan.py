@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import NOT_SPIKING, Neurons
-from spikeloop.chip.configuration import AddressedEvents, Instruments, Routing
+from spikeloop.chip.configuration import AddressedEvents, Instruments, Integers, Routing
 from spikeloop.chip.wiring import Indices, Wires, external, internal, own_labels, stages
 
 _NONE = np.zeros(0, np.int64)
@@ -54,19 +54,25 @@ class Plan:
     source: NDArray[np.int32]
     outside: list[Wires]
 
-    def __init__(self, routing: Routing, neurons: Neurons, instruments: Instruments) -> None:
+    def __init__(
+        self, routing: Routing, neurons: Neurons, instruments: Instruments, coupled: NDArray[np.bool_] | None = None
+    ) -> None:
         self.routing, self.neurons = routing, neurons
         self.height = (routing.row_sign.astype(np.float32)[:, :, None] * neurons.synapse).ravel()
         watched = neurons.of[np.concatenate([instruments.cadc_circuit, instruments.madc_circuit]).astype(np.int64)]
-        self.steps = _steps(routing, neurons, np.unique(watched))
+        self.steps = _steps(routing, neurons, np.unique(watched), coupled)
         self.address = np.zeros(0, np.int64)
         self.source = np.full(1 << 16, -1, np.int32)
         self.outside = [Wires(_NONE.astype(np.int32), _NONE, (0, len(step.neuron))) for step in self.steps]
 
     def cover(self, drive: AddressedEvents) -> None:
         """Know the wires from all addresses of ``drive``."""
+        self.cover_addresses(drive.address)
+
+    def cover_addresses(self, address: Integers) -> None:
+        """Know the wires from all of ``address``."""
         used = np.zeros(1 << 16, bool)
-        used[drive.address] = True
+        used[address] = True
         new = np.flatnonzero(used & (self.source < 0))
         if not len(new):
             return
@@ -92,16 +98,23 @@ def _plan(routing: ByValue[Routing], instruments: ByValue[Instruments], neurons:
     return Plan(copy.deepcopy(routing.value), neurons, instruments.value)  # it covers addresses later, too
 
 
-def _steps(routing: Routing, neurons: Neurons, watched: Indices) -> list[Step]:
+def _steps(routing: Routing, neurons: Neurons, watched: Indices, coupled: NDArray[np.bool_] | None) -> list[Step]:
+    """coupled: (N, N), which compartments are of one neuron; they run together, and whatever may get events is run."""
     fires = neurons.population.values[2] < NOT_SPIKING
     fires[watched] = True
+    if coupled is not None:
+        fires[neurons.of[np.asarray(routing.label, bool).any(1).ravel()]] = True
+        fires |= coupled[fires].any(0)
     active = np.flatnonzero(fires)
     sending = np.asarray(routing.sends, bool)[neurons.head]
     label = own_labels(routing, neurons.head)
     wires = internal(routing, neurons.head, neurons.of).part(active, active)
     steps: list[Step] = []
     senders: list[tuple[int, Indices]] = []
-    for members, loops in stages(wires.connected()):
+    reaches = wires.connected()
+    if coupled is not None:
+        reaches = reaches | coupled[np.ix_(active, active)]
+    for members, loops in stages(reaches):
         neuron = active[members]
         inside = [(k, wires.part(them, members)) for k, them in senders]
         steps.append(

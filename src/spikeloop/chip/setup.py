@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from spikeloop._warn import warn
-from spikeloop.chip import lower, transfer
+from spikeloop.chip import lower, lower_terms, transfer
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.calibrate import VERSION, Calibration, Target
 from spikeloop.chip.calibration import refractory_code
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
-from spikeloop.chip.mapping import Placement, Rows, place
-from spikeloop.chip.store import calibrated
+from spikeloop.chip.mapping import Placement, Rows, place, site_key
+from spikeloop.chip.store import calibrated, calibrated_terms
+from spikeloop.chip.terms import Switches, Terms
 from spikeloop.errors import DoesNotFit, OutOfRange
 from spikeloop.network import Network
-from spikeloop.neuron import LIF
 
 _ROUNDS = 4  # of calibrating and placing anew; the second nearly always suffices
 _SAME = 0.01  # relative: what a calibration was for is what is asked
@@ -51,13 +51,18 @@ class Wish:
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What stays the same from run to run of a network on a chip; watch: instruments, by what they look at."""
+    """What stays the same from run to run of a network on a chip.
+
+    scales: by population (that of its output) and by compartment.  watch: instruments, by what they look at.
+    """
 
     wish: Wish
     placement: Placement
     calibration: Calibration
     analog: Analog
     scales: dict[str, lower.Scale]
+    terms: Terms | None = None
+    switches: Switches | None = None
     watch: dict[object, Instruments] = field(default_factory=dict)
 
     @property
@@ -92,12 +97,26 @@ def _values(network: Network) -> bytes:
 
 def _made(network: Network, wish: Wish) -> Setup:
     placement, calibration = _placed(network, wish)
-    spiking = np.zeros(CIRCUITS, bool)
-    for name, circuit in placement.circuit.items():
-        spiking[circuit[:, 0]] = network.populations[name].kind is LIF
-    of = placement.circuit.items()
-    scales = {name: lower.calibrated_scale(network.populations[name], at, calibration.target) for name, at in of}
-    setup = Setup(wish, placement, calibration, locked(replace(calibration.analog, fires=spiking)), scales)
+    spiking, scales = np.zeros(CIRCUITS, bool), dict[str, lower.Scale]()
+    for name, population in network.populations.items():
+        for site in population.structure.sites if population.structure is not None else ():
+            circuit = placement.site[site_key(name, site.name)]
+            spiking[circuit[:, 0]] = site.fires
+            scale = lower.calibrated_scale(population, circuit, calibration.target, site.name)
+            scales[site_key(name, site.name)] = scale
+            if population.structure is not None and site.name == population.structure.output:
+                scales[name] = scale
+    wanted = lower_terms.terms_target(network, placement, wish.speedup)
+    terms = lower_terms.nominal_terms(wanted, calibration.target, placement.routing.head, placement)
+    switches = lower_terms.nominal_switches(placement.switches, wanted)
+    if wish.calibration is None and (terms is not None or switches is not None):
+        found = calibrated_terms(wish.chip, calibration, wanted)
+        terms, switches = found.terms(terms), found.switches(switches)
+    analog = locked(replace(calibration.analog, fires=spiking))
+    setup = Setup(
+        wish, placement, calibration, analog, scales,
+        None if terms is None else locked(terms), None if switches is None else locked(switches),
+    )  # fmt: skip
     _report(setup)
     _report_holds(network, setup)
     return setup
@@ -164,7 +183,7 @@ def _check_target(network: Network, placement: Placement, wish: Wish) -> None:
         _measures(of) for of in (lower.target_of(network, placement, wish.speedup), wish.calibration.target)
     )
     for name, circuit in placement.circuit.items():
-        fields = _SLACK if network.populations[name].kind is LIF else ("tau_mem", "tau_syn")
+        fields = _SLACK if network.populations[name].spiking else ("tau_mem", "tau_syn")
         for what in fields:
             asked, found = wanted[what][circuit], given[what][circuit]
             slack, unit = _SLACK[what]
@@ -202,7 +221,7 @@ def _report_holds(network: Network, setup: Setup) -> None:
     """Warn of refractory times that are rounded to the clock of longer ones."""
     clock = int(setup.analog.refractory_clock[0])
     for name, circuit in setup.placement.circuit.items():
-        if clock and network.populations[name].kind is LIF:
+        if clock and network.populations[name].spiking:
             wanted = setup.calibration.target.refractory[circuit[:, 0]]
             made = transfer.refractory_seconds(refractory_code(wanted, clock), setup.analog.refractory_clock)
             worst = int(np.argmax(np.abs(made / wanted - 1)))

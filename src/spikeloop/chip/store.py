@@ -17,7 +17,10 @@ from typing import Protocol, runtime_checkable
 from spikeloop._files import user_cache
 from spikeloop.chip.by_value import ByValue, digest
 from spikeloop.chip.calibrate import VERSION, Calibration, Target, calibrate
+from spikeloop.chip.calibrate_terms import TermsCalibration, calibrate_terms
 from spikeloop.chip.configuration import Chip
+from spikeloop.chip.lower_terms import TermsTarget
+from spikeloop.chip.terms import Kinds
 from spikeloop.errors import DataError
 
 VARIABLE = "SPIKELOOP_CALIBRATIONS"
@@ -47,6 +50,16 @@ def _known(chip: Chip, wanted: ByValue[Target], cache: bool) -> Calibration:
         if path is not None:
             _write(path, found)
     return found
+
+
+def calibrated_terms(chip: Chip, calibration: Calibration, wanted: TermsTarget) -> TermsCalibration:
+    """How the chip's AdEx terms and couplings are off; measured once for a calibration and the kinds of them."""
+    return _known_terms(chip, calibration, wanted.kinds)
+
+
+@lru_cache(maxsize=8)
+def _known_terms(chip: Chip, calibration: Calibration, kinds: Kinds) -> TermsCalibration:
+    return calibrate_terms(chip, calibration, kinds, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
 
 
 def path_of(chip: Chip, target: Target) -> Path | None:

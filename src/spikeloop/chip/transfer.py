@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.chip.configuration import CAPACITANCE_MAX, CODE_MAX, CYCLE
+from spikeloop.chip.geometry import CAPACITANCE_MAX, CODE_MAX, CYCLE
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -38,6 +38,20 @@ REFERENCE_PSP = 0.377
 """CADC steps: the potential of one weight step at the reference, where tau_mem = tau_syn = 6 us (hardware.md 1.5)."""
 REFERENCE_JUMP = REFERENCE_PSP * np.e * STEP
 """Volts: what one weight step adds to the current (times resistance) there; its potential peaks at 1/e of it."""
+
+SLOPE_CODE = 1e-4
+"""Volts of the exponential's slope per code (law ours; codes reach 0.1 V, 7 CADC steps are code 315)."""
+ADAPTATION_TIME = 1.022e-3
+"""tau_adaptation in seconds at code 1: codes reach 1 us, divided by 8 they reach 100 us and more (law ours)."""
+REFERENCE_A = 500.0
+"""The code of a conductance a that is the leak's where tau_mem is 6 us (law ours)."""
+REFERENCE_B = 500.0
+"""The code of a b of ten CADC steps there (law ours)."""
+REFERENCE_PULSE = 10 * STEP
+ADAPTATION_READ = 0.6
+"""Volts that the fast ADC reads where there is no adaptation (law ours)."""
+CONDUCTANCE_TIME = 409e-6
+"""tau_icc in seconds at code 1, full capacitance: with 4 times it 0.1 us, with a fourth 30 us (range 1.3, law ours)."""
 
 
 def volts(code: Array) -> Float:
@@ -96,3 +110,35 @@ def psp(gain: Array | float, tau_mem: Array | float, tau_syn: Array | float, cap
     """CADC steps that the potential rises by after one weight step, for a gain code."""
     jump = REFERENCE_JUMP / STEP * np.asarray(tau_mem) / REFERENCE_TAU * CAPACITANCE_MAX / np.asarray(capacitance)
     return np.asarray(gain) / REFERENCE_GAIN * jump * response_peak(tau_mem, tau_syn)
+
+
+def slope(code: Array | float) -> Float:
+    """Volts of the exponential's slope."""
+    return np.asarray(code, np.float64) * SLOPE_CODE
+
+
+def tau_adaptation(code: Array, division: Array) -> Float:
+    """Seconds that the adaptation remembers."""
+    return ADAPTATION_TIME / conductance(code, division)
+
+
+def adaptation_code(tau: Array | float) -> tuple[Float, NDArray[np.bool_]]:
+    """Code (not rounded) and division for an adaptation's time constant in seconds."""
+    return _divided(ADAPTATION_TIME / np.asarray(tau, np.float64))
+
+
+def resistance(tau_mem: Array | float, capacitance: Array | float) -> Float:
+    """Of a membrane's leak, over that at the reference."""
+    return np.asarray(tau_mem) / REFERENCE_TAU * CAPACITANCE_MAX / np.asarray(capacitance)
+
+
+def tau_coupling(code: Array, scale: Array) -> Float:
+    """Full capacitance over a coupling's conductance, seconds."""
+    return CONDUCTANCE_TIME / (np.maximum(code, 0.5) * 4.0 ** np.asarray(scale, np.float64))
+
+
+def coupling_code(tau: Array | float) -> tuple[Float, NDArray[np.int8]]:
+    """Code (not rounded) and scale for a tau_icc in seconds: the scale that makes the code finest."""
+    code = CONDUCTANCE_TIME / np.asarray(tau, np.float64)
+    scale = np.where(4 * code <= 0.8 * CODE_MAX, -1, np.where(code <= 0.8 * CODE_MAX, 0, 1)).astype(np.int8)
+    return code / 4.0**scale, scale

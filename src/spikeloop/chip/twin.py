@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import copy
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.chip import transfer
+from spikeloop.chip import correlation, transfer
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import Neurons, Pattern, neurons_of
 from spikeloop.chip.configuration import (
@@ -28,15 +29,21 @@ from spikeloop.chip.configuration import (
     Routing,
     whole,
 )
+from spikeloop.chip.correlation import Sensors
+from spikeloop.chip.dynamics import dynamics_of
 from spikeloop.chip.imperfection import EVERYTHING, Imperfection, mismatch_without, noise_without
 from spikeloop.chip.instruments import watch
+from spikeloop.chip.learning import LearningState, learn
 from spikeloop.chip.mac import ArrayPass, check_factors
 from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, normals, uniforms
 from spikeloop.chip.multiplier import tile
-from spikeloop.chip.plan import Step, plan_of
+from spikeloop.chip.plan import Plan, Step, plan_of
+from spikeloop.chip.ppu import Processor, Task
+from spikeloop.chip.stepwise import Chipful, ChipState, Stepwise, groups_of
+from spikeloop.chip.terms import Switches, Terms
 from spikeloop.chip.wiring import Wires
 from spikeloop.engine.arrays import Trains
-from spikeloop.engine.bus import Exit, leave, served
+from spikeloop.engine.bus import Entry, Exit, arrived, leave
 from spikeloop.engine.disturbed import Passage, Population, forward, keyed
 from spikeloop.engine.disturbed import normals as stream
 from spikeloop.engine.multiply import multiply
@@ -88,16 +95,38 @@ class Twin:
         return f"Twin({', '.join(parts)})"
 
     @property
+    def remembers(self) -> bool:
+        """Whether it gives a state, to go on from, and has a plasticity processor."""
+        return True
+
+    @property
     def identity(self) -> str:
         """Which chip it is, in all that can differ from one to the next: names a calibration that is kept."""
         names = sorted(each.name for each in self.ideal)
         return f"Twin {self.seed}, {self.pattern().strengths}, {self.strengths()}, without {', '.join(names)}"
 
-    def emulate(self, configuration: Configuration, drive: AddressedEvents, cycles: int) -> Readout:
-        """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch."""
+    def emulate(
+        self,
+        configuration: Configuration,
+        drive: AddressedEvents,
+        cycles: int,
+        start: object | None = None,
+        keep: bool = False,
+        program: Mapping[str, Task] | None = None,
+    ) -> Readout:
+        """Run ``configuration`` for ``cycles`` of 8 ns on every drive of the batch.
+
+        start: the state of a readout, to go on from, on its clock: the drive's cycles, and those that come back, count
+        from where that clock began, and the noise is that trial's.  keep: whether the readout shall have its state.
+        program: what the plasticity processor shall do meanwhile; each run then has an array of its own.
+        A run with any of these, and one of neurons with AdEx terms or couplings, is carried out in steps of one cycle.
+        """
         cycles = whole(cycles, "cycles", "Twin.emulate", 1)
         drive.__post_init__()  # arrays can be changed in place after they were checked
         configuration.__post_init__()
+        extended = configuration.terms is not None or configuration.switches is not None
+        if keep or extended or start is not None or program:
+            return in_steps(self, configuration, drive, cycles, Going(start, keep, program or {}))
         return _Emulation(self, configuration, drive, cycles).readout()
 
     def multiply(
@@ -159,6 +188,84 @@ def _neurons(analog: ByValue[Analog], routing: ByValue[Routing], twin: Twin) -> 
     return replace(made, population=Population(made.population.values, np.stack([floor, most, noise, threshold, name])))
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What a configuration was made of, for a chip that is run in steps."""
+
+    analog: ByValue[Analog]
+    routing: ByValue[Routing]
+    instruments: ByValue[Instruments]
+    terms: ByValue[Terms] | None
+    switches: ByValue[Switches] | None
+
+
+@lru_cache(maxsize=16)
+def _chipful(made: _Made, twin: Twin) -> Chipful:
+    neurons = _neurons(made.analog, made.routing, twin)
+    terms, switches = (None if part is None else part.value for part in (made.terms, made.switches))
+    dynamics = dynamics_of(neurons, terms, switches, twin.pattern())
+    same = dynamics.tree[:, None] == dynamics.tree
+    plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
+    capacity = Imperfection.CAPACITY not in twin.ideal
+    groups = groups_of(neurons, dynamics, plan)
+    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups)
+
+
+@dataclass(frozen=True, eq=False)
+class Going:
+    """From where a run goes on, whether its state is wanted, and what the processor does; see `Twin.emulate`."""
+
+    start: object | None
+    keep: bool
+    program: Mapping[str, Task]
+
+
+def in_steps(twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int, going: Going) -> Readout:
+    """The readout of a run that is carried out cycle by cycle. Raises where ``start`` is of another chip or batch."""
+    parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
+    _check_again(*parts)
+    routing, analog, instruments = parts
+    terms, switches = (None if p is None else ByValue(p) for p in (configuration.terms, configuration.switches))
+    chip = _chipful(_Made(analog, routing, instruments, terms, switches), twin)
+    active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
+    owner = twin, routing, analog, terms, switches, active
+    start = going.start
+    if start is not None:
+        _check_start(start, owner, len(drive), LearningState if going.program else ChipState)
+    chip.plan.cover(drive)
+    for each in start.chips if isinstance(start, LearningState) else (start,):
+        if isinstance(each, ChipState):
+            chip.plan.cover_addresses(each.arrivals.unit)
+    if going.program:
+        trial = start.chips[0].trial if isinstance(start, LearningState) else drive.trial
+        processor = _processor(twin, configuration.sensors, going.program, trial)
+        readout = learn(chip, processor, configuration, drive, cycles, start, owner)  # type: ignore[arg-type]
+        return readout if going.keep else replace(readout, state=None)
+    readout, state = Stepwise(chip, configuration, drive, cycles, start).run(owner)  # type: ignore[arg-type]
+    return replace(readout, state=state) if going.keep else readout
+
+
+def _processor(twin: Twin, sensors: Sensors | None, program: Mapping[str, Task], trial: int) -> Processor:
+    """The plasticity processor of a chip, with its sensors."""
+    pattern = twin.pattern()
+    windows = correlation.windows(sensors or Sensors(), pattern.seed, pattern.strengths)
+    channels = correlation.channels(pattern.seed, pattern.strengths, twin.strengths().cadc)
+    key = int(keyed(keyed(pattern.seed, Quantity.CORRELATION_NOISE), trial))
+    return Processor(program, windows, channels, key)
+
+
+def _check_start(start: object, owner: object, batch: int, kind: type[ChipState] | type[LearningState]) -> None:
+    if not isinstance(start, kind):
+        raise WrongType(f"start is {kind_of(start)}", where="Twin.emulate", expected="the state of a Readout")
+    if start.owner != owner:
+        raise OutOfRange(
+            "start is of another chip, or of another configuration of it", where="Twin.emulate",
+            expected="the same routing and analog parameters; weights and instruments may be others",
+        )  # fmt: skip
+    if len(start) != batch:
+        raise OutOfRange(f"start is of {len(start)} runs", where="Twin.emulate", expected=f"{batch}, as the drive")
+
+
 class _Emulation:
     """One call of `Twin.emulate`."""
 
@@ -180,6 +287,11 @@ class _Emulation:
         """The stream of a quantity in this trial."""
         return keyed(keyed(self.twin.seed, quantity), self.drive.trial)
 
+    @cached_property
+    def wander(self) -> NDArray[np.float64]:
+        """(512,): how far this run's thresholds are off, of their rms."""
+        return normals(self.key(Quantity.THRESHOLD_RUN), 0, (CIRCUITS,))
+
     def readout(self) -> Readout:
         """Run stage after stage and read the instruments."""
         sent: list[Trains] = []
@@ -196,17 +308,14 @@ class _Emulation:
     # ---- events ------------------------------------------------------------------------------------------------
 
     def _from_outside(self) -> Trains:
-        drive, source = self.drive, self.plan.source[self.drive.address]
-        time, start = drive.cycle.astype(np.float64), np.ascontiguousarray(drive.start, np.int64)
-        if Imperfection.CAPACITY not in self.twin.ideal:
-            link = (drive.address >> 14).astype(np.int32)
-            time = served(time, link, start, LINKS, DEPTH, self.threads)
-        kept = (time >= 0) & (time < self.cycles)  # what comes when the run is over is lost, too
-        if not kept.all():
-            before = np.append(0, np.cumsum(kept))[start]
-            self.lost += np.diff(start) - np.diff(before)
-            time, source, start = time[kept], source[kept], before
-        return time * CYCLE, source, start
+        drive = self.drive
+        cycle, address, start = (np.ascontiguousarray(of, np.int64) for of in (drive.cycle, drive.address, drive.start))
+        entry = Entry(0 if Imperfection.CAPACITY in self.twin.ideal else LINKS, DEPTH, CYCLE, self.cycles)
+        time, source = arrived((cycle, address, start), entry, self.lost, self.threads), self.plan.source[address]
+        if self.lost.any():  # what comes when the run is over is lost, too
+            kept = time >= 0
+            time, source, start = time[kept], source[kept], np.append(0, np.cumsum(kept))[start]
+        return time, source, start
 
     def _run(self, number: int, step: Step, arrived: Trains, sent: list[Trains]) -> Trains:
         outside = self.plan.outside[number]
@@ -232,7 +341,7 @@ class _Emulation:
         part = self.neurons.population
         values, disturbance = part.values[:, step.neuron].copy(), np.ascontiguousarray(part.disturbance[:, step.neuron])
         if self.noise.threshold_run:
-            wander = normals(self.key(Quantity.THRESHOLD_RUN), 0, (CIRCUITS,))[self.neurons.head[step.neuron]]
+            wander = self.wander[self.neurons.head[step.neuron]]
             values[2] += self.noise.threshold_run * wander * self.neurons.distance[step.neuron]
         return Population(values, disturbance)
 
@@ -254,12 +363,13 @@ class _Emulation:
 
     def _time_stamps(self, sent: list[Trains]) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]]:
         steps = [step for step in self.plan.steps if step.sends]
-        parts = [np.repeat(np.arange(self.batch), np.diff(start)) for _, _, start in sent]
-        none = [np.zeros(0, np.int64)]
-        sample = np.concatenate([*none, *parts])
+        labels = [step.label[unit] for step, (_, unit, _) in zip(steps, sent, strict=True)]
         time = np.concatenate([np.zeros(0), *(time for time, _, _ in sent)])
-        address = np.concatenate([*none, *(s.label[unit] for s, (_, unit, _) in zip(steps, sent, strict=True))])
+        address = np.concatenate([np.zeros(0, np.int64), *labels]).astype(np.uint16)
         cycle = np.minimum(np.floor(time / CYCLE + 1e-9), self.cycles - 1).astype(np.int64)
-        order = np.argsort(cycle + sample * self.cycles, kind="stable") if len(sent) > 1 else slice(None)
-        start = np.searchsorted(sample[order], np.arange(self.batch + 1)).astype(np.int64)
-        return cycle[order], address[order].astype(np.uint16), start
+        start = sum((start for _, _, start in sent), np.zeros(self.batch + 1, np.int64))
+        if len(sent) > 1:
+            sample = np.concatenate([np.repeat(np.arange(self.batch), np.diff(start)) for _, _, start in sent])
+            order = np.argsort(cycle + sample * self.cycles, kind="stable")
+            cycle, address = cycle[order], address[order]
+        return cycle, address, start

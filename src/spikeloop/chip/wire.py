@@ -15,11 +15,12 @@ from spikeloop.chip.mac import ArrayPass
 from spikeloop.errors import DataError
 
 VERSION = 1
+_KEPT = ("state", "program")
 T = TypeVar("T", bound=Configuration | AddressedEvents | Readout | ArrayPass)
 
 
 def to_bytes(value: Configuration | AddressedEvents | Readout | ArrayPass) -> bytes:
-    """``value`` as one .npz archive."""
+    """``value`` as one .npz archive; what a chip keeps for itself (a readout's state) is none of it."""
     out = io.BytesIO()
     np.savez(out, format=np.array(_form(type(value))), version=np.array(VERSION), allow_pickle=False, **_arrays(value))
     return out.getvalue()
@@ -52,7 +53,7 @@ def _arrays(value: Any, prefix: str = "") -> dict[str, NDArray[Any]]:
         part = getattr(value, each.name)
         if is_dataclass(part):
             found |= _arrays(part, f"{prefix}{each.name}.")
-        elif part is not None:
+        elif part is not None and each.name not in _KEPT:
             found[prefix + each.name] = np.asarray(part)
     return found
 
@@ -61,6 +62,8 @@ def _made(kind: type[Any], arrays: dict[str, NDArray[Any]], prefix: str) -> Any:
     hints, parts = get_type_hints(kind), dict[str, Any]()
     for each in fields(kind):
         name, hint = prefix + each.name, hints[each.name]
+        if each.name in _KEPT:
+            continue
         if type(None) in get_args(hint):  # nothing was written of what is not there
             (hint,) = (each for each in get_args(hint) if each is not type(None))
             if not any(key.startswith(f"{name}.") for key in arrays):

@@ -258,6 +258,28 @@ def _raises(attempt: Callable[[], Any]) -> bool:
     return False
 
 
+def _goes_on(bench: Bench) -> Iterator[str]:
+    """Of chips that say that they remember: a run in two parts is the run as a whole."""
+    if not getattr(bench.chip, "remembers", False):
+        return
+    events, cut = drive(), CYCLES // 3 + 1
+    parts: list[Readout] = []
+    for keep, cycles in ((events.cycle < cut, cut), (events.cycle >= cut, CYCLES - cut)):
+        start = np.append(0, np.cumsum(keep))[events.start]
+        part = replace(events, cycle=events.cycle[keep], address=events.address[keep], start=start)
+        state = parts[-1].state if parts else None
+        parts.append(bench.chip.emulate(bench.plain, part, cycles, start=state, keep=True))  # type: ignore[call-arg]
+    whole = bench.chip.emulate(bench.plain, events, CYCLES, keep=True)  # type: ignore[call-arg]
+    for run in range(BATCH):
+        for name in ("cycle", "address"):
+            found = np.concatenate([getattr(part, name)[of_run(part, run)] for part in parts])
+            if not np.array_equal(found, getattr(whole, name)[of_run(whole, run)]):
+                yield f"{name} of run {run} in two parts is not that of the run as a whole"
+    for name in ("cadc", "cadc_cycle", "madc"):
+        if not np.array_equal(np.concatenate([getattr(part, name) for part in parts], 1), getattr(whole, name)):
+            yield f"{name} in two parts is not that of the run as a whole"
+
+
 CONTRACTS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "a readout holds integers only": _integers,
     "a readout has the batch's shapes": _shapes,
@@ -272,5 +294,6 @@ CONTRACTS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "configuration and drive are left as they are": _leaves_alone,
     "configuration, drive and readout survive the wire": _wire,
     "what is out of range is refused": _refuses,
+    "a chip that remembers goes on where it was, bit for bit": _goes_on,
 }
 """What is checked, by name."""

@@ -141,8 +141,19 @@ def disturbed_forward(
 ) -> Trains:
     """The spikes of neurons with noise and limits; run: batch, duration, tick, key, spike limit, threads."""
 
-def served(events: Trains, buses: int, depth: float, threads: int) -> Float:
-    """The cycle in which each event (cycle, bus, start) is passed on, negative for those that are lost."""
+def hold_back(cycle: NDArray[np.int64], start: NDArray[np.int64], depth: int) -> None:
+    """Puts off events so that no more than `depth` wait for a link that passes one a cycle; changes `cycle`."""
+
+def arrived(
+    events: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    links: int,
+    depth: float,
+    period: float,
+    end: float,
+    lost: NDArray[np.int64],
+    threads: int,
+) -> Float:
+    """Seconds at which events (cycle, address, start) have come in, negative for those that have not."""
 
 def leave(
     spikes: Trains,
@@ -179,6 +190,23 @@ def wire(
     weight: NDArray[np.float32],
 ) -> None:
     """Fills `weight` with sums of code x height, of cell c over synapse[first[c] : first[c + 1]]."""
+
+def correlate(
+    arrivals: tuple[Float, NDArray[np.int32]],
+    spikes: tuple[Float, NDArray[np.int32]],
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    targets: tuple[NDArray[np.int64], NDArray[np.int64]],
+    target: NDArray[np.int32],
+    arrival: Float,
+    spike: Float,
+    causal: tuple[Float, Float, Float],
+    anticausal: tuple[Float, Float, Float],
+    full: float,
+) -> None:
+    """Lets arrivals at rows and spikes of targets pass: changes arrival, spike and the values of both sensors.
+
+    rows, targets: begins and synapses of each.  sensors: values, amplitudes, 1 / tau.  full: where they saturate.
+    """
 
 def multiply(
     weight: NDArray[np.int8],

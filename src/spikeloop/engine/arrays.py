@@ -55,6 +55,26 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class Recovery:
+    """Short-term plasticity of each source unit: the fraction that an event uses and seconds of recovery, (S,) each."""
+
+    utilisation: Float
+    tau: Float
+    facilitating: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """Where it ended: x after the latest event of each sample and unit (B, S) and when that was, -inf where there was
+    none; size: of the events that are still on their way.
+    """
+
+    x: Float
+    last: Float
+    size: Float
+
+
+@dataclass(frozen=True, eq=False)
 class Link:
     """A projection: dense weights (N_source, N_target) without ``rows``, or a flat list of weights with them.
 
@@ -68,6 +88,7 @@ class Link:
     rows: Rows | None
     delay: Float
     delays: Delays
+    short_term: Recovery | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +187,9 @@ class Slopes:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """How a trial is carried out, from ``begin`` on: recent spikes, of before, are still on their way then."""
+    """How a trial is carried out, from ``begin`` on: recent spikes, of before, are still on their way then.
+    recovered: by short-term link, where the run before ended.
+    """
 
     batch: int
     duration: float
@@ -174,6 +197,7 @@ class Run:
     recent: dict[str, Trains] = field(default_factory=dict[str, Trains])
     begin: float = 0.0
     until: float | None = None
+    recovered: dict[str, Recovered] = field(default_factory=dict[str, Recovered])
 
     @property
     def end(self) -> float:

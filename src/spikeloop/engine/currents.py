@@ -13,8 +13,10 @@ from itertools import pairwise
 import numpy as np
 
 from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Peaks, Run, Sampling, Stage, States, Trains
-from spikeloop.engine.exact import Explosion, arriving, forward, joined
+from spikeloop.engine.arriving import arriving, joined
+from spikeloop.engine.exact import Explosion, forward
 from spikeloop.engine.snapshot import Kept, mark
+from spikeloop.errors import Unsupported
 
 _LEAK, _THRESHOLD, _RESET = 3, 2, 4  # rows of `Neurons.values`
 _ROUNDING = 1e-15  # relative: a sample this little after a change belongs before it, as in the native engine
@@ -65,10 +67,18 @@ def driven(
     for stage in stages:
         mine = {n.name: currents[n.name] for n in stage.populations if n.name in currents}
         if mine:
+            _refuse_short_term(stage)
             found |= _Driven(stage, mine, run, spike_limit)(found, asks)
         else:
             found = forward([stage], found, run, asks, spike_limit)
     return found
+
+
+def _refuse_short_term(stage: Stage) -> None:
+    for link in stage.links:
+        if link.short_term is not None:
+            raise Unsupported("short-term plasticity onto neurons that currents drive cannot be run yet",
+                              where=f"projection {link.name}", todo="Leave short_term or the Steps out")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Run, Stage, States, Trains
+from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Recovered, Run, Stage, States, Trains
+from spikeloop.engine.arriving import joined
 from spikeloop.engine.currents import Currents, leak_at
-from spikeloop.engine.exact import joined
 from spikeloop.engine.plan import plan
+from spikeloop.engine.short_term import recovered
 from spikeloop.engine.snapshot import Kept, Snapshot, mark
 from spikeloop.engine.stepped import SteppedStage
 from spikeloop.events import Events
@@ -21,6 +22,8 @@ from spikeloop.record import State
 
 PART = "exact"
 """Whose part of a state this is."""
+SHORT_TERM = "short_term"
+"""And that of short-term plasticity: `Recovered` by projection."""
 
 
 def trains_of(events: Events) -> Trains:
@@ -51,7 +54,8 @@ def exact_stages(trial: Trial) -> list[Stage]:
 
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
-    return Run(trial.batch, trial.duration, torch.get_num_threads(), _recent(trial), trial.begin)
+    recent, recovered = _recent(trial), _recovered(trial)
+    return Run(trial.batch, trial.duration, torch.get_num_threads(), recent, trial.begin, recovered=recovered)
 
 
 def start_of(trial: Trial, population: str) -> States | None:
@@ -115,7 +119,24 @@ def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains]
         for neurons in stage.populations
     }
     dense = frozenset(neurons.name for stage in exact_stages(trial) if stage.dense for neurons in stage.populations)
-    return State(**fields, recent=recent, time=run.end, parts={PART: Snapshot(run.end, kept, dense, waiting, ages)})
+    parts: dict[str, object] = {PART: Snapshot(run.end, kept, dense, waiting, ages)}
+    if ended := _ended(trial, trains, run, step):
+        parts[SHORT_TERM] = ended
+    return State(**fields, recent=recent, time=run.end, parts=parts)
+
+
+def _ended(trial: Trial, trains: Mapping[str, Trains], run: Run, step: float) -> dict[str, Recovered]:
+    """Where the short-term plasticity of each link is at the end."""
+    found, reach = dict[str, Recovered](), _reach(trial.network)
+    for link in (link for stage in exact_stages(trial) for link in stage.links if link.short_term is not None):
+        time = _coming(link.source, trains, run)[0]
+        found[link.name] = recovered(link, trains[link.source], run, _still(time, run, reach[link.source] + step))
+    return found
+
+
+def _recovered(trial: Trial) -> dict[str, Recovered]:
+    found = None if trial.start is None else trial.start.parts.get(SHORT_TERM)
+    return dict(found) if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _kept(ask: Ask, neurons: Neurons, leak: Float) -> Kept:
@@ -154,8 +175,8 @@ def _all_waiting(network: Network, trains: Mapping[str, Trains], run: Run, step:
     """The spikes until the end that may not have arrived by then."""
     found: dict[str, Trains] = {}
     for name, longest in _reach(network).items():
-        time, unit, start = joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
-        keep = (time <= run.end) & (time + (longest + step) >= run.end)
+        time, unit, start = _coming(name, trains, run)
+        keep = _still(time, run, longest + step)
         if longest > 0 or keep.any():
             found[name] = time[keep], unit[keep], np.concatenate([[0], np.cumsum(keep)])[start]
     return found
@@ -166,6 +187,16 @@ def _aged(late: Trains, run: Run, size: int) -> Events:
     sample = np.repeat(np.arange(run.batch), np.diff(start))
     parts = (torch.from_numpy(part) for part in (run.end - time, unit, sample))
     return Events._from_rows(*parts, batch=run.batch, size=size)
+
+
+def _coming(name: str, trains: Mapping[str, Trains], run: Run) -> Trains:
+    """The spikes of a population, recent ones first."""
+    return joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
+
+
+def _still(time: Float, run: Run, reach: float) -> NDArray[np.bool_]:
+    """Which spikes may not have arrived at the end."""
+    return (time <= run.end) & (time + reach >= run.end)
 
 
 def _sent(ages: Events, begin: float) -> Trains:

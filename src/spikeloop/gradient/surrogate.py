@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.arrays import Neurons, Stage, States, Trains
-from spikeloop.engine.exact import joined
+from spikeloop.engine.arriving import joined
 from spikeloop.engine.plan import plan
 from spikeloop.engine.stepped import SteppedStage
 from spikeloop.engine.trial import run_of, start_of, trains_of
@@ -84,6 +84,10 @@ class SuperSpike:
 
     def needs(self, network: Network) -> Observe:
         """The membranes of spiking LIF populations every ``dt``; with ``replay``, spikes alone."""
+        for name, projection in network.projections.items():
+            if projection.short_term is not None:
+                raise Unsupported("SuperSpike has no gradient of short-term plasticity", where=f"projection {name}",
+                                  todo="Use EventProp()")  # fmt: skip
         if self.replay:
             return NOTHING
         return Observe({name: Every(self.dt) for name in _looked_at(network)})

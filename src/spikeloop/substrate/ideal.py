@@ -36,6 +36,10 @@ from spikeloop.observe import Every, Observe, neurons_of, times_of
 from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples
 from spikeloop.substrate.in_steps import InSteps, places_of
+from spikeloop.substrate.one_chip import PART as CHIP
+from spikeloop.substrate.plastic import learning
+
+_ANY_TIMES = Every(0.0)
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,22 @@ class Ideal:
             raise OutOfRange(f"step is {self.step!r}", where="Ideal", expected="seconds, above zero, or None")
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane and current at any times, every adaptation that there is, every peak, the final state."""
+        """Every membrane and current at any times, every adaptation that there is, every peak, the final state, the history
+        of every plastic projection.
+        """
         names = [name for name, population in network.populations.items() if population.kind is not None]
-        traces = {place: Every(0.0) for name in names for place in places_of(network, name)}
-        adapting = {place: Every(0.0) for name in on_a_grid(network) for place in places_of(network, name)}
-        return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces)
+        plastic = {name for program in network.programs.values() for name in program.projections}
+        traces = {place: _ANY_TIMES for name in names for place in places_of(network, name)}
+        adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in places_of(network, name)}
+        return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
+        if trial.start is not None and CHIP in trial.start.parts:
+            raise Unsupported("the state is a chip's", where="start", expected="that of a run here", todo="Use OnChip")
+        return learning(self._run, trial) if trial.network.programs else self._run(trial)
+
+    def _run(self, trial: Trial) -> Record:
         began = time.perf_counter()
         run, stages = run_of(trial), stages_of(trial)
         asks = {
@@ -182,12 +194,13 @@ def _peak(peaks: Peaks) -> Peak:
 def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:
     """How many spikes were emitted, and about how many synapses they reached."""
     emitted = {name: len(time) for name, (time, _, _) in trains.items()}
-    inputs = network.inputs
-    reached = 0
+    inner = reached = 0
     for projection in network.projections.values():
         source = network.populations[projection.source].size
         synapses = projection.synapses
         fan_out = network.populations[projection.target].size if synapses is None else synapses.target.shape[0] / source
         reached += round(emitted[projection.source] * fan_out)
-    inner = sum(n for name, n in emitted.items() if name not in inputs)
+    for name, population in network.populations.items():
+        if population.kind is not None:
+            inner += emitted.get(name, 0)
     return {"spikes": inner, "synaptic_events": reached}

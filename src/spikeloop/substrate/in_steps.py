@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from spikeloop.engine.arrays import Peaks, Run, Trains
-from spikeloop.engine.exact import joined
+from spikeloop.engine.arriving import joined
 from spikeloop.engine.stepped import (
     Cells,
     Quantity,

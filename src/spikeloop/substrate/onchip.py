@@ -13,16 +13,19 @@ from torch import Tensor
 from spikeloop.chip import lower
 from spikeloop.chip.calibrate import Calibration
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, Chip, whole
-from spikeloop.chip.mapping import Rows, refuse
+from spikeloop.chip.mapping import Rows, refuse, site_key
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part, split
 from spikeloop.chip.transfer import MADC_PERIOD
+from spikeloop.engine.plan import on_a_grid
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported, WrongType, kind_of
 from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Record
 from spikeloop.substrate.in_parts import in_parts
-from spikeloop.substrate.one_chip import emulated
+from spikeloop.substrate.one_chip import continued, emulated
+
+_NEVER = 1e6  # seconds: no sampling is as slow, so that all of it is the fast converter's
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,11 @@ class OnChip:
         return CADC_PERIOD_MIN * CYCLE * self.speedup
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane and its highest sample, every 1.7 us of chip time at best, two neurons every 34 ns; no state.
+        """Every membrane and its highest sample, every 1.7 us of chip time at best, two neurons every 34 ns.
 
-        Of a population that takes several runs only the highest samples: each run samples at times of its own.
+        Adaptations by the fast converter only: of two neurons. The state, and weights that a rule changes, of chips
+        that have them (a `Twin`). Of a population that takes several runs only the highest samples: each run samples at
+        times of its own.
         """
         names = [name for name, population in network.populations.items() if population.kind is not None]
         try:
@@ -101,16 +106,32 @@ class OnChip:
             parts = []
         cut = {name for part in parts for name in part.first if part.cuts(network, name)}
         few = None if parts else (MADC_NEURONS, MADC_PERIOD * self.speedup)
-        return Observe({name: Every(self.period) for name in names if name not in cut}, frozenset(names), few=few)
+        remembers = not parts and all(getattr(chip, "remembers", False) for chip in self.chips)
+        plastic = {name for program in network.programs.values() for name in program.projections}
+        sites = [
+            site_key(name, site.name)
+            for name in names if (structure := network.populations[name].structure) is not None
+            for site in structure.sites if site.name
+        ]  # fmt: skip
+        adapting = [*names, *sites] if remembers and not cut else []
+        return Observe(
+            {name: Every(self.period) for name in [*names, *sites] if name not in cut},
+            frozenset(names), remembers, few,
+            adaptation={name: Every(_NEVER) for name in adapting}, history=plastic if remembers else (),
+        )  # fmt: skip
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
-        if trial.start is not None:
-            raise Unsupported("a chip cannot continue from a state", where=repr(self), todo="Leave out start=")
+        if any(projection.short_term is not None for projection in trial.network.projections.values()):
+            raise Unsupported("short-term plasticity is not run on a chip yet", where=repr(self), todo="Run on Ideal()")
         for name in trial.steps:
             raise Unsupported("a chip has no such currents", where=f"drive {name!r}", todo="Drive it with Events")
+        before = continued(trial)
         number = next(self._numbers) if trial.number is None else trial.number
+        number = number if before is None else before.number
         parts = self._parts(trial.network)
+        if parts or not all(getattr(chip, "remembers", False) for chip in self.chips):
+            self._refuse(trial, parts)
         if not parts:
             return emulated(trial, setup_of(trial.network, self._wish(number, self.rows_per_input)), number)
         return in_parts(trial, [(part, self._wish(k, part.rows)) for k, part in enumerate(parts)], number)
@@ -126,8 +147,19 @@ class OnChip:
                 codes[name].append(torch.from_numpy(code))
         return {name: torch.cat(found, 1) for name, found in codes.items()}
 
+    def _refuse(self, trial: Trial, parts: list[Part]) -> None:
+        """Raise ``Unsupported`` where only a chip that remembers, and the network as a whole, could carry it out."""
+        what = "weights change" if trial.network.programs else "a state is wanted" if trial.observe.state else ""
+        what = "it goes on from a state" if trial.start is not None else what
+        if what:
+            why = f"the network takes {len(parts)} runs" if parts else "the chip forgets"
+            raise Unsupported(f"{what}, and {why}", where=repr(self), expected="a network that fits on one Twin",
+                              todo="Take a smaller network, or run it on Ideal()")  # fmt: skip
+
     def _parts(self, network: Network) -> list[Part]:
         refuse(network)
+        if on_a_grid(network):
+            return []  # placing it says what is short
         parts = split(network, self.rows_per_input)
         if parts and self.calibration is not None:
             raise Unsupported(

@@ -1,0 +1,285 @@
+"""AdEx terms and couplings as a chip has them: measured through ``Chip.emulate`` alone, and the codes that undo it.
+
+The laws are linear in their codes, so one number for each circuit and term says how a chip is off: what was measured
+over what the law gives (of the exponential's threshold, the difference). Means over several writings of the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip import fit, transfer
+from spikeloop.chip.bench import ALL, SOME, Bench, routing
+from spikeloop.chip.calibration import Calibration, clock_for, code_of, refractory_code
+from spikeloop.chip.configuration import (
+    CADC_PERIOD_MIN,
+    CAPACITANCE_MAX,
+    CIRCUITS,
+    COLUMNS,
+    CYCLE,
+    HALVES,
+    ROWS,
+    Analog,
+    Chip,
+    Configuration,
+)
+from spikeloop.chip.terms import Kinds, Switches, Terms
+
+Float = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+SLOPE, THRESHOLD, TAU, A, B, COUPLING = "slope", "exponential_threshold", "tau_adaptation", "a", "b", "tau_coupling"
+_WRITINGS = 4
+_CODES_PER_STEP = transfer.STEP / transfer.CODE_VOLTS
+_LEVEL, _ABOVE, _BELOW = 100.0, 32.0, 45.0  # steps: where neurons rest, what fires them, how far below they are held
+_STEEP = 7.0  # steps: the slope with which exponentials are measured
+_NEAR, _FAR = 4.0, 9.0  # steps below the leak that fires a neuron at which it is looked at
+_A_CODE, _B_CODE = 150, 500
+_TAU = 60e-6
+_WITHIN = {SLOPE: 0.4, THRESHOLD: 25.0, TAU: 0.8, A: 0.8, B: 0.8, COUPLING: 0.9}  # farther off: it failed
+
+
+@dataclass(frozen=True, eq=False)
+class TermsCalibration:
+    """How a chip's terms are off their laws, by term, (512,): logarithms of ratios; of `THRESHOLD` CADC steps.
+
+    success: by term, (512,), whether it could be measured, and is near enough to be undone.
+    """
+
+    off: Mapping[str, Float]
+    success: Mapping[str, Flags]
+
+    def terms(self, codes: Terms | None) -> Terms | None:
+        """``codes`` of the laws, changed for what was measured."""
+        if codes is None:
+            return None
+        changed = {name: code_of(getattr(codes, name) * np.exp(-self._of(name))) for name in (SLOPE, A, B)}
+        changed[TAU] = code_of(codes.tau_adaptation * np.exp(self._of(TAU)))
+        changed[THRESHOLD] = code_of(codes.exponential_threshold - _CODES_PER_STEP * self._of(THRESHOLD))
+        return replace(codes, **changed)
+
+    def switches(self, codes: Switches | None) -> Switches | None:
+        """Likewise the conductances."""
+        if codes is None:
+            return None
+        return replace(codes, conductance=code_of(codes.conductance * np.exp(self._of(COUPLING))))
+
+    def _of(self, name: str) -> Float:
+        return np.where(self.success[name], self.off[name], 0.0) if name in self.off else np.zeros(CIRCUITS)
+
+
+def calibrate_terms(
+    chip: Chip, calibration: Calibration, kinds: Kinds, progress: Callable[[str], None] | None = None
+) -> TermsCalibration:
+    """Measure these ``kinds`` of terms on all circuits, which have the leaks of ``calibration``."""
+    search, tell = _Search(chip, calibration), progress or (lambda _: None)
+    found: dict[str, Float] = {}
+    if kinds.coupling:
+        tell("couplings")
+        found |= search.couplings()
+    if kinds.adaptation:
+        tell("adaptation")
+        found |= search.adaptation()
+    if kinds.exponential:
+        tell("exponential")
+        found |= search.exponential()
+    success = {name: np.abs(np.nan_to_num(off, nan=np.inf)) < _WITHIN[name] for name, off in found.items()}
+    return TermsCalibration({name: np.nan_to_num(off) for name, off in found.items()}, success)
+
+
+def spreads(found: TermsCalibration) -> dict[str, float]:
+    """By term the standard deviation over the circuits that could be measured, without the outermost 5 %."""
+    return {name: _trimmed(off[found.success[name]]) for name, off in found.off.items()}
+
+
+def _trimmed(value: Float) -> float:
+    low, high = np.quantile(value, (0.025, 0.975))
+    return float(value[(value >= low) & (value <= high)].std())
+
+
+class _Search:
+    def __init__(self, chip: Chip, calibration: Calibration) -> None:
+        self.bench = Bench(chip, calibration.cadc_offset.copy(), calibration.cadc_gain.copy())
+        self.calibration = calibration
+        target = calibration.target
+        measured = calibration.measured[3]
+        self.tau_mem: Float = np.where(np.isfinite(measured), measured, target.tau_mem)
+        self.capacitance: Float = np.rint(target.capacitance)
+
+    def _analog(self, leak: Float | float, reset: Float | float, threshold: Float | float) -> Analog:
+        """The calibration's codes, moved to other potentials (steps)."""
+        target, analog = self.calibration.target, self.calibration.analog
+        wanted = {"leak": leak, "reset": reset, "threshold": threshold}
+        codes = {
+            name: code_of(getattr(analog, name) + _CODES_PER_STEP * (level - getattr(target, name)))
+            for name, level in wanted.items()
+        }
+        return replace(analog, fires=np.ones(CIRCUITS, bool), **codes)
+
+    def _rest(self, analog: Analog, terms: Terms | None = None, switches: Switches | None = None) -> Float:
+        """(512,) steps: where the membranes come to rest."""
+        instruments = self.bench.instruments()
+        configuration = Configuration(analog=analog, instruments=instruments, terms=terms, switches=switches)
+        settling = int(8 * self.tau_mem.max() / CYCLE / CADC_PERIOD_MIN) + 2
+        out = self.bench.run(configuration, [[]] * 4, (settling + 24) * CADC_PERIOD_MIN)
+        return self.bench.steps(out.cadc[:, settling:]).mean((0, 1))
+
+    # ---- couplings -----------------------------------------------------------------------------------------------
+
+    def couplings(self) -> dict[str, Float]:
+        """Two compartments at different leaks pull at each other: the ratio of how far each gives way.
+
+        (V - leak) of one over (other's V - V) is its tau_mem over tau_coupling, for its share of the capacitance.
+        """
+        found = np.full((_WRITINGS, CIRCUITS), np.nan)
+        even = np.arange(CIRCUITS) % 2 == 0
+        nominal = self.tau_mem * CAPACITANCE_MAX / self.capacitance
+        code, scale = transfer.coupling_code(np.clip(nominal, 0.2e-6, 20e-6))
+        for turn in range(_WRITINGS):
+            for own in (even, ~even):  # whose conductance is looked at; its neighbour is on the line
+                switches = Switches(
+                    connect_soma=~own, connect_conductance=own, connect_soma_right=even,
+                    conductance=code_of(code + turn - _WRITINGS // 2), conductance_scale=scale,
+                )  # fmt: skip
+                analog = self._analog(_LEVEL - 20 + 40 * own, _LEVEL - _BELOW, 200.0)
+                alone, together = self._rest(analog), self._rest(analog, switches=switches)
+                other = together[np.arange(CIRCUITS) ^ 1]
+                ratio = (together - alone) / (other - together)
+                tau = nominal / np.where(ratio > 0, ratio, np.nan)
+                law = transfer.tau_coupling(switches.conductance, switches.conductance_scale)
+                found[turn, own] = np.log(tau / law)[own]
+        return {COUPLING: _mean(found)}
+
+    # ---- adaptation ----------------------------------------------------------------------------------------------
+
+    def adaptation(self) -> dict[str, Float]:
+        """After one spike: with b alone the membrane sinks below its leak and comes back; with a alone it has adapted
+        to where it was held, and overshoots.
+        """
+        taus, sizes_b, sizes_a = (np.full((_WRITINGS, CIRCUITS), np.nan) for _ in range(3))
+        resistance = transfer.resistance(self.tau_mem, self.capacitance)
+        tau_code, division = transfer.adaptation_code(np.full(CIRCUITS, _TAU))
+        every = np.ones(CIRCUITS, bool)
+        for turn in range(_WRITINGS):
+            terms = Terms(
+                adaptation=every, tau_adaptation=code_of(tau_code + turn - _WRITINGS // 2),
+                adaptation_division=division, b=np.full(CIRCUITS, _B_CODE),
+            )  # fmt: skip
+            law = transfer.tau_adaptation(terms.tau_adaptation, terms.adaptation_division)
+            hold = self._hold(8 * float(self.calibration.target.tau_syn.max()))
+            tau, height = self._after(terms, _LEVEL, hold)
+            taus[turn] = np.log(tau / law)
+            b = -height * (1 - self.tau_mem / tau) * np.exp(hold / tau)
+            nominal = _B_CODE / transfer.REFERENCE_B * resistance * transfer.REFERENCE_PULSE / transfer.STEP
+            sizes_b[turn] = _log(b / nominal)
+            hold = self._hold(3 * _TAU)
+            terms = replace(terms, b=np.zeros(CIRCUITS, np.int16), a=np.full(CIRCUITS, _A_CODE))
+            _, height = self._after(terms, _LEVEL - _BELOW, hold)
+            a = _conductance(height / -_BELOW, self.tau_mem, tau, hold)
+            sizes_a[turn] = _log(a / (_A_CODE / transfer.REFERENCE_A * resistance))
+        return {TAU: _mean(taus), A: _mean(sizes_a), B: _mean(sizes_b)}
+
+    def _hold(self, seconds: float) -> float:
+        clock = clock_for(np.array([seconds]))
+        return float(round(seconds / CYCLE / 2**clock) * CYCLE * 2**clock)
+
+    def _after(self, terms: Terms, reset: float, hold: float) -> tuple[Float, Float]:
+        """How slowly (s), from how far (steps) membranes come back after a spike, held at ``reset`` for ``hold`` s."""
+        analog = self._analog(_LEVEL, reset, _LEVEL + _ABOVE)
+        clock = clock_for(np.array([hold]))
+        count = refractory_code(np.full(CIRCUITS, hold), clock)
+        analog = replace(analog, refractory=count, refractory_clock=np.array([clock], np.int16))
+        one, none = np.ones(CIRCUITS, np.int64), np.zeros(CIRCUITS, np.int64)
+        weight = np.full((HALVES, ROWS, COLUMNS), 63, np.uint8)
+        configuration = Configuration(weight, routing(one, none), analog, self.bench.instruments(), terms)
+        trigger, runs = 4 * CADC_PERIOD_MIN, 2
+        released = trigger * CYCLE + hold
+        end = released + 5 * _TAU + 6 * float(self.tau_mem.max())
+        shifts = [k * CADC_PERIOD_MIN // runs for k in range(runs)]
+        sent = [[(trigger + s, label) for label in (ALL, SOME)] for s in shifts]
+        out = self.bench.run(configuration, sent, int(end / CYCLE) + CADC_PERIOD_MIN)
+        time = (out.cadc_cycle - np.array(shifts)[:, None])[:, :, None] * CYCLE - released
+        value = self.bench.steps(out.cadc).reshape(-1, CIRCUITS)
+        since = np.broadcast_to(time, out.cadc.shape).reshape(-1, CIRCUITS)
+        quick = 5 * self.tau_mem
+        late = np.where(since > quick, since - quick, -1.0)
+        span = end - released - quick.max()
+        tau, _, height = fit.fitted(*fit.binned(late, value, span), np.full(CIRCUITS, _TAU), fit.decay)
+        return tau, height * np.exp(quick / tau)
+
+    # ---- exponential ---------------------------------------------------------------------------------------------
+
+    def exponential(self) -> dict[str, Float]:
+        """How far the term lifts a membrane above its leak, at two leaks near the one that makes it fire unasked.
+
+        At rest V - leak = slope exp((V - threshold) / slope).
+        """
+        slopes, thresholds = (np.full((_WRITINGS, CIRCUITS), np.nan) for _ in range(2))
+        every, level = np.ones(CIRCUITS, bool), _LEVEL + 15.0
+        first = transfer.code_of_steps(np.full(CIRCUITS, level))
+        for turn in range(_WRITINGS):
+            terms = Terms(
+                exponential=every,
+                slope=np.full(CIRCUITS, round(_STEEP * transfer.STEP / transfer.SLOPE_CODE) + turn - _WRITINGS // 2),
+                exponential_threshold=code_of(first + turn - _WRITINGS // 2),
+            )
+            fires = self._firing(terms, level - _STEEP)
+            lifts, rests = list[Float](), list[Float]()
+            for below in (_NEAR, _FAR):
+                analog = self._analog(fires - below, _LEVEL - _BELOW, level + 50)
+                rests.append(self._rest(analog, terms))
+                lifts.append(rests[-1] - self._rest(analog))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                slope = (rests[0] - rests[1]) / np.log(lifts[0] / lifts[1])
+                threshold = rests[0] - slope * np.log(lifts[0] / slope)
+            slopes[turn] = _log(slope / (transfer.slope(terms.slope) / transfer.STEP))
+            thresholds[turn] = threshold - transfer.steps_of_volts(transfer.volts(terms.exponential_threshold))
+        return {SLOPE: _mean(slopes), THRESHOLD: _mean(thresholds)}
+
+    def _firing(self, terms: Terms, guess: float) -> Float:
+        """(512,) steps: the lowest leak at which neurons fire unasked, by bisection."""
+        low, high = np.full(CIRCUITS, guess - 35.0), np.full(CIRCUITS, guess + 35.0)
+        none = np.zeros(CIRCUITS, np.int64)
+        for _ in range(7):
+            middle = (low + high) / 2
+            analog = self._analog(middle, _LEVEL - _BELOW, guess + _STEEP + 50)
+            configuration = Configuration(analog=analog, routing=routing(none, none), terms=terms)
+            out = self.bench.run(configuration, [[]], int(12 * self.tau_mem.max() / CYCLE))
+            fires = np.bincount(_senders(out.address), minlength=CIRCUITS) > 0
+            low, high = np.where(fires, low, middle), np.where(fires, middle, high)
+        return (low + high) / 2
+
+
+def _senders(address: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The circuits of the labels that ``bench.routing`` gives."""
+    label = address.astype(np.int64)
+    own, output, width = label & 0xFF, label >> 8, COLUMNS // 8
+    return own // width * COLUMNS + output * width + own % width
+
+
+def _conductance(height: Float, tau_mem: Float, tau: Float, hold: float) -> Float:
+    """a, from how high the slow part of a unit step's answer is; by bisection up to where the answer would ring."""
+    low, high = np.zeros_like(tau), 0.98 * (tau - tau_mem) ** 2 / (4 * tau_mem * tau)
+    for _ in range(40):
+        a = (low + high) / 2
+        mean, root = (1 / tau_mem + 1 / tau) / 2, np.sqrt((1 / tau_mem - 1 / tau) ** 2 / 4 - a / (tau_mem * tau))
+        fast, slow = -mean - root, -mean + root
+        adapted = a * (1 - np.exp(-hold / tau))
+        size = (-(1 + adapted) / tau_mem - fast) / (slow - fast)
+        more = size > height  # the more it has adapted, the lower (more negative) the slow part
+        low, high = np.where(more, a, low), np.where(more, high, a)
+    return (low + high) / 2
+
+
+def _log(ratio: Float) -> Float:
+    return np.log(np.where(ratio > 0, ratio, np.nan))
+
+
+def _mean(found: Float) -> Float:
+    """The mean over writings, of circuits that were measured in most of them."""
+    known = np.isfinite(found).sum(0)
+    return np.where(known > len(found) // 2, np.nansum(found, 0) / np.maximum(known, 1), np.nan)

@@ -1,0 +1,369 @@
+"""The numbers of the plasticity processor: vectors of 1024 bits, 128 lanes of 8 or 64 lanes of 16.
+
+A fraction q of F bits stands for q / 2 ** F: Q0.7 in 8 bits, Q0.15 in 16; whole numbers have F = 0. Arithmetic
+saturates at the ends of the range and counts where it did, or wraps around (modulo). Products are cut off below the
+last bit, as an arithmetic shift does it. NumPy's own functions work on these vectors as far as the processor can do
+them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.errors import OutOfRange, Unsupported, WrongType, kind_of
+
+Wide = NDArray[np.int64]
+_REGISTER = 1024  # bits
+_WHERE = "plasticity processor"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a lane is read: ``bits`` of it, ``point`` of them after the binary point; whether arithmetic saturates."""
+
+    bits: int
+    point: int
+    saturating: bool = True
+
+    @property
+    def low(self) -> int:
+        """The smallest number, in units of the last bit."""
+        return -(1 << self.bits - 1)
+
+    @property
+    def high(self) -> int:
+        """The largest number, in units of the last bit."""
+        return (1 << self.bits - 1) - 1
+
+    @property
+    def lanes(self) -> int:
+        """How many fit into a vector."""
+        return _REGISTER // self.bits
+
+    def __str__(self) -> str:
+        kind = f"Q0.{self.point}" if self.point else f"{self.bits}-bit whole numbers"
+        return kind if self.saturating else f"{kind}, modulo"
+
+
+FRACTION8, FRACTION16 = Format(8, 7), Format(16, 15)
+WHOLE8, WHOLE16 = Format(8, 0), Format(16, 0)
+MODULO8, MODULO16 = Format(8, 0, False), Format(16, 0, False)
+
+
+@dataclass
+class Meter:
+    """What a program did: operations on whole vectors, and lanes that saturated."""
+
+    operations: int = 0
+    saturations: int = 0
+
+    def fit(self, wide: Wide, to: Format) -> Wide:
+        """``wide`` within the range of ``to``: cut off at its ends and counted, or wrapped around."""
+        if not to.saturating:
+            return (wide - to.low) % (1 << to.bits) + to.low
+        self.saturations += int(np.count_nonzero((wide < to.low) | (wide > to.high)))
+        return np.clip(wide, to.low, to.high)
+
+    def spend(self, lanes: int, of: Format, times: int = 1) -> None:
+        """Count an operation on ``lanes`` lanes, done ``times`` times over."""
+        self.operations += times * -(-lanes // of.lanes)
+
+
+@dataclass(eq=False)
+class Lanes:
+    """An array of the processor's numbers, in any shape: ``raw`` in units of the last bit.
+
+    Numbers of Python and arrays of NumPy are taken for the nearest fraction, and have to be whole beside whole numbers.
+    A fraction times a whole number is a fraction, a whole number times a number of Python that is not whole, too.
+    """
+
+    raw: Wide
+    format: Format
+    meter: Meter
+
+    # ---- in and out --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, value: Any, form: Format, meter: Meter) -> Self:
+        """The numbers nearest to ``value``; constants beyond the range become its ends (1 in Q0.15: 1 - 2 ** -15)."""
+        wide = np.rint(np.ldexp(np.asarray(value, np.float64), form.point)).astype(np.int64)
+        return cls(Meter().fit(wide, form), form, meter)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(np.ldexp(self.raw.astype(np.float64), -self.format.point), dtype)
+
+    def __float__(self) -> float:
+        return float(self.__array__())
+
+    def __int__(self) -> int:
+        return int(self.__array__())
+
+    __index__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Lanes({np.asarray(self)}, {self.format})"
+
+    def to(self, form: Format) -> Lanes:
+        """The same numbers in another format, as far as they fit; bits below its last are cut off."""
+        shift = form.point - self.format.point
+        wide = self.raw << shift if shift >= 0 else self.raw >> -shift
+        return self._made(wide, form)
+
+    def rounded(self, bits: int, random: NDArray[np.integer[Any]] | None = None) -> Wide:
+        """In units of 2 ** -bits: the nearest ones, or stochastically with ``random`` words for every lane.
+
+        A number is rounded up with the probability of what lies beyond the unit below it.
+        """
+        below = self.format.point - bits
+        if below <= 0:
+            return self.raw << -below
+        self.meter.spend(self.raw.size, self.format, 2)
+        half = 1 << below - 1
+        return (self.raw + (half if random is None else np.asarray(random, np.int64) & (1 << below) - 1)) >> below
+
+    # ---- shape ---------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.raw.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.raw.ndim
+
+    @property
+    def size(self) -> int:
+        return self.raw.size
+
+    @property
+    def T(self) -> Lanes:
+        return self._like(self.raw.T)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __getitem__(self, key: Any) -> Lanes:
+        return self._like(self.raw[_key(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.raw[_key(key)] = self._taken(value).raw
+
+    def reshape(self, *shape: Any) -> Lanes:
+        """In another shape."""
+        return self._like(self.raw.reshape(*shape))
+
+    def copy(self) -> Lanes:
+        """With an array of its own."""
+        return self._like(self.raw.copy())
+
+    def sum(self, axis: int | None = None) -> Lanes:
+        """The sum, added up in the processor's own registers, then brought into range."""
+        return self._made(np.asarray(self.raw.sum(axis)), self.format, self.size)
+
+    def mean(self, axis: int | None = None) -> Lanes:
+        """The sum over the number, cut off below the last bit."""
+        count = self.size if axis is None else self.raw.shape[axis]
+        return self._made(np.asarray(self.raw.sum(axis)) // max(count, 1), self.format, self.size)
+
+    # ---- arithmetic ----------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Lanes:
+        return self._sum(other, operator.add)
+
+    def __radd__(self, other: Any) -> Lanes:
+        return self._sum(other, operator.add)
+
+    def __sub__(self, other: Any) -> Lanes:
+        return self._sum(other, operator.sub)
+
+    def __rsub__(self, other: Any) -> Lanes:
+        return self._sum(other, lambda x, y: y - x)
+
+    def __neg__(self) -> Lanes:
+        return self._made(-self.raw, self.format)
+
+    def __pos__(self) -> Lanes:
+        return self
+
+    def __abs__(self) -> Lanes:
+        return self._made(np.abs(self.raw), self.format)
+
+    def __mul__(self, other: Any) -> Lanes:
+        if isinstance(other, Lanes):
+            return self._product(other)
+        value = np.asarray(other, np.float64)
+        if self.format.point == 0 and np.array_equal(value, np.rint(value)):
+            return self._made(self.raw * value.astype(np.int64), self.format)
+        form = self.format if self.format.point else Format(self.format.bits, self.format.bits - 1)
+        factor = np.rint(np.ldexp(value, form.point)).astype(np.int64)  # wider than a lane: whole part and fraction
+        return self._made(self.raw * factor >> self.format.point, form, times=1 + bool(np.any(np.abs(value) >= 1)))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Lanes:
+        if isinstance(other, Lanes):
+            return other.__rtruediv__(self)
+        with np.errstate(divide="raise"):
+            return self * (1 / np.asarray(other, np.float64))
+
+    def __rtruediv__(self, other: Any) -> Lanes:
+        raise _cannot("divide by a vector", "multiply by the inverse of a number that stays the same")
+
+    def __lshift__(self, by: int) -> Lanes:
+        return self._made(self.raw << by, self.format)
+
+    def __rshift__(self, by: int) -> Lanes:
+        return self._made(self.raw >> by, self.format)
+
+    def _product(self, other: Lanes) -> Lanes:
+        if self.format.point and other.format.point:
+            one, two = self._aligned(other)
+            return one._made(one.raw * two.raw >> one.format.point, one.format)
+        form = self.format if self.format.point or self.format.bits >= other.format.bits else other.format
+        return self._made(self.raw * other.raw, other.format if other.format.point else form)
+
+    def _sum(self, other: Any, of: Callable[[Wide, Wide], Wide]) -> Lanes:
+        one, two = self._aligned(other)
+        return one._made(of(one.raw, two.raw), one.format)
+
+    # ---- comparison and choice -----------------------------------------------------------------------------------
+
+    def __lt__(self, other: Any) -> NDArray[np.bool_]:
+        return self._compared(other, operator.lt)
+
+    def __le__(self, other: Any) -> NDArray[np.bool_]:
+        return self._compared(other, operator.le)
+
+    def __gt__(self, other: Any) -> NDArray[np.bool_]:
+        return self._compared(other, operator.gt)
+
+    def __ge__(self, other: Any) -> NDArray[np.bool_]:
+        return self._compared(other, operator.ge)
+
+    def __eq__(self, other: object) -> Any:
+        return self._compared(other, operator.eq)
+
+    def __ne__(self, other: object) -> Any:
+        return self._compared(other, operator.ne)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _compared(self, other: Any, how: Callable[[Any, Any], Any]) -> NDArray[np.bool_]:
+        self.meter.spend(self.raw.size, self.format)
+        return how(np.asarray(self), np.asarray(other))
+
+    def minimum(self, other: Any) -> Lanes:
+        """The smaller one of each pair."""
+        return self._sum(other, np.minimum)
+
+    def maximum(self, other: Any) -> Lanes:
+        """The larger one of each pair."""
+        return self._sum(other, np.maximum)
+
+    def clip(self, low: Any = None, high: Any = None) -> Lanes:
+        """Within ``low`` and ``high``."""
+        above = self if low is None else self.maximum(low)
+        return above if high is None else above.minimum(high)
+
+    def sign(self) -> Lanes:
+        """-1, 0 or 1, whole numbers."""
+        return self._made(np.sign(self.raw), Format(self.format.bits, 0))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        known = _FUNCTIONS.get(ufunc)
+        if known is None or method != "__call__" or options.keys() - {"out"}:
+            raise _cannot(f"do {ufunc.__name__}", "use + - *, comparisons, minimum, maximum, sign, abs and where")
+        first, *rest = inputs
+        if isinstance(first, Lanes):
+            return known(first, *rest)
+        return _TURNED.get(ufunc, known)(rest[0], first)
+
+    def __array_function__(self, function: Any, types: Any, given: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        known = _ROUTINES.get(function)
+        if known is None:
+            raise _cannot(f"do {function.__name__}", "use where, clip, sum, mean, zeros_like or np.asarray(x)")
+        return known(*given, **options)
+
+    # ---- how -----------------------------------------------------------------------------------------------------
+
+    def _like(self, raw: Wide) -> Lanes:
+        return type(self)(raw, self.format, self.meter)
+
+    def _made(self, wide: Wide, form: Format, lanes: int | None = None, times: int = 1) -> Lanes:
+        self.meter.spend(wide.size if lanes is None else lanes, form, times)
+        return type(self)(self.meter.fit(wide, form), form, self.meter)
+
+    def _taken(self, other: Any) -> Lanes:
+        """``other`` as numbers of this format."""
+        if isinstance(other, Lanes):
+            return other if other.format == self.format else other.to(self.format)
+        if not isinstance(other, Real | np.ndarray | np.generic | list | tuple):
+            raise WrongType(f"{kind_of(other)} beside a vector", where=_WHERE, expected="a number, or an array")
+        value = np.asarray(other)
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise OutOfRange(f"{other} beside a vector", where=_WHERE, expected="finite numbers")
+        if self.format.point == 0 and value.dtype.kind == "f" and not np.array_equal(value, np.rint(value)):
+            raise OutOfRange(f"{other} beside {self.format}", where=_WHERE, expected="a whole number",
+                             todo="Multiply the whole numbers by a fraction first")  # fmt: skip
+        return type(self).of(value, self.format, self.meter)
+
+    def _aligned(self, other: Any) -> tuple[Lanes, Lanes]:
+        """Both in the wider of two formats of one kind."""
+        if not isinstance(other, Lanes) or other.format == self.format:
+            return self, self._taken(other)
+        if bool(self.format.point) != bool(other.format.point) or self.format.saturating != other.format.saturating:
+            raise WrongType(
+                f"{self.format} and {other.format} together", where=_WHERE, expected="numbers of one kind",
+                todo="Multiply the whole numbers by a fraction first",
+            )  # fmt: skip
+        wider = max(self.format, other.format, key=lambda form: form.bits)
+        return self.to(wider), other.to(wider)
+
+
+def _key(key: Any) -> Any:
+    """An index, where vectors may be parts of it."""
+    if isinstance(key, tuple):
+        return tuple(map(_key, key))
+    return key.raw if isinstance(key, Lanes) and not key.format.point else key
+
+
+def _cannot(what: str, todo: str) -> Unsupported:
+    return Unsupported(f"the processor cannot {what}", where=_WHERE, todo=todo[0].upper() + todo[1:])
+
+
+def where(condition: Any, one: Any, other: Any) -> Any:
+    """``one`` where the condition holds, else ``other``; of two that are no vectors, what NumPy makes of it."""
+    own = next((each for each in (one, other) if isinstance(each, Lanes)), None)
+    if own is None:
+        return np.where(np.asarray(condition), one, other)
+    first, second = own._aligned(other if own is one else one)
+    if own is not one:
+        first, second = second, first
+    shape = np.broadcast_shapes(np.shape(condition), first.shape, second.shape)
+    own.meter.spend(int(np.prod(shape)), first.format)
+    return Lanes(np.where(np.asarray(condition), first.raw, second.raw), first.format, own.meter)
+
+
+_FUNCTIONS: dict[np.ufunc, Callable[..., Any]] = {
+    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.true_divide: operator.truediv,
+    np.negative: operator.neg, np.absolute: abs, np.sign: Lanes.sign,
+    np.minimum: Lanes.minimum, np.maximum: Lanes.maximum,
+    np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt, np.greater_equal: operator.ge,
+    np.equal: operator.eq, np.not_equal: operator.ne,
+    np.left_shift: operator.lshift, np.right_shift: operator.rshift,
+}  # fmt: skip
+_TURNED: dict[np.ufunc, Callable[..., Any]] = {  # with the vector behind the other: f(vector, other)
+    np.subtract: Lanes.__rsub__, np.true_divide: Lanes.__rtruediv__,
+    np.less: operator.gt, np.less_equal: operator.ge, np.greater: operator.lt, np.greater_equal: operator.le,
+}  # fmt: skip
+_ROUTINES: dict[Any, Callable[..., Any]] = {
+    np.where: where, np.clip: Lanes.clip, np.sum: Lanes.sum, np.mean: Lanes.mean, np.copy: Lanes.copy,
+    np.zeros_like: lambda like: like._like(np.zeros_like(like.raw)),
+}  # fmt: skip

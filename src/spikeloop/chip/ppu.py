@@ -1,0 +1,367 @@
+"""The plasticity processor: kernels that are executed while the chip runs, in its arithmetic, time and memory.
+
+There is one for each half of the array, and it works row by row. Weights have 6 bits and a sign, readings of
+sensors 7; what a kernel leaves of a weight is rounded to a code stochastically. A call that takes longer than the time
+to the next delays that one, and what would have come before it is skipped; `Executed` counts both.
+"""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeloop.chip import correlation
+from spikeloop.chip.configuration import CIRCUITS, COLUMNS, WEIGHT_MAX
+from spikeloop.chip.fractional import FRACTION16, WHOLE16, Lanes, Meter
+from spikeloop.chip.mismatch import Float, keyed
+from spikeloop.chip.view import IntegerSynapses, IntegerView
+from spikeloop.engine.arrays import Delays
+from spikeloop.engine.codes import lay
+from spikeloop.engine.correlation import Sensors as Held
+from spikeloop.engine.correlation import Window, Wires, pass_events, wires
+from spikeloop.errors import DoesNotFit, RuleFailed, SpikeloopError, WrongType, kind_of
+from spikeloop.plasticity.floating import Moment
+from spikeloop.plasticity.memory import Memory
+from spikeloop.plasticity.view import Kernel
+from spikeloop.plasticity.watchdog import Overdue, Watchdog
+
+Indices = NDArray[np.int64]
+
+MEMORY = 16 * 1024
+"""Bytes of the processor's memory (hardware.md 1.1)."""
+PER_OPERATION = 2
+"""Cycles of 8 ns for an operation on one vector: 4 of the processor's own (estimated)."""
+PER_ROW = 16
+"""Cycles for reading or writing a row of weights, per vector of 128 columns (estimated)."""
+PER_READING = 68
+"""Cycles for converting both sensors of a row: the column ADC makes 1.85 million conversions a second (1.1)."""
+_SCALE_BITS = 8
+COUNTER_MAX = 255
+"""Spike counters have 8 bits (hardware.md 1.2)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """The synapses of one projection on the array.
+
+    rows: (R, S, T), flat excitatory synapses of the R row pairs; the inhibitory ones are a row further on.  source:
+    (S,), addresses of events from outside, or circuits; inside says which.  circuit: (T,), the heads of the targets.
+    largest: (T,), the code, not necessarily whole, of a weight of 1.  ends: (K,) sources and targets of a sparse
+    projection's synapses, or None.  signed: whether weights have both signs.  sensor: whether its sensors are used.
+    level: (2, T), CADC steps of leak and of threshold above it.
+    """
+
+    rows: Indices
+    source: Indices
+    inside: bool
+    circuit: Indices
+    largest: Float
+    ends: tuple[Indices, Indices] | None = None
+    signed: bool = False
+    sensor: bool = True
+    level: Float = field(default_factory=lambda: np.array([[80.0], [70.0]]))
+
+    @property
+    def scale(self) -> Indices:
+        """``largest`` of every synapse, in 256ths of a code: (T,) or (K,)."""
+        scale = np.rint(self.largest * (1 << _SCALE_BITS)).astype(np.int64)
+        return scale if self.ends is None else scale[self.ends[1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A kernel and when it is called: cycles, ascending. Other fields as in `spikeloop.plasticity.Program`.
+
+    requested: whether it is called at once, too.
+    """
+
+    kernel: Kernel
+    places: Mapping[str, Place]
+    cycle: Indices
+    cycle_time: float
+    state: tuple[Memory, ...]
+    seed: int = 0
+    budget: float = 10.0
+    requested: bool = False
+    calls: int = 0
+
+
+@dataclass
+class Executed:
+    """What became of the calls of one task in one run.
+
+    time: cycles of those that were made.  recorded: of each, by name.  history: by projection, the codes after each.
+    late, skipped: numbers of calls.  cycles: what each took.  saturations: lanes.
+    """
+
+    time: list[int] = field(default_factory=list)
+    recorded: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, Indices]] = field(default_factory=list)
+    cycles: list[int] = field(default_factory=list)
+    late: int = 0
+    skipped: int = 0
+    saturations: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """The sensors of one projection: who meets whom, (2, K) windows, the converters' columns."""
+
+    wiring: Wires
+    windows: tuple[Window, Window]
+    column: Indices
+    synapses: int
+
+
+@dataclass(eq=False)
+class Learning:
+    """What one run's processor and sensors hold: part of the chip's state.
+
+    weight: (131072,), the array.  held: sensors by task and projection.  counts: likewise, of targets and sources.
+    code: of every synapse; ends: of sparse projections.  memory, calls: by task.  free: cycle from which the processor
+    is free; waiting: calls that it had no time for yet.
+    """
+
+    weight: NDArray[np.uint8]
+    held: dict[tuple[str, str], Held]
+    counts: dict[tuple[str, str], tuple[Indices, Indices]]
+    code: dict[tuple[str, str], Indices]
+    ends: dict[tuple[str, str], tuple[Indices, Indices]]
+    memory: dict[str, Memory]
+    calls: dict[str, int]
+    free: int = 0
+    waiting: tuple[tuple[int, str], ...] = ()
+
+    def copy(self) -> Learning:
+        """One that goes on without changing this one."""
+        return copy.deepcopy(self)
+
+
+class Processor:
+    """Executes tasks on the array of one chip; shared by the runs of a batch.
+
+    windows: (2, 131072) steps and seconds of the chip's sensors.  channels: their converters.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, Task], windows: tuple[Float, Float], channels: correlation.Channels, key: int
+    ) -> None:
+        self.tasks, self.channels, self.key = tasks, channels, key
+        self.banks = {
+            (name, projection): _bank(place, windows)
+            for name, task in tasks.items()
+            for projection, place in task.places.items()
+            if place.sensor
+        }
+
+    def begin(self, weight: NDArray[np.uint8], sample: int) -> Learning:
+        """What a run begins with."""
+        counts, code, ends = {}, {}, {}
+        for name, task in self.tasks.items():
+            for projection, place in task.places.items():
+                key = name, projection
+                counts[key] = np.zeros(len(place.circuit), np.int64), np.zeros(len(place.source), np.int64)
+                dense = _codes(weight, place)
+                code[key] = dense if place.ends is None else dense[place.ends]
+                if place.ends is not None:
+                    ends[key] = place.ends
+        held = {key: Held.empty(bank.synapses, bank.wiring.targets[0].shape[0] - 1) for key, bank in self.banks.items()}
+        memory = {name: copy.deepcopy(dict(task.state[sample])) for name, task in self.tasks.items()}
+        calls = {name: task.calls for name, task in self.tasks.items()}
+        return Learning(weight.copy(), held, counts, code, ends, memory, calls)
+
+    def resumed(self, learning: Learning, sample: int) -> Learning:
+        """With what the host has told the kernels in between."""
+        learning.memory = {name: copy.deepcopy(dict(task.state[sample])) for name, task in self.tasks.items()}
+        return learning
+
+    def passed(self, learning: Learning, events: Mapping[str, tuple[Float, Indices]], end: float) -> None:
+        """Sensors and counters see the events of a stretch of one run.
+
+        events: "outside": arrivals and addresses; "inside": arrivals and the circuits that sent them; "fired": times
+        and circuits. All ascending in time, seconds.
+        """
+        for name, task in self.tasks.items():
+            for projection, place in task.places.items():
+                key = name, projection
+                sent = _numbered(events["inside" if place.inside else "outside"], place.source, 1 << 16)
+                fired = _numbered(events["fired"], place.circuit, CIRCUITS)
+                targets, sources = learning.counts[key]
+                targets += np.bincount(fired[1], minlength=len(targets))
+                sources += np.bincount(sent[1], minlength=len(sources))
+                if key in self.banks:
+                    bank = self.banks[key]
+                    learning.held[key] = pass_events(learning.held[key], bank.wiring, bank.windows, sent, fired, end)
+
+    def due(self, learning: Learning, first: int, last: int) -> list[tuple[int, str]]:
+        """The calls in cycles from ``first`` to ``last``."""
+        found = list(learning.waiting)
+        for name, task in self.tasks.items():
+            calls = np.clip(task.cycle, first, last).tolist()
+            if task.requested and first not in calls:
+                calls = [first, *calls]
+            found += [(cycle, name) for cycle in calls]
+        return sorted(found)
+
+    def call(
+        self, learning: Learning, name: str, at: tuple[int, int], membrane: Float, watchdog: Watchdog, log: Executed
+    ) -> None:
+        """Execute a task at a cycle, of a sample; membrane: (512,) readings of the column ADC in steps."""
+        cycle, sample = at
+        task, meter = self.tasks[name], Meter()
+        number = learning.calls[name]
+        where = f"program {name!r}, call {number}, sample {sample}"
+        views = {
+            projection: self._view((name, projection), place, learning, (cycle, sample, membrane, where, meter))
+            for projection, place in task.places.items()
+        }
+        moment = Moment(cycle * task.cycle_time, number, sample, task.seed)
+        view = IntegerView(name, views, learning.memory[name], moment, meter)
+        _called(task, view, where, watchdog)
+        spent = sum(self._adopt((name, each), task.places[each], learning, seen, view) for each, seen in views.items())
+        _check_memory(learning.memory[name], where)
+        learning.calls[name] += 1
+        halves = {int(half) for place in task.places.values() for half in np.unique(place.circuit // COLUMNS)}
+        took = (spent + meter.operations * PER_OPERATION) // max(len(halves), 1)  # each half has a processor of its own
+        learning.free = cycle + took
+        log.time.append(cycle)
+        log.recorded.append({key: np.asarray(value) for key, value in view.recorded.items()})
+        log.history.append({each: learning.code[name, each].copy() for each in task.places})
+        log.cycles.append(took)
+        log.saturations += meter.saturations
+
+    def _view(
+        self, key: tuple[str, str], place: Place, learning: Learning, at: tuple[int, int, Float, str, Meter]
+    ) -> IntegerSynapses:
+        cycle, sample, membrane, where, meter = at
+        code = learning.code[key]
+        wide = (code << FRACTION16.point + _SCALE_BITS) // place.scale
+        weights = Lanes(np.clip(wide, FRACTION16.low, FRACTION16.high), FRACTION16, meter)
+        readings = None
+        if key in self.banks:
+            stream = int(keyed(keyed(keyed(self.key, sample), zlib.crc32("/".join(key).encode())), cycle))
+            readings = self._readings(key, learning.held[key], code.shape, stream)
+        targets, sources = learning.counts[key]
+        level, distance = place.level
+        seen = {
+            "counts": Lanes(np.minimum(targets, COUNTER_MAX), WHOLE16, meter),
+            "source_counts": Lanes(np.minimum(sources, COUNTER_MAX), WHOLE16, meter),
+            "membrane": Lanes.of((membrane[place.circuit] - level) / distance, FRACTION16, meter),
+        }
+        return IntegerSynapses(f"{where}, projection {key[1]}", weights, learning.ends.get(key), readings, seen)
+
+    def _readings(
+        self, key: tuple[str, str], held: Held, shape: tuple[int, ...], stream: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The mean of the rows that a synapse takes; stream: of the noise."""
+        bank, found, rows = self.banks[key], [], len(self.tasks[key[0]].places[key[1]].rows)
+        for kind, charge in ((correlation.CAUSAL, held.causal), (correlation.ANTICAUSAL, held.anticausal)):
+            read = correlation.read(charge * correlation.FULL, bank.column, self.channels, stream, kind)
+            found.append(read.reshape(rows, -1).astype(np.int64).sum(0) // rows)
+        causal, anticausal = (each.astype(np.uint8).reshape(shape) for each in found)
+        return causal, anticausal
+
+    def _adopt(
+        self, key: tuple[str, str], place: Place, learning: Learning, view: IntegerSynapses, of: IntegerView
+    ) -> int:
+        """Take over what a kernel left; gives the cycles that rows took."""
+        weights = view.weights
+        if not place.signed:
+            weights = weights.maximum(0)
+        most = np.minimum(place.scale >> _SCALE_BITS, WEIGHT_MAX * len(place.rows))
+        below = FRACTION16.point + _SCALE_BITS  # bits of a code's fraction, of which 15 are random
+        code = weights.raw * place.scale + (of.words(weights.shape) << _SCALE_BITS) >> below
+        code = np.clip(code, -most if place.signed else 0, most)
+        learning.code[key] = code
+        if view.moved:
+            ends = view.ends()
+            assert ends is not None
+            learning.ends[key] = ends
+        _lay(code, learning.ends.get(key), place, learning.weight)
+        for count in learning.counts[key]:
+            count[:] = 0
+        vectors = place.rows.shape[0] * place.rows.shape[1] * -(-place.rows.shape[2] // (COLUMNS // 2))
+        spent = 2 * vectors * PER_ROW
+        if key in self.banks:
+            if view.reset:
+                learning.held[key].causal[:] = 0
+                learning.held[key].anticausal[:] = 0
+            spent += vectors * PER_READING * view.sensed
+        return spent
+
+
+def _called(task: Task, view: IntegerView, where: str, watchdog: Watchdog) -> None:
+    try:
+        returned = watchdog.call(task.kernel, view, task.budget)
+    except Overdue:
+        raise RuleFailed(
+            f"the rule did not end within {task.budget:g} s", where=where, expected="a call within its budget",
+            todo="Look for a loop that never ends, or raise budget",
+        ) from None  # fmt: skip
+    except SpikeloopError:
+        raise
+    except Exception as error:
+        raise RuleFailed(f"the rule raised {type(error).__name__}: {error}", where=where) from error
+    if returned is not None:
+        raise WrongType(f"the rule returns {kind_of(returned)}", where=where, expected="nothing",
+                        todo="Assign what shall change: view.weights = ...")  # fmt: skip
+
+
+def _check_memory(memory: Memory, where: str) -> None:
+    """Raise ``DoesNotFit`` where a kernel keeps more than the processor has."""
+    need = sum(
+        each.size * each.format.bits // 8 if isinstance(each, Lanes) else _bytes(each) for each in memory.values()
+    )
+    if need > MEMORY:
+        raise DoesNotFit(f"the state of the rule takes {need} bytes", where=where,
+                         expected=f"at most {MEMORY}: the memory of the plasticity processor")  # fmt: skip
+
+
+def _bytes(value: object) -> int:
+    return value.size * min(value.itemsize, 4) if isinstance(value, np.ndarray) else 4
+
+
+def _bank(place: Place, windows: tuple[Float, Float]) -> Bank:
+    """Rows of a synapse side by side, (R, S, T) or (R, K)."""
+    rows = place.rows if place.ends is None else place.rows[:, place.ends[0], place.ends[1]]
+    sources, targets = np.broadcast_arrays(*(
+        np.ix_(np.arange(len(place.source)), np.arange(len(place.circuit))) if place.ends is None else place.ends
+    ))  # fmt: skip
+    flat = rows.reshape(-1)
+    source, target = (np.tile(each.ravel(), len(place.rows)).astype(np.int64) for each in (sources, targets))
+    wiring = wires(source, target, np.zeros(1), Delays.COMMON, (len(place.source), len(place.circuit)))
+    amplitude, tau = (np.ascontiguousarray(each[:, flat]) for each in windows)
+    made = tuple(Window(amplitude[kind] / correlation.FULL, tau[kind]) for kind in range(2))
+    half, column = flat // (COLUMNS * COLUMNS), flat % COLUMNS
+    return Bank(wiring, (made[0], made[1]), half * COLUMNS + column, len(flat))
+
+
+def _codes(weight: NDArray[np.uint8], place: Place) -> Indices:
+    """(S, T): signed codes, summed over the rows of a synapse."""
+    flat = weight.reshape(-1).astype(np.int64)
+    return (flat[place.rows] - flat[place.rows + COLUMNS]).sum(0)
+
+
+def _lay(code: Indices, ends: tuple[Indices, Indices] | None, place: Place, weight: NDArray[np.uint8]) -> None:
+    """Put signed codes on the rows of their synapses."""
+    dense = code
+    if ends is not None:
+        dense = np.zeros(place.rows.shape[1:], np.int64)
+        np.add.at(dense, ends, code)
+    most = WEIGHT_MAX * len(place.rows)
+    lay(np.ascontiguousarray(np.clip(dense, -most, most), np.int32), place.rows, COLUMNS, weight)
+
+
+def _numbered(events: tuple[Float, Indices], owner: Indices, most: int) -> tuple[Float, NDArray[np.int32]]:
+    """Only events of ``owner``, numbered by their place there."""
+    table = np.full(most, -1, np.int64)
+    table[owner] = np.arange(len(owner))
+    number = table[events[1]]
+    keep = number >= 0
+    return events[0][keep], number[keep].astype(np.int32)

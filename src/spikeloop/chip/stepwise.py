@@ -1,0 +1,503 @@
+"""A twin's run in steps of one cycle: any neurons, and a state from which it goes on as if nothing had been cut.
+
+What is not a function of the state is one of the absolute clock: noise of membranes by step, of converters by sample,
+of the comparators' jitter by neuron and cycle. A spike leaves its circuit `LATENCY` standard deviations of the jitter
+later, at least at once: a run can be cut because nothing leaves before it was caused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spikeloop.chip import adc, transfer
+from spikeloop.chip.circuits import Neurons, Pattern
+from spikeloop.chip.configuration import (
+    CIRCUITS,
+    COLUMNS,
+    CYCLE,
+    DEPTH,
+    LINKS,
+    OUTPUTS,
+    AddressedEvents,
+    Configuration,
+    Instruments,
+    Readout,
+)
+from spikeloop.chip.dynamics import Alike, Dynamics, alike
+from spikeloop.chip.instruments import channels_of
+from spikeloop.chip.lanes import Flight, Lanes, empty_lanes, flight_of
+from spikeloop.chip.mismatch import Float, Noise, Quantity, keyed, normals, normals_at, uniforms
+from spikeloop.chip.plan import Plan, Step
+from spikeloop.engine.arrays import Trains
+from spikeloop.engine.stepped import (
+    Cells,
+    Disturbances,
+    SteppedAsk,
+    SteppedLink,
+    SteppedRun,
+    SteppedSampling,
+    SteppedStage,
+    SteppedState,
+    forward,
+)
+from spikeloop.engine.stepped import Quantity as Trace
+
+Indices = NDArray[np.int64]
+
+LATENCY = 3.0
+"""Standard deviations of the jitter between a crossing and its event, and where the jitter is cut off."""
+_OUTSIDE = "outside"
+
+
+@dataclass(frozen=True, eq=False)
+class Sender:
+    """What of one step's events is under way: requests to its outputs, exits from them; seconds; outputs in cycles.
+
+    recent: spikes of the last cycle, which reach neurons of the same step in the next one; by group.
+    """
+
+    outputs: Lanes
+    requests: Flight
+    exits: Flight
+    recent: Mapping[str, Trains]
+
+
+@dataclass(frozen=True, eq=False)
+class ChipState:
+    """Where a run of a chip was cut: nobody's business but the chip's.
+
+    cycle: the clock.  trial: the draw of the noise.  links, arrivals: of the events from outside, cycles and addresses.
+    cells: by step and group.  senders: by step.  owner: which chip, and which configuration.
+    """
+
+    cycle: int
+    trial: int
+    links: Lanes
+    arrivals: Flight
+    cells: tuple[tuple[SteppedState, ...], ...]
+    senders: tuple[Sender, ...]
+    owner: object
+
+    def __len__(self) -> int:
+        return len(self.links.free)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Neurons of one step that are put together alike; place: (C, N), their compartments among the step's neurons."""
+
+    name: str
+    alike: Alike
+    place: Indices
+    cells: Cells
+
+
+@dataclass(frozen=True, eq=False)
+class Chipful:
+    """What stays the same from run to run of a configuration.
+
+    membrane, threshold: (N,) volts of noise of all compartments.
+    """
+
+    neurons: Neurons
+    dynamics: Dynamics
+    plan: Plan
+    pattern: Pattern
+    noise: Noise
+    capacity: bool
+    groups: tuple[tuple[Group, ...], ...]
+
+
+def groups_of(neurons: Neurons, dynamics: Dynamics, plan: Plan) -> tuple[tuple[Group, ...], ...]:
+    """The groups of every step."""
+    sends = np.asarray(plan.routing.sends, bool)[neurons.head]
+    return tuple(
+        tuple(
+            _group(f"{k}.{g}", each, step, neurons, dynamics)
+            for g, each in enumerate(alike(dynamics, step.neuron, sends))
+        )
+        for k, step in enumerate(plan.steps)
+    )
+
+
+def _group(name: str, each: Alike, step: Step, neurons: Neurons, dynamics: Dynamics) -> Group:
+    member = each.member
+    shape = (1, *member.shape)
+    floor, most, noise, threshold, _ = neurons.population.disturbance[:, member]
+    head = neurons.head[member[each.output]]
+    cells = Cells(
+        name,
+        np.ascontiguousarray(dynamics.values[:, member]),
+        np.ones(len(member), bool),
+        neurons.population.values[1, member].reshape(shape),
+        np.full(shape, np.nan),
+        each.pair,
+        dynamics.couplings.tau[each.coupling],
+        each.output,
+        Disturbances(floor, most, noise, threshold, head.astype(np.float64)),
+    )
+    return Group(name, each, np.searchsorted(step.neuron, member), cells)
+
+
+class Stepwise:
+    """One run, or one stretch of it."""
+
+    def __init__(
+        self, chip: Chipful, configuration: Configuration, drive: AddressedEvents, cycles: int, start: ChipState | None,
+        sample: int = 0,
+    ) -> None:  # fmt: skip
+        """sample: the number of the batch's first run, which chooses the noise of each."""
+        self.chip, self.drive, self.configuration = chip, drive, configuration
+        self.batch, self.threads, self.sample = len(drive), torch.get_num_threads(), sample
+        self.first = 0 if start is None else start.cycle
+        self.last = self.first + cycles
+        self.trial = drive.trial if start is None else start.trial
+        self.code = np.ascontiguousarray(configuration.weight, np.uint8).reshape(-1)
+        self.lost = np.zeros(self.batch, np.int64)
+        self.before = start
+        self.clock = _Clock(configuration.instruments, self.first, self.last, self._phase())
+        self.seen: dict[int, Float] = {}
+        self.adaptation: dict[int, Float] = {}
+        self.arrived = Flight.none()
+        self.inside: list[Flight] = []
+        self.fired: list[Flight] = []
+
+    def key(self, quantity: Quantity) -> int:
+        """The stream of a quantity in this trial."""
+        return int(keyed(keyed(self.chip.pattern.seed, quantity), self.trial))
+
+    def _phase(self) -> float:
+        """Seconds until the column ADC's first sample: one draw for the whole batch, whose samples are in step."""
+        return self.chip.noise.cadc_phase * float(uniforms(self.key(Quantity.CADC_PHASE), 0, (1,))[0])
+
+    def run(self, owner: object) -> tuple[Readout, ChipState]:
+        """What was read, and where it was cut."""
+        arrived, links, arrivals = self._from_outside()
+        self.arrived = arrived
+        sent: list[Flight] = []
+        cells, senders = list[tuple[SteppedState, ...]](), list[Sender]()
+        for number, step in enumerate(self.chip.plan.steps):
+            ends, spikes = self._step(number, step, arrived, sent)
+            exits, sender = self._leave(number, step, spikes)
+            cells.append(ends)
+            senders.append(sender)
+            if step.sends:
+                sent.append(exits)
+            head = self.chip.neurons.head[step.neuron]
+            self.inside.append(Flight(exits.sample, exits.time, head[exits.unit]))
+            for group in self.chip.groups[number]:
+                fired = flight_of(spikes[group.name])
+                self.fired.append(Flight(fired.sample, fired.time, head[group.place[group.alike.output]][fired.unit]))
+        state = ChipState(self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner)
+        return self._readout(sent), state
+
+    def events(self) -> dict[str, tuple[Float, Indices]]:
+        """Of a single run, ascending in time: what arrived from outside, by address; what left circuits, and when they
+        fired, by head."""
+        inside, fired = (
+            Flight.ordered(*(np.concatenate([np.zeros(0, kind), *(getattr(f, part) for f in flights)])
+                             for part, kind in (("sample", np.int64), ("time", float), ("unit", np.int64))))
+            for flights in (self.inside, self.fired)
+        )  # fmt: skip
+        return {name: (f.time, f.unit) for name, f in (("outside", self.arrived), ("inside", inside), ("fired", fired))}
+
+    # ---- events --------------------------------------------------------------------------------------------------
+
+    def _from_outside(self) -> tuple[Flight, Lanes, Flight]:
+        """Arrivals in seconds, with addresses as units; the links after that; arrivals that come later."""
+        drive, before = self.drive, self.before
+        links = empty_lanes(self.batch, LINKS, DEPTH) if before is None else before.links
+        sample = np.repeat(np.arange(self.batch), np.diff(drive.start))
+        events = Flight(sample, drive.cycle.astype(np.float64), drive.address.astype(np.int64))
+        inside = (events.time >= self.first) & (events.time < self.last)
+        if not inside.all():  # what comes when the run is over is lost, too
+            self.lost += np.bincount(sample[~inside], minlength=self.batch)
+            events = events[inside]
+        if self.chip.capacity:
+            passed, links = links.passed(events, events.unit >> 14, self.threads)
+            self.lost += np.bincount(events.sample[passed < 0], minlength=self.batch)
+            events = Flight(events.sample, passed, events.unit)[passed >= 0]
+        waiting = Flight.none() if before is None else before.arrivals
+        now, later = _beside(waiting, events).until(self.last)
+        return Flight(now.sample, now.time * CYCLE, now.unit), links, later
+
+    def _leave(self, number: int, step: Step, spikes: dict[str, Trains]) -> tuple[Flight, Sender]:
+        """Events that leave until the end, and what is left."""
+        before = None if self.before is None else self.before.senders[number]
+        outputs = empty_lanes(self.batch, OUTPUTS, DEPTH) if before is None else before.outputs
+        waiting, leaving = (Flight.none(), Flight.none()) if before is None else (before.requests, before.exits)
+        flights = [Flight.none()]
+        for group in self.chip.groups[number]:
+            fired = flight_of(spikes[group.name])
+            flights.append(Flight(fired.sample, fired.time, group.place[group.alike.output][fired.unit]))
+        fired = Flight.ordered(
+            *(np.concatenate([getattr(f, part) for f in flights]) for part in ("sample", "time", "unit"))
+        )
+        if not self.chip.capacity:
+            fired = fired[step.sending[fired.unit]]
+        head = self.chip.neurons.head[step.neuron]
+        late = Flight(fired.sample, fired.time + self._jitter(fired, head), fired.unit)
+        now, requests = _beside(waiting, late).until(self.last * CYCLE)
+        if self.chip.capacity:
+            cycles = Flight(now.sample, now.time / CYCLE, now.unit)
+            passed, outputs = outputs.passed(cycles, head[now.unit] % COLUMNS // (COLUMNS // OUTPUTS), self.threads)
+            sends = step.sending[now.unit]
+            self.lost += np.bincount(now.sample[(passed < 0) & sends], minlength=self.batch)
+            now = Flight(now.sample, passed * CYCLE, now.unit)[(passed >= 0) & sends]
+        exits, later = _beside(leaving, now).until(self.last * CYCLE)
+        recent = {name: _late(trains, (self.last - 1) * CYCLE) for name, trains in spikes.items()}
+        return exits, Sender(outputs, requests, later, recent)
+
+    def _jitter(self, fired: Flight, head: Indices) -> Float:
+        """Seconds that each event takes to leave."""
+        rms = self.chip.noise.jitter
+        if not rms:
+            return np.zeros(len(fired))
+        key = keyed(
+            keyed(self.key(Quantity.JITTER), fired.sample.astype(np.uint64)), head[fired.unit].astype(np.uint64)
+        )
+        drawn = normals_at(keyed(key, cycle_of(fired.time).astype(np.uint64)))
+        return rms * (LATENCY + np.clip(drawn, -LATENCY, LATENCY))
+
+    # ---- neurons -------------------------------------------------------------------------------------------------
+
+    def _step(
+        self, number: int, step: Step, arrived: Flight, sent: list[Flight]
+    ) -> tuple[tuple[SteppedState, ...], dict[str, Trains]]:
+        groups = self.chip.groups[number]
+        before = None if self.before is None else self.before.cells[number]
+        cells = tuple(self._cells(group) for group in groups)
+        trains, links = self._links(number, step, arrived, sent)
+        stage = SteppedStage(cells, tuple(links), np.dtype(np.float32))
+        asks = dict[str, SteppedAsk]()
+        watched = dict[str, tuple[Indices, SteppedSampling, SteppedSampling]]()
+        for g, (group, each) in enumerate(zip(groups, cells, strict=True)):
+            start = _resting(each, self._samples, self.key(Quantity.STEPPED)) if before is None else before[g]
+            samplings = self._samplings(step, group)
+            asks[group.name] = SteppedAsk(
+                silent=self._muted(group), start=start, end=SteppedState.empty(each, self.batch, np.float32),
+                samplings=tuple(s for _, s in samplings),
+            )  # fmt: skip
+            watched[group.name] = samplings  # type: ignore[assignment]
+        recent = {} if self.before is None else self.before.senders[number].recent
+        run = SteppedRun(self.batch, CYCLE, self.last - self.first, self.first, self.threads, recent=recent)
+        spikes = forward(stage, trains, run, asks)
+        for samplings in watched.values():
+            for neuron, sampling in samplings:  # type: ignore[misc]
+                store = self.seen if sampling.quantity is Trace.MEMBRANE else self.adaptation
+                store |= {int(n): sampling.value[:, :, k] for k, n in enumerate(neuron)}
+        ends = tuple(asks[group.name].end for group in groups)
+        return ends, spikes  # type: ignore[return-value]
+
+    def _cells(self, group: Group) -> Cells:
+        """The group's neurons with this trial's thresholds and noise."""
+        cells, noise, member = group.cells, self.chip.noise, group.alike.member
+        given = cells.disturbance
+        assert given is not None
+        values = cells.values
+        distance = self.chip.neurons.distance[member]
+        if noise.threshold_run:
+            wander = normals(self.key(Quantity.THRESHOLD_RUN), 0, (CIRCUITS,))[self.chip.neurons.head[member]]
+            values = values.copy()
+            values[1] += noise.threshold_run * wander * distance
+        disturbance = replace(given, key=self._engine_key)
+        return replace(cells, values=values, disturbance=disturbance)
+
+    def _links(
+        self, number: int, step: Step, arrived: Flight, sent: list[Flight]
+    ) -> tuple[dict[str, Trains], list[SteppedLink]]:
+        plan = self.chip.plan
+        trains: dict[str, Trains] = {}
+        links: list[SteppedLink] = []
+        outside = plan.outside[number]
+        if len(outside.cell):
+            source = plan.source[arrived.unit]
+            trains[_OUTSIDE] = arrived.trains(self.batch, source)
+            links += self._fan(number, _OUTSIDE, outside.weights(self.code, plan.height))
+        for k, wires in step.inside:
+            trains[f"step {k}"] = sent[k].trains(self.batch)
+            links += self._fan(number, f"step {k}", wires.weights(self.code, plan.height))
+        if step.loop is not None and len(step.loop.cell):
+            weight = step.loop.weights(self.code, plan.height)
+            for group in self.chip.groups[number]:
+                rows = weight[group.place[group.alike.output]]
+                links += self._fan(number, group.name, rows)
+        return trains, links
+
+    def _fan(self, number: int, source: str, weight: NDArray[np.float32]) -> Iterator[SteppedLink]:
+        """Links from one source to every compartment of the step that it reaches."""
+        for group in self.chip.groups[number]:
+            for compartment, place in enumerate(group.place):
+                part = np.ascontiguousarray(weight[:, place])
+                if part.any():
+                    name = f"{source} to {group.name}, {compartment}"
+                    yield SteppedLink(name, source, group.name, part, np.zeros(1), compartment=compartment)
+
+    def _muted(self, group: Group) -> NDArray[np.uint8] | None:
+        if not len(self.drive.muted):
+            return None
+        head = self.chip.neurons.head[group.alike.member[group.alike.output]]
+        return np.ascontiguousarray(self.drive.muted[:, head], np.uint8)
+
+    def _samplings(self, step: Step, group: Group) -> list[tuple[Indices, SteppedSampling]]:
+        """Which of the chip's neurons each sampling of a group looks at, and what it will see."""
+        found: list[tuple[Indices, SteppedSampling]] = []
+        watching = np.zeros(len(step.neuron), bool)
+        watching[step.watched] = True
+        compartment, unit = np.nonzero(watching[group.place])
+        if len(unit) and self.clock.time.size:
+            for trace in (Trace.MEMBRANE, *((Trace.ADAPTATION,) if self._adaptation_watched else ())):
+                value = np.zeros((self.batch, len(self.clock.time), len(unit)))
+                sampling = SteppedSampling(
+                    self.clock.time[None], unit.astype(np.int32), compartment.astype(np.int32), value, trace
+                )
+                found.append((group.alike.member[compartment, unit], sampling))
+        return found
+
+    @property
+    def _engine_key(self) -> int:
+        """The engine numbers runs from 0 on."""
+        key = self.key(Quantity.STEPPED)
+        return int(keyed(key, self.sample)) if self.sample else key
+
+    @property
+    def _samples(self) -> NDArray[np.uint64]:
+        return np.arange(self.sample, self.sample + self.batch, dtype=np.uint64)
+
+    @property
+    def _adaptation_watched(self) -> bool:
+        return bool(np.any(self.configuration.instruments.madc_adaptation))
+
+    # ---- readout -------------------------------------------------------------------------------------------------
+
+    def _readout(self, sent: list[Flight]) -> Readout:
+        steps = [step for step in self.chip.plan.steps if step.sends]
+        parts = [
+            Flight(s.sample, cycle_of(s.time).astype(np.float64), step.label[s.unit])
+            for s, step in zip(sent, steps, strict=True)
+        ]
+        sample = np.concatenate([np.zeros(0, np.int64), *(part.sample for part in parts)])
+        cycle = np.concatenate([np.zeros(0), *(part.time for part in parts)])
+        address = np.concatenate([np.zeros(0, np.int64), *(part.unit for part in parts)])
+        order = np.lexsort((cycle, sample))
+        start = np.searchsorted(sample[order], np.arange(self.batch + 1)).astype(np.int64)
+        cadc, madc = self._converted()
+        stamps = np.broadcast_to(self.clock.cadc_cycle, (self.batch, len(self.clock.cadc_cycle))).copy()
+        return Readout(
+            cycle[order].astype(np.int64), address[order].astype(np.uint16), start, self.lost, cadc, stamps, madc
+        )
+
+    def _converted(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        instruments, noise, of = self.configuration.instruments, self.chip.noise, self.chip.neurons.of
+        circuit = instruments.cadc_circuit.astype(np.int64)
+        reference = int(instruments.cadc_reference[0])
+        if reference >= 0:
+            shape = (self.batch, len(self.clock.cadc), len(circuit))
+            potential = np.full(shape, transfer.volts(np.array(reference)))
+        else:
+            potential = self._potential(self.seen, of[circuit], self.clock.cadc)
+        gain, offset = channels_of(self.chip.pattern, self.chip.neurons.written)
+        offset = offset[circuit] + instruments.cadc_offset[circuit]
+        white = self._white(noise.cadc, Quantity.CADC_NOISE, circuit, self.clock.cadc_number)
+        cadc = adc.cadc(potential + transfer.STEP * white / gain[circuit], gain[circuit], offset, 0.0, 0)
+        single = instruments.madc_circuit.astype(np.int64)
+        fast = self._potential(self.seen, of[single], self.clock.madc)
+        for k, of_adaptation in enumerate(instruments.madc_adaptation):
+            if of_adaptation:
+                w = self._potential(self.adaptation, of[single[k : k + 1]], self.clock.madc)
+                fast[:, :, k : k + 1] = transfer.ADAPTATION_READ + w
+        return cadc, adc.madc(fast, self._white(noise.madc, Quantity.MADC_NOISE, single, self.clock.madc_number))
+
+    def _potential(self, seen: dict[int, Float], neuron: Indices, at: Indices) -> Float:
+        if not len(neuron) or not len(at):
+            return np.empty((self.batch, len(at), len(neuron)))
+        return np.stack([seen[int(n)][:, at] for n in neuron], axis=2)
+
+    def _white(self, rms: float, quantity: Quantity, circuit: Indices, number: Indices) -> Float:
+        """(B, T, C) of the converter's steps, by sample of the batch, circuit and number of the reading."""
+        shape = (self.batch, len(number), len(circuit))
+        if not rms or not np.prod(shape):
+            return np.zeros(shape)
+        by_run = keyed(self.key(quantity), self._samples)[:, None, None]
+        by_circuit = keyed(by_run, circuit.astype(np.uint64)[None, None, :])
+        return rms * normals_at(keyed(by_circuit, number.astype(np.uint64)[None, :, None]))
+
+
+class _Clock:
+    """When a stretch of a run is sampled: ``time``, s, ascending, of both converters, and where theirs are in it."""
+
+    def __init__(self, instruments: Instruments, first: int, last: int, phase: float) -> None:
+        period = int(instruments.cadc_period[0]) * CYCLE
+        slow = len(instruments.cadc_circuit) and period
+        self.cadc_number = _within(period, phase, first, last) if slow else np.zeros(0, np.int64)
+        fast = len(instruments.madc_circuit)
+        self.madc_number = _within(transfer.MADC_PERIOD, 0.0, first, last) if fast else np.zeros(0, np.int64)
+        of_cadc, of_madc = phase + self.cadc_number * period, self.madc_number * transfer.MADC_PERIOD
+        self.time = np.unique(np.concatenate([of_cadc, of_madc]))
+        self.cadc, self.madc = np.searchsorted(self.time, of_cadc), np.searchsorted(self.time, of_madc)
+        self.cadc_cycle = _sampled_in(of_cadc)
+
+
+def _sampled_in(time: Float) -> Indices:
+    """The cycle in which a sample is taken: at its edge, with rounding, the later one."""
+    return np.floor(time / CYCLE + 1e-6).astype(np.int64)
+
+
+def _within(period: float, phase: float, first: int, last: int) -> Indices:
+    """The numbers of the samples that are taken in cycles from ``first`` to before ``last``."""
+    low = max(0, int((first * CYCLE - phase) / period) - 1)
+    number = np.arange(low, int(last * CYCLE / period) + 2)
+    cycle = _sampled_in(phase + number * period)
+    return number[(cycle >= first) & (cycle < last)]
+
+
+def cycle_of(time: Float) -> Indices:
+    """The cycle that each time lies in, as the engine has it: from k CYCLE to before (k + 1) CYCLE."""
+    cycle = np.floor(time / CYCLE).astype(np.int64)
+    cycle += (cycle + 1) * CYCLE <= time
+    return cycle - (cycle * CYCLE > time)
+
+
+def _beside(waiting: Flight, new: Flight) -> Flight:
+    return waiting.beside(new) if len(waiting) else new.beside(Flight.none())
+
+
+def _late(trains: Trains, since: float) -> Trains:
+    """Spikes from ``since`` on."""
+    time, unit, start = trains
+    keep = time >= since
+    return time[keep], unit[keep], np.append(0, np.cumsum(keep))[start]
+
+
+def _resting(cells: Cells, samples: NDArray[np.uint64], key: int) -> SteppedState:
+    """At rest since long ago: with the noise that membranes and thresholds have at some moment."""
+    state = SteppedState.empty(cells, len(samples), np.float32)
+    given = cells.disturbance
+    assert given is not None
+    leak, reset = cells.field("leak"), cells.field("reset")
+    fires = leak >= cells.field("threshold")  # by itself: starts at its reset
+    state.membrane[:] = np.where(fires, reset - leak, 0.0)
+    shape = (len(samples), *leak.shape)
+    for part, rms, kind in (
+        (state.noise, np.where(fires, 0.0, given.noise), 0),
+        (state.shift, given.threshold_noise, 1),
+    ):
+        if rms.any():
+            sample = keyed(keyed(key, kind), samples)[:, None, None]
+            place = given.name.astype(np.uint64) + np.arange(leak.shape[0], dtype=np.uint64)[:, None] * CIRCUITS
+            part[:] = rms * normals_at(np.broadcast_to(keyed(sample, place), shape))
+    return state
+
+
+def potentials(chip: Chipful, state: ChipState) -> Float:
+    """(512,) volts of the membranes of a single run, now; where no circuit is run, its leak."""
+    found = chip.neurons.population.values[3].copy()
+    for groups, cells in zip(chip.groups, state.cells, strict=True):
+        for group, each in zip(groups, cells, strict=True):
+            found[group.alike.member] = group.cells.field("leak") + each.membrane[0] + each.noise[0]
+    return found[chip.neurons.of]
