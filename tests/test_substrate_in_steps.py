@@ -204,6 +204,18 @@ def test_results_do_not_depend_on_threads_or_on_the_batch() -> None:
     assert torch.equal(run(net, EVENTS[1:], DURATION).spikes["cells"].time, whole[1:].time)
 
 
+@pytest.mark.parametrize("name", ["AdEx", "compartments", "a loop with delays"])
+def test_the_step_chosen_is_small_enough(name: str) -> None:
+    """Of 0.2 ms: spikes within a tenth of it, membranes within 1e-4 of the threshold but where they rise steeply."""
+    net, observe = NETWORKS[name], Observe({"cells": TIMES})
+    chosen = run(net, EVENTS, DURATION, observe=observe)
+    fine = run(net, EVENTS, DURATION, observe=observe, substrate=Ideal(step=0.01 * MS))
+    late = (chosen.spikes["cells"].time - fine.spikes["cells"].time).detach().abs()
+    assert 0 < float(late.max()) < 0.02 * MS
+    apart = (chosen.membrane["cells"].value - fine.membrane["cells"].value).detach().abs()
+    assert float(apart.quantile(0.99)) < 1e-4
+
+
 def test_a_step_that_is_too_large_is_refused_with_the_largest_allowed() -> None:
     with pytest.raises(OutOfRange, match=r"population 'cells': a step of 0.002 s .*at most 0.0008 s"):
         run(NETWORKS["AdEx"], EVENTS, DURATION, substrate=Ideal(step=2 * MS))

@@ -50,10 +50,10 @@ class Ideal:
     that spikes more than ``spike_limit`` times in one sample raises ``ActivityExplosion``.
 
     Neurons without an exact solution (`AdEx`, `Compartments`), and whatever is in a loop with them, are integrated in
-    steps of ``step`` seconds; None: the longest round number that their time constants allow (a fifth of the shortest).
-    Spike times and samples lie between the steps, with errors of the fourth order in the step; but a spike that takes
+    steps of ``step`` seconds; None: a round number of at most a tenth of their shortest time constant.
+    Spike times and samples lie between the steps, with errors of the third order in the step; but a spike that takes
     less than a step from neuron to neuron within such a loop arrives at the beginning of the next one. Populations of
-    LIF and LI in other stages of the same network are run exactly. A step that is too large raises ``OutOfRange``.
+    LIF and LI in other stages of the same network are run exactly. A step of more than a fifth of it raises ``OutOfRange``.
     """
 
     spike_limit: int = 10_000

@@ -113,14 +113,15 @@ class InSteps:
 
 
 def step_for(cells: Sequence[Cells], wanted: float | None) -> float:
-    """The step in seconds: ``wanted``, or the largest round number that the time constants allow.
+    """The step in seconds: ``wanted``, or the largest round number below half of what the time constants allow.
 
     Raises ``OutOfRange`` where the wanted one is larger than they do.
     """
     largest, name = min((largest_step(each), each.name) for each in cells)
     if wanted is None:
-        power = 10.0 ** math.floor(math.log10(largest))
-        return next(power * part for part in _ROUND if power * part <= largest * (1 + _TINY))
+        most = largest / 2
+        power = 10.0 ** math.floor(math.log10(most))
+        return next(power * part for part in _ROUND if power * part <= most * (1 + _TINY))
     if wanted > largest * (1 + _TINY):
         raise OutOfRange(
             f"a step of {wanted:g} s is too large for its time constants",
