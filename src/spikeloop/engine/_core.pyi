@@ -302,7 +302,7 @@ def stepped_backward_single(
     pushes: Sequence[tuple[Weights | None, Weights | None]],
     beta: float,
 ) -> list[tuple[Float, Float, Float, Float]]:
-    """Its surrogate gradients: of cells, tau_syn, reversal, coupling; pushes (weights, outside sources) are added to."""
+    """Its surrogate gradients: cells, tau_syn, reversal, coupling; pushes (weights, outside sources) are added to."""
 
 def stepped_backward_double(
     cells: Sequence[_Cells],
