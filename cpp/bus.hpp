@@ -1,6 +1,8 @@
 // Events in single file: a bus passes one event per cycle, keeps some waiting, and drops what comes then.
 #pragma once
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "stage.hpp"
@@ -28,6 +30,16 @@ class Buses {
     double depth_;
 };
 
+// Whole cycles in which a host sends the events of a batch: later where they would have to wait for a link that passes one a
+// cycle together with more than `depth` others.
+inline void hold_back(int64_t* cycle, const int64_t* start, int64_t batch, int64_t depth) {
+    for (int64_t s = 0; s < batch; ++s)
+        for (int64_t e = start[s], next = std::numeric_limits<int64_t>::min(); e < start[s + 1]; ++e) {
+            next = std::max(cycle[e], next) + 1;
+            cycle[e] = std::max(cycle[e], next - 1 - depth);
+        }
+}
+
 // How a population's spikes leave.
 struct Exit {
     const double* late = nullptr;     // (spikes,) s, added to their times; or null
@@ -50,15 +62,21 @@ void with_buses(int64_t batch, int64_t count, double depth, int64_t events, int 
     });
 }
 
-// Spikes of a batch as they leave, in order of time; `lost` (batch,) counts those that do not.
-inline SpikesPerSample leave(const Trains& spikes, int64_t batch, const Exit& exit, int64_t* lost, int threads) {
-    SpikesPerSample out(batch);
+// Spikes of a batch as they leave, in order of time; `lost` (batch,) counts those that do not. What is returned is kept until
+// this thread's next call.
+inline const SpikesPerSample& leave(const Trains& spikes, int64_t batch, const Exit& exit, int64_t* lost, int threads) {
+    struct Kept {
+        SpikesPerSample runs;
+    };
+    SpikesPerSample& out = own<Kept>().runs;
+    out.resize(batch);
     const auto earlier = [](const Spike& x, const Spike& y) { return x.time < y.time; };
     const auto in_order = [&](std::vector<Spike>& run) {
         if (!std::is_sorted(run.begin(), run.end(), earlier)) std::stable_sort(run.begin(), run.end(), earlier);
     };
     with_buses(batch, exit.buses, exit.depth, spikes.start[batch], threads, [&](int64_t s, Buses& buses) {
         std::vector<Spike>& run = out[s];
+        run.clear();
         for (int64_t e = spikes.start[s]; e < spikes.start[s + 1]; ++e) run.push_back({spikes.time[e], spikes.unit[e]});
         if (exit.late) {
             for (size_t k = 0; k < run.size(); ++k) run[k].time = std::clamp(run[k].time + exit.late[spikes.start[s] + k], 0.0, exit.duration);

@@ -1,10 +1,12 @@
 // The highest membrane of an interval, from its ends. Where it does not turn it is at one of them; while it rises
 // V'' <= -a b i, and i is no less than at the end, so that it rises by no more than V'^2 / (2 a b i), V' = a (i - v).
+// After a hundred time constants single precision has no numbers left for the end, which then says nothing.
 template <class V>
 SPIKELOOP_INLINE V highest(const V& v, const V& i, const V& next_v, const V& next_i, const V& a, const V& b) {
     const V unknown = V{} + std::numeric_limits<float>::infinity();
-    const V turning = next_i > 0 ? v + a * (i - v) * (i - v) / (2 * b * next_i) : unknown;
-    return (i > v) & (next_i < next_v) ? turning : larger(v, next_v);
+    const V least = V{} + 1e-30f;
+    const V turning = next_i > least ? v + a * (i - v) * (i - v) / (2 * b * next_i) : unknown;
+    return (i > v) & ((next_i < next_v) | (next_i < least)) ? turning : larger(v, next_v);
 }
 
 // `advance` of lif.hpp for a pack of neurons.
@@ -29,7 +31,7 @@ SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Inte
     const Doubles end_v = kept + come, unsure = kUnsure * (magnitude(kept) + come);
     const Integers found = rising & (end_v >= n.threshold + unsure), near = end_v >= n.threshold - unsure;
     const Doubles bound = larger(n.v, all_of(0)) + n.i * smaller(n.rate.a * dt, n.peak * (1 + kMargin));
-    const Integers turns = rising & ~found & ((end_i < end_v) | near) & (bound >= n.threshold);
+    const Integers turns = rising & ~found & ((end_i < end_v) | (end_i < kNothing) | near) & (bound >= n.threshold);
     if (!any(turns)) return found;
     const Doubles top = turning_point(n);
     const Flows f = n.after(top < kInfinity ? top : dt);
@@ -67,7 +69,7 @@ SPIKELOOP_INLINE void narrow(const Group& n, Search& s) {
     const Doubles bend = magnitude(curve), size = step * step;
     const Doubles error = (bend * (0.125 * bend * bend + (1.0 / 6) * magnitude(third) * rise) + (1.0 / 24) * magnitude(fourth) * square) * size * size;
     const Integers done = (inside & (error <= 1e-17 * (n.time + s.t) * square * rise)) | (s.lo >= s.hi * (1 - 1e-16));
-    const Doubles other = s.hi < kInfinity ? 0.5 * (s.lo + s.hi) : s.t - gap / rise;
+    const Doubles other = s.hi < kInfinity ? 0.5 * (s.lo + s.hi) : 2.0 * s.t;
     s.t = s.open ? (inside ? next : other) : s.t;
     s.open &= ~done;
 }

@@ -213,9 +213,9 @@ void pass(const Layer& layer, int64_t first, int64_t count, SpikesPerSample& spi
 
 }  // namespace
 
-SpikesPerSample disturbed_forward(const std::vector<DenseSource<float>>& sources, const Neurons& neurons,
-                                  const Disturbance& disturbance, const Request& request) {
-    SpikesPerSample spikes(request.batch);
+const SpikesPerSample& disturbed_forward(const std::vector<DenseSource<float>>& sources, const Neurons& neurons,
+                                         const Disturbance& disturbance, const Request& request) {
+    SpikesPerSample& spikes = room_for(request.batch);
     if (neurons.size == 0) return spikes;
     Layer layer(sources, neurons, disturbance, request);
     describe(layer), lay_out_weights(layer);

@@ -17,12 +17,13 @@ struct Disturbance {
     double tick = 0;                          // arrivals are mostly multiples of this apart, s
 };
 
-// `request.silent` are neurons whose spikes are not sent: they are reset all the same.
-SpikesPerSample disturbed_forward(const std::vector<DenseSource<float>>& sources, const Neurons& neurons,
-                                  const Disturbance& disturbance, const Request& request);
+// `request.silent` are neurons whose spikes are not sent: they are reset all the same. What is returned is kept until this
+// thread's next call of either.
+const SpikesPerSample& disturbed_forward(const std::vector<DenseSource<float>>& sources, const Neurons& neurons,
+                                         const Disturbance& disturbance, const Request& request);
 
 // The same for neurons that reach each other by `weight` (size, size).
-SpikesPerSample disturbed_loop(const std::vector<DenseSource<float>>& sources, const float* weight, const Neurons& neurons,
-                               const Disturbance& disturbance, const Request& request);
+const SpikesPerSample& disturbed_loop(const std::vector<DenseSource<float>>& sources, const float* weight, const Neurons& neurons,
+                                      const Disturbance& disturbance, const Request& request);
 
 }  // namespace spikeloop

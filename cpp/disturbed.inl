@@ -100,7 +100,7 @@ __attribute__((noinline)) void take_samples(const Layer& layer, Walk& x, Range r
     }
 }
 
-// May membranes up to `top` reach their thresholds until `end`? As `noise_until` (noise.hpp) has it; one bit a lane.
+// May membranes up to `top` reach their thresholds until `end`? As `stays_below` (noise.hpp) has it; one bit a lane.
 SPIKELOOP_INLINE uint32_t may_reach(const Layer& layer, const Walk& x, int l, const Vector<float>& top, const Vector<float>& a, double end) {
     using V = Vector<float>;
     const V reach = load(layer.reach.data() + x.first() + l), noise = load(x.noise + l);

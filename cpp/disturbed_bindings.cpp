@@ -32,6 +32,9 @@ nb::tuple to_python(const SpikesPerSample& spikes) {
     std::vector<double> time;
     std::vector<int32_t> unit;
     std::vector<int64_t> start{0};
+    size_t total = 0;
+    for (const auto& sample : spikes) total += sample.size();
+    time.reserve(total), unit.reserve(total), start.reserve(spikes.size() + 1);
     for (const auto& sample : spikes) {
         for (const Spike& spike : sample) time.push_back(spike.time), unit.push_back(spike.unit);
         start.push_back(int64_t(time.size()));
@@ -59,25 +62,37 @@ nb::tuple disturbed_door(const std::vector<SourceIn>& sources, const std::option
         request.sampling = {time.data(), int64_t(time.shape(1)), time.shape(0) > 1, unit.data(), int64_t(unit.shape(0)), value.data()};
     }
     const Disturbance disturbed{d, d + n, d + 2 * n, d + 3 * n, d + 4 * n, key, tick};
-    SpikesPerSample spikes;
-    {
+    const auto spikes = [&]() -> const SpikesPerSample& {
         nb::gil_scoped_release release;
-        spikes = loop ? disturbed_loop(in, loop->data(), population, disturbed, request) : disturbed_forward(in, population, disturbed, request);
-    }
-    return to_python(spikes);
+        return loop ? disturbed_loop(in, loop->data(), population, disturbed, request) : disturbed_forward(in, population, disturbed, request);
+    };
+    return to_python(spikes());
 }
 
-// (cycles,) when each event is passed on, negative for those that are lost
-nb::object served(const TrainsIn& events, int64_t buses, double depth, int threads) {
-    const auto& [time, bus, start] = events;
-    std::vector<double> out(time.shape(0));
+// cycles, addresses, start of each run
+using SentIn = std::tuple<Array<const int64_t, 1>, Array<const int64_t, 1>, Array<const int64_t, 1>>;
+
+// Seconds at which each event has come in by its link (address >> 14), before `end` cycles are over, or a negative number; and
+// how many of a run have not, added to `lost`. depth: how many may wait at a link; without links nobody
+// has to.
+nb::object arrived(const SentIn& events, int64_t links, double depth, double period, double end, const Array<int64_t, 1>& lost, int threads) {
+    const auto& [cycle, address, start] = events;
+    std::vector<double> out(cycle.shape(0));
     {
         nb::gil_scoped_release release;
-        with_buses(int64_t(start.shape(0)) - 1, buses, depth, int64_t(out.size()), threads, [&](int64_t s, Buses& all) {
-            for (int64_t e = start.data()[s]; e < start.data()[s + 1]; ++e) out[e] = all.pass(bus.data()[e], time.data()[e]);
+        with_buses(int64_t(start.shape(0)) - 1, links, depth, int64_t(out.size()), threads, [&](int64_t s, Buses& all) {
+            for (int64_t e = start.data()[s]; e < start.data()[s + 1]; ++e) {
+                const double sent = double(cycle.data()[e]), time = links > 0 ? all.pass(int32_t(address.data()[e] >> 14), sent) : sent;
+                const bool comes = time >= 0 && time < end;
+                lost.data()[s] += !comes, out[e] = comes ? time * period : -1;
+            }
         });
     }
     return owned(std::move(out));
+}
+
+void hold_back_door(const Array<int64_t, 1>& cycle, const Array<const int64_t, 1>& start, int64_t depth) {
+    hold_back(cycle.data(), start.data(), int64_t(start.shape(0)) - 1, depth);
 }
 
 // late (or none), sends, bus of each unit (or none), number of buses, depth, cycle, duration
@@ -87,12 +102,11 @@ nb::tuple leave_door(const TrainsIn& spikes, const ExitIn& exit, const Array<int
     const auto& [late, sends, bus, buses, depth, cycle, duration] = exit;
     const auto& [time, unit, start] = spikes;
     const Exit out{late ? late->data() : nullptr, sends.data(), bus ? bus->data() : nullptr, buses, depth, cycle, duration};
-    SpikesPerSample left;
-    {
+    const auto left = [&]() -> const SpikesPerSample& {
         nb::gil_scoped_release release;
-        left = leave({time.data(), unit.data(), start.data()}, int64_t(start.shape(0)) - 1, out, lost.data(), threads);
-    }
-    return to_python(left);
+        return leave({time.data(), unit.data(), start.data()}, int64_t(start.shape(0)) - 1, out, lost.data(), threads);
+    };
+    return to_python(left());
 }
 
 nb::object normals(uint64_t key, int64_t count) {
@@ -131,7 +145,8 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
 
 void define_disturbed(nb::module_& m) {
     m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a, "disturbance"_a, "run"_a, "silent"_a.none(), "sampling"_a.none());
-    m.def("served", &served, "events"_a, "buses"_a, "depth"_a, "threads"_a);
+    m.def("arrived", &arrived, "events"_a, "links"_a, "depth"_a, "period"_a, "end"_a, "lost"_a, "threads"_a);
+    m.def("hold_back", &hold_back_door, "cycle"_a, "start"_a, "depth"_a);
     m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a, "threads"_a);
     m.def("keyed", &keyed, "key"_a, "coordinate"_a);
     m.def("normals", &normals, "key"_a, "count"_a);

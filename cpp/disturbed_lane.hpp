@@ -1,6 +1,7 @@
 // One disturbed neuron while a sample passes: its threshold of the moment, its hold, its noise.
 #pragma once
 #include "disturbed.hpp"
+#include "threads.hpp"
 
 namespace spikeloop {
 
@@ -24,6 +25,14 @@ inline constexpr uint64_t kSamplingKey = 0x5851f42d4c957f2dull;
 inline float look_from(const Neuron& n, double rms) {
     if (!(n.threshold < kInfinity)) return std::numeric_limits<float>::infinity();
     return float(n.threshold - 1e-5 * std::max(std::abs(n.threshold), std::abs(n.reset)) - kNoiseReach * rms);
+}
+
+// Room for the spikes of a batch, this thread's own: what an earlier call left there is gone.
+inline SpikesPerSample& room_for(int64_t batch) {
+    auto& spikes = own<SpikesPerSample>();
+    spikes.resize(batch);
+    for (auto& sample : spikes) sample.clear();
+    return spikes;
 }
 
 struct Lane {

@@ -109,9 +109,9 @@ class LoopRun {
 
 }  // namespace
 
-SpikesPerSample disturbed_loop(const std::vector<DenseSource<float>>& sources, const float* weight, const Neurons& neurons,
-                               const Disturbance& disturbance, const Request& request) {
-    SpikesPerSample spikes(request.batch);
+const SpikesPerSample& disturbed_loop(const std::vector<DenseSource<float>>& sources, const float* weight, const Neurons& neurons,
+                                      const Disturbance& disturbance, const Request& request) {
+    SpikesPerSample& spikes = room_for(request.batch);
     Shared shared{sources, weight, neurons, disturbance, request, {}};
     for (int64_t m = 0; m < neurons.size; ++m) shared.stride.emplace_back(neurons[m]);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {

@@ -24,7 +24,7 @@ struct Ticks {
 };
 
 struct FlowTable {
-    static constexpr int kFine = 64, kCoarse = 128;  // multiples of a tick, and of kFine of them
+    static constexpr int kFine = 128, kCoarse = 64;  // multiples of a tick, and of kFine of them
 
     std::vector<double> a, b;          // of each neuron, padded to whole blocks
     std::vector<float> single_a, single_b;

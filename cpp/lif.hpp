@@ -13,6 +13,7 @@ namespace spikeloop {
 
 inline constexpr double kRounding = 2e-15;  // of a potential, relative to the terms it is the sum of
 inline constexpr double kMargin = 1e-6;      // relative slack of a bound: it must not fail for rounding
+inline constexpr double kNothing = 1e-290;  // what is left of a current after so many time constants says nothing any more
 inline constexpr double kUnsure = 1e-13;     // so close to the threshold, relative to these terms, the crossing itself decides
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -156,7 +157,7 @@ inline Stretch follow(const Neuron& n, double v, double i, double dt) {
     if (v >= n.threshold) return crosses(0.0);
     if (end_v >= n.threshold + unsure) return crosses(solve_crossing(n, v, i, 0.0));
     const bool below = end_v < n.threshold - unsure;
-    if ((below && end_i >= end_v) || std::max(v, 0.0) + i * n.a * dt < n.threshold) return none;  // rises to the end, or never enough
+    if ((below && end_i >= end_v && end_i > kNothing) || std::max(v, 0.0) + i * n.a * dt < n.threshold) return none;  // rises to the end, or never enough
     const double top = stationary(v, i, n.a, n.b);
     if (top == kInfinity || (below && !(top < dt))) return none;
     const Flow highest = flow(top, n.a, n.b);

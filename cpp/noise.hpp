@@ -72,6 +72,12 @@ inline double inverse_gaussian(Stream& random, double mu, double lambda) {
 
 inline constexpr double kLongAgo = -1e6;  // seconds: noise of then says nothing about now
 
+// 1 - exp(-x) for x >= 0, to 1e-11 of it: what noise forgets.
+inline double forgotten(double x) {
+    if (x > 0.06) return x < 40 ? -std::expm1(-x) : 1.0;
+    return x * (1 - x * (1.0 / 2 - x * (1.0 / 6 - x * (1.0 / 24 - x * (1.0 / 120 - x * (1.0 / 720))))));
+}
+
 // Noise X of one membrane, tau_mem dX = -X dt + rms sqrt(2 tau_mem) dW, known at one time.
 struct NoisePath {
     double x = 0, time = kLongAgo;
@@ -81,8 +87,8 @@ struct NoisePath {
         if (!(to > time)) return;
         const double passed = to - time;
         if (std::abs(passed - step) > 1e-9 * passed) {
-            step = passed, decay = a * passed < 40 ? std::exp(-a * passed) : 0.0;
-            kick = rms * std::sqrt(1 - decay * decay);
+            const double lost = forgotten(a * passed);
+            step = passed, decay = 1 - lost, kick = rms * std::sqrt(lost * (2 - lost));
         }
         x = x * decay + kick * random.normal();
         time = to;
@@ -92,11 +98,14 @@ struct NoisePath {
 inline constexpr double kNoiseReach = 5;     // standard deviations below the threshold at which the path is drawn
 inline constexpr double kNoiseSteps = 32;    // steps of the path per tau_mem
 
-// How the path of a neuron is drawn: its longest step, the flow over that, and the response's peak.
+// How the path of a neuron is drawn: its longest step, the response's peak, the flow over the step, and what noise of rms 1
+// gets in one.
 struct Stride {
     double length, peak;
     Flow flow;
-    explicit Stride(const Neuron& n) : length(1 / (n.a * kNoiseSteps)), peak(response_peak(n.a, n.b)), flow(spikeloop::flow(length, n.a, n.b)) {}
+    double kick;
+    explicit Stride(const Neuron& n)
+        : length(1 / (n.a * kNoiseSteps)), peak(response_peak(n.a, n.b)), flow(spikeloop::flow(length, n.a, n.b)), kick(std::sqrt(1 - flow.em * flow.em)) {}
 };
 
 // What disturbs one neuron beside its parameters.
@@ -112,7 +121,12 @@ struct Noise {
 // after `step`, first reaches the threshold; negative if it does not. With T the time, T / (step - T) is inverse Gaussian.
 inline double bridge_crossing(double a, double b, double spread, double step, Stream& random) {
     if (a <= 0) return 0;
-    if (b > 0 && (2 * a * b > 40 * spread || random.uniform() >= std::exp(-2 * a * b / spread))) return -1;
+    if (b > 0) {
+        const double far = 2 * a * b / spread;
+        if (far > 40) return -1;
+        const double chance = random.uniform();  // first against a bound on the exponential
+        if (chance * (1 + far * (1 + far * (1.0 / 2 + far * (1.0 / 6)))) >= 1 || chance >= std::exp(-far)) return -1;
+    }
     const double ratio = inverse_gaussian(random, a / std::max(std::abs(b), 1e-12 * a), a * a / spread);
     return step * ratio / (1 + ratio);
 }
@@ -127,7 +141,7 @@ struct NoisyStretch {
 // The highest that v can be within the next `dt`, over which its flow is `f`.
 inline double highest(const Neuron& n, const Stride& stride, const State& s, double dt, const Flow& f) {
     const double end_v = s.v * f.em + s.i * f.g;
-    if (!(s.i > s.v && s.i * f.es < end_v)) return std::max(s.v, end_v);  // it does not turn: at one of the ends
+    if (!(s.i > s.v && (s.i * f.es < end_v || s.i * f.es < kNothing))) return std::max(s.v, end_v);  // it does not turn: at one of the ends
     if (dt > stride.length) return maximum(s.v, s.i, dt, n.a, n.b).value;
     return std::max(s.v, s.v * f.em) + std::max(s.i, 0.0) * n.a * dt;
 }
@@ -137,11 +151,11 @@ inline double roughly_highest(const Neuron& n, const Stride& stride, const State
     return std::max(s.v, 0.0) + (s.i > s.v ? std::max(s.i, 0.0) * std::min(stride.peak, n.a * dt) : 0.0);
 }
 
-// How high the noise comes between t0 and t1, but for once in millions: from where it was last seen it needs time.
-inline double noise_until(const Neuron& n, const Noise& noise, double t0, double t1) {
-    const double x = noise.path.x, since = n.a * (t1 - noise.path.time);
-    const double left = x > 0 ? x / (1 + n.a * (t0 - noise.path.time)) : x * std::max(1 - since, 0.0);
-    return left + kNoiseReach * noise.rms * std::sqrt(std::min(2 * since, 1.0));
+// Does the noise, too, stay below `room` between t0 and t1, but for once in millions? From where it was last seen it needs time.
+inline bool stays_below(const Neuron& n, const Noise& noise, double room, double t0, double t1) {
+    const double x = noise.path.x, since = n.a * (t1 - noise.path.time), reach = kNoiseReach * noise.rms;
+    room -= x > 0 ? x / (1 + n.a * (t0 - noise.path.time)) : x * std::max(1 - since, 0.0);
+    return room > 0 && room * room > reach * reach * std::min(2 * since, 1.0);
 }
 
 // As `advance` (lif.hpp), with noise on the membrane: V = v + X, X starts again from 0 when V is released from reset.
@@ -158,7 +172,7 @@ inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t
             t = until;
             continue;
         }
-        const auto stays_below = [&](double most, double dt) { return n.threshold > 0 && most + noise_until(n, noise, t, t + dt) < n.threshold; };
+        const auto stays_below = [&](double most, double dt) { return n.threshold > 0 && spikeloop::stays_below(n, noise, n.threshold - most, t, t + dt); };
         const auto pass = [&](double dt, const Flow& f) {
             stretch(NoisyStretch{t, dt, dt, s.v, s.i, 0, 0, false, false});
             s.v = s.v * f.em + s.i * f.g, s.i *= f.es, t += dt;
@@ -168,7 +182,8 @@ inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t
             pass(rest, t == t0 ? whole : flow(rest, n.a, n.b));
             return;
         }
-        const Flow f = step == stride.length ? stride.flow : t == t0 ? whole : flow(step, n.a, n.b);
+        const bool full = step == stride.length;
+        const Flow f = full ? stride.flow : t == t0 ? whole : flow(step, n.a, n.b);
         const double most = highest(n, stride, s, step, f);
         bool below = stays_below(most, step);
         if (!below && noise.path.time < t) noise.path.bring(t, n.a, noise.rms, noise.random), below = stays_below(most, step);
@@ -178,7 +193,7 @@ inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t
         }
         const double x = noise.path.x;
         const double next_v = s.v * f.em + s.i * f.g;
-        const double next_x = x * f.em + noise.rms * std::sqrt(1 - f.em * f.em) * noise.random.normal();
+        const double next_x = x * f.em + noise.rms * (full ? stride.kick : std::sqrt(1 - f.em * f.em)) * noise.random.normal();
         const double spread = 2 * noise.rms * noise.rms * n.a * step;
         const double wait = bridge_crossing(n.threshold - s.v - x, n.threshold - next_v - next_x, spread, step, noise.random);
         stretch(NoisyStretch{t, wait < 0 ? step : wait, step, s.v, s.i, x, next_x, false, true});

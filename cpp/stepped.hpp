@@ -98,6 +98,36 @@ template <class T>
 std::vector<SpikesPerSample> stepped_forward(const std::vector<SteppedPopulation<T>>& populations, const std::vector<SteppedLink<T>>& links,
                                              const SteppedRun& run);
 
+// ---- the reverse sweep --------------------------------------------------------------------------------------------
+
+// What a loss says of one population, and what was observed of it.
+template <class T>
+struct SteppedPull {
+    Trains spikes;                           // of the output compartment, as observed
+    const T* count = nullptr;                // (batch, N): dL/dcount, or null
+    const T* push = nullptr;                 // (batch, steps, N): dL/dS of every step, from later stages, or null
+    std::vector<SteppedSampling> samplings;  // `value`: cotangents of membranes
+    Peaks peaks;                             // likewise
+};
+
+// What is wanted of one link: null where it is not.
+template <class T>
+struct SteppedPush {
+    T* weight = nullptr;  // as the link's weights, added to
+    T* source = nullptr;  // (batch, steps, size): dL/dS of an outside source, added to
+};
+
+// dL/d of everything that a population is described by, laid out as `SteppedCells`.
+struct SteppedGradient {
+    std::vector<double> values, tau_syn, reversal, coupling;
+};
+
+// The derivative of the smoothed model of stepped_smooth.inl: with T the states at all steps of some samples are kept in memory.
+template <class T>
+std::vector<SteppedGradient> stepped_backward(const std::vector<SteppedPopulation<T>>& populations, const std::vector<SteppedLink<T>>& links,
+                                              const std::vector<SteppedPull<T>>& pulls, const std::vector<SteppedPush<T>>& pushes, double beta,
+                                              const SteppedRun& run);
+
 // Step k is from k h up to (k + 1) h: where a time lies, whatever rounding does.
 inline int64_t step_of(double time, double h) {
     int64_t k = int64_t(std::floor(time / h));

@@ -5,7 +5,7 @@ SPIKELOOP_INLINE Vector<float> raised(Vector<float> x) {
     using V = Vector<float>;
     typedef int32_t Lanes __attribute__((vector_size(64)));
     const V low = V{} - 87.0f, high = V{} + 88.0f;
-    x = x < low ? low : x, x = x > high ? high : x;
+    x = x > low ? x : low, x = x < high ? x : high;
     const V shifted = x * 1.44269504f + 0x1.8p23f, n = shifted - 0x1.8p23f;
     const V r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f, r2 = r * r;
     const V p = (1.0f + r) + r2 * ((0.5f + r * (1.0f / 6)) + r2 * ((1.0f / 24 + r * (1.0f / 120)) + r2 * (1.0f / 720)));
@@ -72,9 +72,6 @@ void deliver(const SteppedStage<T>& stage, SteppedSample<T>& sample, int64_t k, 
 // ---- one step -----------------------------------------------------------------------------------------------------
 
 template <class T>
-inline constexpr T kRoughStep = T(0.4);  // of an e-fold of the exponential term: such lanes are looked at one by one
-
-template <class T>
 __attribute__((noinline)) void see_peaks(SteppedWay<T>& x, int64_t l, const Vector<T>& v, double end) {
     for (int k = 0; k < kLanes<T>; ++k)
         if (v[k] > x.peak[l + k] && v[k] < x.level[l + k]) x.peak[l + k] = v[k], x.peak_time[l + k] = end;
@@ -98,158 +95,254 @@ __attribute__((noinline)) void meet_noisy(const SteppedLayer<T>& p, SteppedWay<T
     }
 }
 
-// The lanes from l on of a population through step `number`; those that are set in the result stay where they are.
-template <class T, int Compartments, bool Exponential, bool Adaptation, bool Conductance>
-SPIKELOOP_INLINE uint32_t step(const SteppedLayer<T>& p, SteppedWay<T>& x, int64_t l, int64_t number, double begin, double end) {
+// exp of small numbers: to 2e-5 at 0.5, to 1e-7 at 0.2.
+SPIKELOOP_INLINE Vector<float> raised_a_little(const Vector<float>& x) {
+    const Vector<float> x2 = x * x;
+    return (1.0f + x) + x2 * ((0.5f + x * (1.0f / 6)) + x2 * (1.0f / 24 + x * (1.0f / 120)));
+}
+SPIKELOOP_INLINE Vector<double> raised_a_little(const Vector<double>& x) {
+    const Vector<double> x2 = x * x;
+    return (1.0 + x) + x2 * ((0.5 + x * (1.0 / 6)) + x2 * ((1.0 / 24 + x * (1.0 / 120)) + x2 * (1.0 / 720 + x * (1.0 / 5040))));
+}
+
+// The W vectors of neurons from l on through step `number`: W x L bits, of those that stay where they are and go alone. Arrays of
+// vectors run over compartments, and vectors of each.
+template <class T, int Compartments, int W, bool Exponential, bool Adaptation, bool Conductance>
+struct SteppedVectors {
     using V = Vector<T>;
     typedef decltype(V{} < V{}) Mask;
-    constexpr int kMany = Compartments ? Compartments : kMaxCompartments, L = kLanes<T>;
+    static constexpr int kMany = (Compartments ? Compartments : kMaxCompartments) * W, L = kLanes<T>;
+    static constexpr int kWith = Adaptation ? kMany : 1, kRising = Exponential ? kMany : 1, kConducting = Conductance ? kMany : 1;
+
+    const SteppedLayer<T>& p;
+    SteppedWay<T>& x;
+    const int64_t l, n = p.padded;
     const int count = Compartments ? Compartments : p.compartments;
-    const int64_t n = p.padded;
-    V sum0[kMany], sum1[kMany], sum2[kMany], rho0[Conductance ? kMany : 1], rho1[Conductance ? kMany : 1], rho2[Conductance ? kMany : 1];
-    Mask alone = {};
-    for (int c = 0; c < count; ++c) {
-        V j = V{};
-        if (p.currents[c] >= 0) j = load(x.j.data() + c * n + l);
-        sum0[c] = sum1[c] = sum2[c] = j;
-        if constexpr (Conductance) rho0[c] = rho1[c] = rho2[c] = V{};
-        if (x.jumped[c]) {
-            const V mean = load(x.jump.data() + 2 * c * n + l), turn = T(3) * (mean - load(x.jump.data() + (2 * c + 1) * n + l));
-            sum0[c] += mean - turn, sum1[c] += mean, sum2[c] += mean + turn;
+    V v0[kMany], v[kMany], dv[kMany], total_v[kMany], first[kMany], sum[3][kMany], rho[3][kConducting], open[kMany];
+    V w0[kWith], w[kWith], dw[kWith], total_w[kWith], rise[kRising];
+    V rough[W], turned[W];  // largest e-fold of the exponential term, and of what its argument changes by, squared
+    Mask alone[W];
+    V next_i[kMaxSlots * W];
+    bool holds = false;
+
+    SPIKELOOP_INLINE SteppedVectors(const SteppedLayer<T>& p, SteppedWay<T>& x, int64_t l) : p(p), x(x), l(l) {}
+    SPIKELOOP_INLINE int64_t at(int c, int q) const { return c * n + l + q * L; }
+
+    SPIKELOOP_INLINE void begin(double end) {
+        SPIKELOOP_UNROLL
+        for (int q = 0; q < W; ++q) {
+            alone[q] = Mask{}, rough[q] = turned[q] = V{};
+            holds |= x.soonest[l / L + q] < kInfinity;
+        }
+        SPIKELOOP_UNROLL
+        for (int c = 0; c < count; ++c) {
+            SPIKELOOP_UNROLL
+            for (int q = 0; q < W; ++q) {
+                const int r = c * W + q;
+                v[r] = v0[r] = load(x.v.data() + at(c, q));
+                if constexpr (Adaptation) w[r] = w0[r] = load(x.w.data() + at(c, q));
+                if (holds) {
+                    open[r] = load(x.open.data() + at(c, q));
+                    if (x.soonest[l / L + q] < end) released(alone[q], at(c, q), end);
+                }
+            }
         }
     }
-    V next_i[kMaxSlots];
-    for (int s = 0; s < p.slots; ++s) {
-        const int c = p.slot_of[s][0];
-        const V half = load(p.half.data() + s * n + l);
-        V i0 = load(x.i.data() + s * n + l), i1 = i0 * half, i2 = i1 * half;
-        next_i[s] = i2;
+    __attribute__((noinline)) void released(Mask& mask, int64_t from, double end) const {
+        for (int k = 0; k < L; ++k)
+            if (x.open[from + k] == 0 && x.free[from + k] < end) mask[k] = -1;
+    }
+
+    // Currents at the beginning, the middle and the end of the step.
+    SPIKELOOP_INLINE void collect() {
+        SPIKELOOP_UNROLL
+        for (int c = 0; c < count; ++c) {
+            SPIKELOOP_UNROLL
+            for (int q = 0; q < W; ++q) {
+                const int r = c * W + q;
+                V j = V{};
+                if (p.currents[c] >= 0) j = load(x.j.data() + at(c, q));
+                sum[0][r] = sum[1][r] = sum[2][r] = j;
+                if constexpr (Conductance) rho[0][r] = rho[1][r] = rho[2][r] = V{};
+                if (x.jumped[c]) {
+                    const V mean = load(x.jump.data() + c * n + at(c, q)), turn = T(3) * (mean - load(x.jump.data() + (c + 1) * n + at(c, q)));
+                    sum[0][r] += mean - turn, sum[1][r] += mean, sum[2][r] += mean + turn;
+                }
+            }
+        }
+        for (int s = 0; s < p.slots; ++s) {
+            SPIKELOOP_UNROLL
+            for (int q = 0; q < W; ++q) collect(s, q);
+        }
+    }
+    SPIKELOOP_INLINE void collect(int s, int q) {
+        const int c = p.slot_of[s][0], r = c * W + q;
+        const V half = load(p.half.data() + at(s, q)), i = load(x.i.data() + at(s, q));
+        V i0 = i, i1 = i * half, i2 = i1 * half, next = i2;
         if (x.touched[s]) {
-            T* sums = x.arriving.data() + 4 * s * n + l;
+            T* sums = x.arriving.data() + 3 * s * n + at(s, q);
             const V m0 = load(sums), m1 = load(sums + n), m2 = load(sums + 2 * n), m3 = load(sums + 3 * n);
-            const T *e = p.end.data() + 4 * s * n + l, *a = p.mean.data() + 3 * s * n + l, *b = p.moment.data() + 3 * s * n + l;
-            next_i[s] += (load(e) * m0 + load(e + n) * m1) + (load(e + 2 * n) * m2 + load(e + 3 * n) * m3);
+            const T *e = p.end.data() + 3 * s * n + at(s, q), *a = p.mean.data() + 2 * s * n + at(s, q), *b = p.moment.data() + 2 * s * n + at(s, q);
+            next += (load(e) * m0 + load(e + n) * m1) + (load(e + 2 * n) * m2 + load(e + 3 * n) * m3);
             const V mean = load(a) * m1 + load(a + n) * m2 + load(a + 2 * n) * m3;
             const V moment = load(b) * m1 + load(b + n) * m2 + load(b + 2 * n) * m3;
             if (p.limits) {
-                const V most = load(p.most.data() + s * n + l), low = load(p.low.data() + c * n + l), v = load(x.v.data() + c * n + l);
+                const V most = load(p.most.data() + at(s, q)), low = load(p.low.data() + at(c, q));
                 const V high = (i0 < 0 ? -i0 : i0) + (m0 < 0 ? -m0 : m0);
-                alone |= (high >= most) | ((v <= low) & ((m0 != 0) | (m1 != 0)));
+                alone[q] |= (high >= most) | ((v0[r] <= low) & ((m0 != 0) | (m1 != 0)));
             }
             store(sums, V{}), store(sums + n, V{}), store(sums + 2 * n, V{}), store(sums + 3 * n, V{});
             i0 += T(6) * moment - T(2) * mean, i1 += mean, i2 += T(4) * mean - T(6) * moment;
         }
-        sum0[c] += i0, sum1[c] += i1, sum2[c] += i2;
+        next_i[s * W + q] = next;
+        sum[0][r] += i0, sum[1][r] += i1, sum[2][r] += i2;
         if constexpr (Conductance) {
-            const V rho = load(p.rho.data() + s * n + l);
-            rho0[c] += rho * i0, rho1[c] += rho * i1, rho2[c] += rho * i2;
+            const V rho_s = load(p.rho.data() + at(s, q));
+            rho[0][r] += rho_s * i0, rho[1][r] += rho_s * i1, rho[2][r] += rho_s * i2;
         }
     }
-    V v0[kMany], w0[Adaptation ? kMany : 1], v[kMany], w[Adaptation ? kMany : 1], dv[kMany], dw[Adaptation ? kMany : 1], first[kMany];
-    V total_v[kMany], total_w[Adaptation ? kMany : 1], free[kMany], rough = V{};
-    const bool holds = x.latest[l / L] > begin;
-    for (int c = 0; c < count; ++c) {
-        v[c] = v0[c] = load(x.v.data() + c * n + l);
-        if constexpr (Adaptation) w[c] = w0[c] = load(x.w.data() + c * n + l);
-        if (holds) {
-            const double* until = x.free.data() + c * n + l;
-            for (int k = 0; k < L; ++k) {
-                free[c][k] = until[k] >= end ? T(0) : T(1);
-                if (until[k] > begin && until[k] < end) alone[k] = -1;
-            }
-        }
-    }
-    const auto slopes = [&](const V* sum, const V* rho) {
+
+    // What v and w change by over a step at the slope of here; `when`: beginning, middle or end. The exponential is largest at the
+    // first stage or the last.
+    template <int Stage>
+    SPIKELOOP_INLINE void slopes(int when) {
         SPIKELOOP_UNROLL
         for (int c = 0; c < count; ++c) {
-            const int64_t at = c * n + l;
-            V f = sum[c];
-            if constexpr (Conductance) f -= (p.leaky[c] + rho[c]) * v[c];
-            else f -= p.leaky[c] * v[c];
-            if constexpr (Adaptation) f -= w[c], dw[c] = load(p.adapting.data() + at) * (load(p.a.data() + at) * v[c] - w[c]);
-            f *= load(p.alpha.data() + at);
-            if constexpr (Exponential) {
-                const V e = load(p.rising.data() + at) * raised(v[c] * load(p.inverse.data() + at) - load(p.exponent.data() + at));
-                f += e * load(p.scale.data() + at), rough = larger(rough, holds ? e * free[c] : e);
+            SPIKELOOP_UNROLL
+            for (int q = 0; q < W; ++q) {
+                const int r = c * W + q;
+                V f = sum[when][r];
+                if constexpr (Conductance) f -= (p.leaky[c] + rho[when][r]) * v[r];
+                else f -= p.leaky[c] * v[r];
+                if constexpr (Adaptation) f -= w[r], dw[r] = load(p.adapting.data() + at(c, q)) * (load(p.a.data() + at(c, q)) * v[r] - w[r]);
+                f *= load(p.alpha.data() + at(c, q));
+                if constexpr (Exponential) {
+                    const V inverse = load(p.inverse.data() + at(c, q));
+                    V e;
+                    if constexpr (Stage == 0) {
+                        e = rise[r] = load(p.rising.data() + at(c, q)) * raised(v[r] * inverse - load(p.exponent.data() + at(c, q)));
+                    } else {
+                        const V by = (Stage == 3 ? dv[r] : T(0.5) * dv[r]) * inverse;
+                        e = rise[r] * raised_a_little(by);
+                        if constexpr (Stage == 3) turned[q] = larger(turned[q], by * by);
+                    }
+                    f += e * load(p.scale.data() + at(c, q));
+                    if constexpr (Stage == 0 || Stage == 3) rough[q] = larger(rough[q], holds ? e * open[r] : e);
+                }
+                dv[r] = f;
             }
-            dv[c] = f;
         }
         if constexpr (Compartments != 1)
             for (int e = 0; e < p.edges; ++e) {
                 const int c = p.edge[e].c, d = p.edge[e].d;
-                const V difference = v[d] - v[c] + load(p.offset.data() + e * n + l);
-                dv[c] += load(p.into_c.data() + e * n + l) * difference, dv[d] -= load(p.into_d.data() + e * n + l) * difference;
+                const V difference = v[d] - v[c] + load(p.offset.data() + at(e, 0));
+                dv[c] += load(p.into_c.data() + at(e, 0)) * difference, dv[d] -= load(p.into_d.data() + at(e, 0)) * difference;
             }
         if (holds)
-            for (int c = 0; c < count; ++c) dv[c] *= free[c];
-    };
-    const auto move = [&](T share) {
-        for (int c = 0; c < count; ++c) {
-            v[c] = v0[c] + share * dv[c];
-            if constexpr (Adaptation) w[c] = w0[c] + share * dw[c];
+            for (int r = 0; r < count * W; ++r) dv[r] *= open[r];
+    }
+    SPIKELOOP_INLINE void move(T share) {
+        SPIKELOOP_UNROLL
+        for (int r = 0; r < count * W; ++r) {
+            v[r] = v0[r] + share * dv[r];
+            if constexpr (Adaptation) w[r] = w0[r] + share * dw[r];
         }
-    };
-    const auto add = [&](T share) {
-        for (int c = 0; c < count; ++c) {
-            total_v[c] += share * dv[c];
-            if constexpr (Adaptation) total_w[c] += share * dw[c];
+    }
+    SPIKELOOP_INLINE void add(T share) {
+        SPIKELOOP_UNROLL
+        for (int r = 0; r < count * W; ++r) {
+            total_v[r] += share * dv[r];
+            if constexpr (Adaptation) total_w[r] += share * dw[r];
         }
-    };
-    slopes(sum0, rho0);
-    for (int c = 0; c < count; ++c) {
-        first[c] = dv[c], total_v[c] = dv[c];
-        if constexpr (Adaptation) total_w[c] = dw[c];
     }
-    move(T(0.5)), slopes(sum1, rho1), add(T(2));
-    move(T(0.5)), slopes(sum1, rho1), add(T(2));
-    move(T(1)), slopes(sum2, rho2), add(T(1));
-    for (int c = 0; c < count; ++c) {
-        const V level = load(x.level.data() + c * n + l), after = v0[c] + T(1.0 / 6) * total_v[c];
-        const Mask below = v0[c] < level;
-        const V top = v0[c] + T(0.5) * larger(first[c], V{});
-        Mask meets = below & ((after >= level) | ((dv[c] < 0) & (top >= level)));
-        if (holds) meets &= free[c] > 0;
-        if (p.noisy) meet_noisy(p, x, c * n + l, number, v0[c], after, end, meets);
-        alone |= meets, v[c] = after;
-        if constexpr (Adaptation) w[c] = w0[c] + T(1.0 / 6) * total_w[c];
-    }
-    if (!x.peak.empty()) {
-        const int c = p.cells.output;
-        alone |= (first[c] > 0) & (dv[c] < 0) & (v0[c] + T(0.5) * first[c] > load(x.peak.data() + l));
-        see_peaks(x, l, v[c], end);
-    }
-    if constexpr (Exponential) alone |= ~(rough < kRoughStep<T>);
-    if (!any(alone)) [[likely]] {
-        for (int c = 0; c < count; ++c) {
-            store(x.v.data() + c * n + l, v[c]);
-            if constexpr (Adaptation) store(x.w.data() + c * n + l, w[c]);
+    SPIKELOOP_INLINE void integrate() {
+        slopes<0>(0);
+        SPIKELOOP_UNROLL
+        for (int r = 0; r < count * W; ++r) {
+            first[r] = dv[r], total_v[r] = dv[r];
+            if constexpr (Adaptation) total_w[r] = dw[r];
         }
-        for (int s = 0; s < p.slots; ++s) store(x.i.data() + s * n + l, next_i[s]);
-        for (int c = 0; p.noisy && c < count; ++c) std::copy_n(x.after.data() + c * n + l, L, x.noise.data() + c * n + l);
-        return 0;
+        move(T(0.5)), slopes<1>(1), add(T(2));
+        move(T(0.5)), slopes<2>(1), add(T(2));
+        move(T(1)), slopes<3>(2), add(T(1));
     }
-    for (int c = 0; c < count; ++c) {
-        store(x.v.data() + c * n + l, V(alone ? v0[c] : v[c]));
-        if constexpr (Adaptation) store(x.w.data() + c * n + l, V(alone ? w0[c] : w[c]));
+
+    SPIKELOOP_INLINE void look(int64_t number, double end) {
+        SPIKELOOP_UNROLL
+        for (int c = 0; c < count; ++c) {
+            SPIKELOOP_UNROLL
+            for (int q = 0; q < W; ++q) {
+                const int r = c * W + q;
+                const V level = load(x.level.data() + at(c, q)), top = v0[r] + T(0.5) * larger(first[r], V{});
+                v[r] = v0[r] + T(1.0 / 6) * total_v[r];
+                if constexpr (Adaptation) w[r] = w0[r] + T(1.0 / 6) * total_w[r];
+                Mask meets = (v0[r] < level) & ((v[r] >= level) | ((dv[r] < 0) & (top >= level)));
+                if (holds) meets &= open[r] > 0;
+                if (p.noisy) meet_noisy(p, x, at(c, q), number, v0[r], v[r], end, meets);
+                alone[q] |= meets;
+                if constexpr (Exponential)
+                    alone[q] |= ~(rough[q] < T(kSteppedRough)) | ((turned[q] > T(0.25)) & ((rise[r] > T(1e-6)) | (turned[q] > 9)));
+                if (!x.peak.empty() && c == p.cells.output) {
+                    alone[q] |= (first[r] > 0) & (dv[r] < 0) & (top > load(x.peak.data() + at(0, q)));
+                    see_peaks(x, at(0, q), v[r], end);
+                }
+            }
+        }
     }
-    for (int s = 0; s < p.slots; ++s) store(x.i.data() + s * n + l, V(alone ? load(x.i.data() + s * n + l) : next_i[s]));
-    uint32_t bits = 0;
-    for (int k = 0; p.noisy && k < L; ++k)
-        for (int c = 0; !alone[k] && c < count; ++c) x.noise[c * n + l + k] = x.after[c * n + l + k];
-    for (int k = 0; k < L; ++k) bits |= uint32_t(alone[k] != 0) << k;
-    return bits;
-}
+
+    SPIKELOOP_INLINE uint64_t settle() {
+        Mask some = alone[0];
+        SPIKELOOP_UNROLL
+        for (int q = 1; q < W; ++q) some |= alone[q];
+        if (!any(some)) [[likely]] {
+            SPIKELOOP_UNROLL
+            for (int c = 0; c < count; ++c) {
+                SPIKELOOP_UNROLL
+                for (int q = 0; q < W; ++q) {
+                    store(x.v.data() + at(c, q), v[c * W + q]);
+                    if constexpr (Adaptation) store(x.w.data() + at(c, q), w[c * W + q]);
+                    if (p.noisy) std::copy_n(x.after.data() + at(c, q), L, x.noise.data() + at(c, q));
+                }
+            }
+            for (int s = 0; s < p.slots; ++s) {
+                SPIKELOOP_UNROLL
+                for (int q = 0; q < W; ++q) store(x.i.data() + at(s, q), next_i[s * W + q]);
+            }
+            return 0;
+        }
+        return settle_some();
+    }
+    __attribute__((noinline)) uint64_t settle_some() {
+        uint64_t bits = 0;
+        for (int q = 0; q < W; ++q) {
+            for (int c = 0; c < count; ++c) {
+                store(x.v.data() + at(c, q), V(alone[q] ? v0[c * W + q] : v[c * W + q]));
+                if constexpr (Adaptation) store(x.w.data() + at(c, q), V(alone[q] ? w0[c * W + q] : w[c * W + q]));
+                for (int k = 0; p.noisy && k < L; ++k)
+                    if (!alone[q][k]) x.noise[at(c, q) + k] = x.after[at(c, q) + k];
+            }
+            for (int s = 0; s < p.slots; ++s) store(x.i.data() + at(s, q), V(alone[q] ? load(x.i.data() + at(s, q)) : next_i[s * W + q]));
+            for (int k = 0; k < L; ++k) bits |= uint64_t(alone[q][k] != 0) << (q * L + k);
+        }
+        return bits;
+    }
+};
 
 // A population's neurons through step k.
 template <class T, int Compartments, bool Exponential, bool Adaptation, bool Conductance>
 void step_all(SteppedSample<T>& sample, int p, int64_t k, const SteppedEvent* events, int64_t count, SteppedRange range) {
+    constexpr int W = Compartments == 1 ? 2 : 1;
     const SteppedLayer<T>& layer = sample.stage.layers[p];
     SteppedWay<T>& way = sample.ways[p];
-    const double h = sample.stage.run.step, begin = double(k) * h, end = double(k + 1) * h;
-    for (int64_t l = range.first; l < std::min(range.last, layer.size); l += kLanes<T>) {
-        uint32_t alone = step<T, Compartments, Exponential, Adaptation, Conductance>(layer, way, l, k, begin, end);
+    const double h = sample.stage.run.step, end = double(k + 1) * h;
+    for (int64_t l = range.first; l < std::min(range.last, layer.size); l += W * kLanes<T>) {
+        SteppedVectors<T, Compartments, W, Exponential, Adaptation, Conductance> vectors(layer, way, l);
+        vectors.begin(end), vectors.collect(), vectors.integrate(), vectors.look(k, end);
+        uint64_t alone = vectors.settle();
+        if (!alone) [[likely]] continue;
         for (; alone; alone &= alone - 1)
-            if (const int64_t m = l + __builtin_ctz(alone); m < layer.size) sample.go_alone(p, m, k, events, count);
+            if (const int64_t m = l + __builtin_ctzll(alone); m < layer.size) sample.go_alone(p, m, k, events, count);
+        for (int q = 0; q < W; ++q) sample.look_for_releases(p, l / kLanes<T> + q, end);
     }
     std::fill(way.touched.begin(), way.touched.end(), uint8_t(0));
 }
@@ -257,22 +350,21 @@ void step_all(SteppedSample<T>& sample, int p, int64_t k, const SteppedEvent* ev
 template <class T>
 using SteppedKernel = void (*)(SteppedSample<T>&, int, int64_t, const SteppedEvent*, int64_t, SteppedRange);
 
-template <class T, int Compartments>
-SteppedKernel<T> kernel_with(const SteppedLayer<T>& x) {
-    const int which = x.exponential + 2 * x.adaptation + 4 * x.conductance;
-    constexpr SteppedKernel<T> kernels[] = {step_all<T, Compartments, false, false, false>, step_all<T, Compartments, true, false, false>,
-                                            step_all<T, Compartments, false, true, false>,  step_all<T, Compartments, true, true, false>,
-                                            step_all<T, Compartments, false, false, true>,  step_all<T, Compartments, true, false, true>,
-                                            step_all<T, Compartments, false, true, true>,   step_all<T, Compartments, true, true, true>};
-    return kernels[which];
+#if SPIKELOOP_TARGETS && SPIKELOOP_TARGET == 0
+template <class T>
+SteppedKernel<T> kernel_of(const SteppedLayer<T>& x) {  // old machines: two kernels, to be compiled sooner
+    return x.compartments == 1 ? step_all<T, 1, true, true, true> : step_all<T, 0, true, true, true>;
 }
-
+#else
 template <class T>
 SteppedKernel<T> kernel_of(const SteppedLayer<T>& x) {
-    if (x.compartments == 1) return kernel_with<T, 1>(x);
-    if (x.exponential || x.adaptation) return step_all<T, 0, true, true, true>;
-    return x.conductance ? step_all<T, 0, false, false, true> : step_all<T, 0, false, false, false>;
+    const bool more = x.exponential || x.adaptation;
+    if (x.compartments > 1) return more ? step_all<T, 0, true, true, true> : x.conductance ? step_all<T, 0, false, false, true> : step_all<T, 0, false, false, false>;
+    if (x.conductance) return more ? step_all<T, 1, true, true, true> : step_all<T, 1, false, false, true>;
+    if (!more) return step_all<T, 1, false, false, false>;
+    return !x.adaptation ? step_all<T, 1, true, false, false> : x.exponential ? step_all<T, 1, true, true, false> : step_all<T, 1, false, true, false>;
 }
+#endif
 
 // Some neurons of a sample through all steps.
 template <class T>

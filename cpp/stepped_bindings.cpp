@@ -67,15 +67,21 @@ SteppedState<T> state_of(const std::optional<StateIn<T>>& in) {
     return {v.data(), w.data(), i.data(), free.data(), noise.data(), shift.data(), fired.data()};
 }
 
+std::vector<SteppedSampling> samplings_of(const std::vector<SamplingIn>& in) {
+    std::vector<SteppedSampling> out;
+    for (const auto& [what, time, unit, compartment, value] : in)
+        out.push_back({Quantity(what),
+                       {time.data(), int64_t(time.shape(1)), time.shape(0) > 1, unit.data(), int64_t(unit.shape(0)), value.data()},
+                       compartment.data()});
+    return out;
+}
+
 template <class T>
 SteppedPopulation<T> population_of(const CellsIn& cells, const AskIn<T>& asked) {
     const auto& [silent, start, end, samplings, currents, peaks, count] = asked;
     SteppedPopulation<T> x;
     x.cells = cells_of(cells), x.silent = data(silent), x.start = state_of<T>(start), x.end = state_of<T>(end);
-    for (const auto& [what, time, unit, compartment, value] : samplings)
-        x.samplings.push_back({Quantity(what),
-                               {time.data(), int64_t(time.shape(1)), time.shape(0) > 1, unit.data(), int64_t(unit.shape(0)), value.data()},
-                               compartment.data()});
+    x.samplings = samplings_of(samplings);
     for (const auto& [compartment, time, value] : currents)
         x.currents.push_back({compartment, time.data(), int64_t(time.shape(0)), value.data(), value.shape(0) > 1});
     if (peaks) x.peaks = {std::get<0>(*peaks).data(), std::get<1>(*peaks).data()};
@@ -138,11 +144,58 @@ nb::list forward_door(const std::vector<CellsIn>& cells, const std::vector<LinkI
     return result;
 }
 
+// spikes, dL/dcount, dL/dS of every step, cotangents of samples, of peaks
+template <class T>
+using PullIn = std::tuple<TrainsIn, Maybe<const T, 2>, Maybe<const T, 3>, std::vector<SamplingIn>, std::optional<PeaksIn>>;
+// what dL/dweight and dL/dS of an outside source are added to
+template <class T>
+using PushIn = std::tuple<Maybe<T, 1>, Maybe<T, 3>>;
+
+nb::object shaped(std::vector<double>&& values, std::vector<size_t> shape) {
+    auto* kept = new std::vector<double>(std::move(values));
+    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<double>*>(p); });
+    return nb::cast(nb::ndarray<double, nb::numpy>(kept->data(), shape.size(), shape.data(), owner));
+}
+
+template <class T>
+nb::list backward_door(const std::vector<CellsIn>& cells, const std::vector<LinkIn<T>>& links, const RunIn& run, const std::vector<AskIn<T>>& asks,
+                       const std::vector<PullIn<T>>& pulled, const std::vector<PushIn<T>>& pushed, double beta) {
+    std::vector<SteppedPopulation<T>> populations;
+    std::vector<SteppedPull<T>> pulls;
+    for (size_t p = 0; p < cells.size(); ++p) {
+        populations.push_back(population_of<T>(cells[p], asks[p]));
+        const auto& [spikes, count, push, samplings, peaks] = pulled[p];
+        SteppedPull<T> pull;
+        pull.spikes = {std::get<0>(spikes).data(), std::get<1>(spikes).data(), std::get<2>(spikes).data()};
+        pull.count = data(count), pull.push = data(push), pull.samplings = samplings_of(samplings);
+        if (peaks) pull.peaks = {std::get<0>(*peaks).data(), std::get<1>(*peaks).data()};
+        pulls.push_back(pull);
+    }
+    std::vector<SteppedLink<T>> in;
+    std::vector<SteppedPush<T>> pushes;
+    for (size_t l = 0; l < links.size(); ++l) in.push_back(link_of<T>(links[l])), pushes.push_back({data(std::get<0>(pushed[l])), data(std::get<1>(pushed[l]))});
+    std::vector<SteppedGradient> found;
+    {
+        nb::gil_scoped_release release;
+        found = stepped_backward<T>(populations, in, pulls, pushes, beta, run_of(run));
+    }
+    nb::list result;
+    for (size_t p = 0; p < cells.size(); ++p) {
+        const SteppedCells& x = populations[p].cells;
+        const size_t n = size_t(x.size), c = size_t(x.compartments), k = size_t(x.receptors), l = size_t(x.couplings);
+        result.append(nb::make_tuple(shaped(std::move(found[p].values), {kCellFields, c, n}), shaped(std::move(found[p].tau_syn), {k, c, n}),
+                                     shaped(std::move(found[p].reversal), {k, c, n}), shaped(std::move(found[p].coupling), {l, n})));
+    }
+    return result;
+}
+
 }  // namespace
 
 void define_stepped(nb::module_& m) {
     m.def("stepped_forward_single", &forward_door<float>, "cells"_a, "links"_a, "run"_a, "asks"_a);
     m.def("stepped_forward_double", &forward_door<double>, "cells"_a, "links"_a, "run"_a, "asks"_a);
+    m.def("stepped_backward_single", &backward_door<float>, "cells"_a, "links"_a, "run"_a, "asks"_a, "pulls"_a, "pushes"_a, "beta"_a);
+    m.def("stepped_backward_double", &backward_door<double>, "cells"_a, "links"_a, "run"_a, "asks"_a, "pulls"_a, "pushes"_a, "beta"_a);
 }
 
 }  // namespace spikeloop

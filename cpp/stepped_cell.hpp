@@ -1,6 +1,7 @@
 // One neuron of `stepped.hpp` in double precision, and its way through a step that is cut wherever something happens.
 #pragma once
 #include <functional>
+#include <utility>
 
 #include "noise.hpp"
 #include "stepped.hpp"
@@ -33,10 +34,6 @@ struct SteppedUnit {
     int compartments, slots, edges, output;
 };
 
-struct SteppedPoint {
-    double v[kMaxCompartments], w[kMaxCompartments], i[kMaxSlots];
-};
-
 // Something that reaches one neuron within a step, `at` seconds after its beginning.
 struct SteppedArrival {
     double at, weight;
@@ -44,14 +41,18 @@ struct SteppedArrival {
     int compartment;
 };
 
-// A neuron on its way through one step of length h.
+// A neuron on its way through one step of length h. Compartments: how many, if that is known when compiling, or 0.
+template <int Compartments>
 class SteppedWalk {
+    static constexpr int kMost = Compartments ? Compartments : kMaxCompartments;
+    int count() const { return Compartments ? Compartments : n_.compartments; }
+
   public:
-    SteppedPoint y;
-    double current[kMaxCompartments];          // J
-    double held[kMaxCompartments];             // until when, seconds from the beginning of the step; <= 0: free
-    double shift[kMaxCompartments];            // of the threshold
-    double noise0[kMaxCompartments], noise1[kMaxCompartments];  // of the membrane at the beginning and the end of the step
+    double v[kMost], w[kMost], i[kMaxSlots];
+    double current[kMost];          // J
+    double held[kMost];             // until when, seconds from the beginning of the step; <= 0: free
+    double shift[kMost];            // of the threshold
+    double noise0[kMost], noise1[kMost];  // of the membrane at the beginning and the end of the step
     bool crosses = true;                       // else thresholds are not looked at
     double peak = -kInfinity, peak_at = 0;     // highest v of the output compartment, and when
 
@@ -65,9 +66,13 @@ class SteppedWalk {
         while (next < arrivals.size() && arrivals[next].at < now_) ++next;
         for (;;) {
             for (; next < arrivals.size() && arrivals[next].at <= now_; ++next) arrive(arrivals[next]);
+            if (const int c = together(); c >= 0) {
+                if (!spike(c, now_)) return;
+                continue;
+            }
             if (now_ >= end) return;
             double until = next < arrivals.size() ? std::min(arrivals[next].at, end) : end;
-            for (int c = 0; c < n_.compartments; ++c)
+            for (int c = 0; c < count(); ++c)
                 if (held[c] > now_) until = std::min(until, held[c]);
             if (const int c = go(until); c >= 0 && !spike(c, now_)) return;
         }
@@ -77,7 +82,7 @@ class SteppedWalk {
     // dv / dt of a compartment where the neuron is.
     double slope(int c) {
         set_free();
-        double x[2 * kMaxCompartments], d[2 * kMaxCompartments];
+        double x[2 * kMost], d[2 * kMost];
         pack(x);
         derivative(x, current_at(0), d);
         return d[c] * (steep_[c] ? -n_.compartment[c].slope / x[c] : 1);
@@ -86,13 +91,13 @@ class SteppedWalk {
     double entering(int c) const {
         double sum = 0;
         for (int s = 0; s < n_.slots; ++s)
-            if (n_.slot[s].compartment == c) sum += y.i[s] * (1 - n_.slot[s].rho * y.v[c]);
+            if (n_.slot[s].compartment == c) sum += i[s] * (1 - n_.slot[s].rho * v[c]);
         return sum;
     }
     // The jump at a crossing: at reset until `release`.
     void jump(int c, double release) {
         const SteppedCompartment& x = n_.compartment[c];
-        y.v[c] = x.reset, y.w[c] += x.b, held[c] = std::max(release, now_);
+        v[c] = x.reset, w[c] += x.b, held[c] = std::max(release, now_);
     }
     double noise(int c) const { return noise0[c] + (noise1[c] - noise0[c]) * (now_ / h_); }
     // Noise that goes in a line from x now to `to` at `end`.
@@ -105,7 +110,7 @@ class SteppedWalk {
     static constexpr double kSteep = 0.05;  // of an e-fold of the exponential term within a piece: u is integrated, not v
     static constexpr double kRough = 0.4;   // likewise: the piece is halved
     struct Inputs {
-        double sum[kMaxCompartments], rho[kMaxCompartments];
+        double sum[kMost], rho[kMost];
     };
 
     void arrive(const SteppedArrival& a) {
@@ -114,34 +119,34 @@ class SteppedWalk {
             return;
         }
         const SteppedSlot& slot = n_.slot[a.slot];
-        y.i[a.slot] = std::clamp(y.i[a.slot] + a.weight, -slot.most, slot.most);
-        if (held[slot.compartment] <= now_) y.v[slot.compartment] = std::max(y.v[slot.compartment], n_.compartment[slot.compartment].floor);
+        i[a.slot] = std::clamp(i[a.slot] + a.weight, -slot.most, slot.most);
+        if (held[slot.compartment] <= now_) v[slot.compartment] = std::max(v[slot.compartment], n_.compartment[slot.compartment].floor);
     }
 
     void set_free() {
-        for (int c = 0; c < n_.compartments; ++c) free_[c] = held[c] <= now_;
+        for (int c = 0; c < count(); ++c) free_[c] = held[c] <= now_;
     }
 
     // The state that is integrated: v, or u where the exponential term is steep; then w.
     void pack(double* x) {
-        for (int c = 0; c < n_.compartments; ++c) x[c] = steep_[c] ? n_.compartment[c].u(y.v[c]) : y.v[c], x[n_.compartments + c] = y.w[c];
+        for (int c = 0; c < count(); ++c) x[c] = steep_[c] ? n_.compartment[c].u(v[c]) : v[c], x[count() + c] = w[c];
     }
 
     Inputs current_at(double dt) const {
         Inputs in;
-        std::copy_n(current, n_.compartments, in.sum);
-        std::fill_n(in.rho, n_.compartments, 0.0);
+        std::copy_n(current, count(), in.sum);
+        std::fill_n(in.rho, count(), 0.0);
         for (int s = 0; s < n_.slots; ++s) {
-            const double i = dt == 0 ? y.i[s] : y.i[s] * std::exp(-n_.slot[s].rate * dt);
-            in.sum[n_.slot[s].compartment] += i, in.rho[n_.slot[s].compartment] += n_.slot[s].rho * i;
+            const double now = dt == 0 ? i[s] : i[s] * std::exp(-n_.slot[s].rate * dt);
+            in.sum[n_.slot[s].compartment] += now, in.rho[n_.slot[s].compartment] += n_.slot[s].rho * now;
         }
         return in;
     }
 
     // dx / dt. Returns the fastest rate at which the exponential term, or u, changes.
     double derivative(const double* x, const Inputs& in, double* d) const {
-        const int count = n_.compartments;
-        double v[kMaxCompartments], fastest = 0;
+        const int count = this->count();
+        double v[kMost], fastest = 0;
         for (int c = 0; c < count; ++c) v[c] = steep_[c] ? n_.compartment[c].v(x[c]) : x[c];
         for (int c = 0; c < count; ++c) {
             const SteppedCompartment& p = n_.compartment[c];
@@ -171,8 +176,8 @@ class SteppedWalk {
 
     // Runge and Kutta's fourth-order rule over dt, from x to z; k: the derivative at x.
     double rule(const double* x, const double* k, double dt, double* z) const {
-        const int count = 2 * n_.compartments;
-        double a[2 * kMaxCompartments], b[2 * kMaxCompartments], c[2 * kMaxCompartments], at[2 * kMaxCompartments];
+        const int count = 2 * this->count();
+        double a[2 * kMost], b[2 * kMost], c[2 * kMost], at[2 * kMost];
         const Inputs half = current_at(0.5 * dt), whole = current_at(dt);
         for (int j = 0; j < count; ++j) at[j] = x[j] + 0.5 * dt * k[j];
         double fastest = derivative(at, half, a);
@@ -185,9 +190,9 @@ class SteppedWalk {
     }
 
     void set(const double* z, double dt) {
-        const int count = n_.compartments;
-        for (int c = 0; c < count; ++c) y.v[c] = steep_[c] ? n_.compartment[c].v(z[c]) : free_[c] ? z[c] : y.v[c], y.w[c] = z[count + c];
-        for (int s = 0; s < n_.slots; ++s) y.i[s] *= std::exp(-n_.slot[s].rate * dt);
+        const int count = this->count();
+        for (int c = 0; c < count; ++c) v[c] = steep_[c] ? n_.compartment[c].v(z[c]) : free_[c] ? z[c] : v[c], w[c] = z[count + c];
+        for (int s = 0; s < n_.slots; ++s) i[s] *= std::exp(-n_.slot[s].rate * dt);
         now_ += dt;
     }
 
@@ -221,16 +226,27 @@ class SteppedWalk {
         return s;
     }
 
+    bool fires(int c) const { return free_[c] && n_.compartment[c].threshold < kInfinity; }
+    // Whether x, as it is integrated, is at the threshold or above it.
+    bool over(int c, double x) const { return steep_[c] ? x <= level(c, now_) : x >= level(c, now_); }
+
+    // A compartment that crossed together with the last one, or -1.
+    int together() {
+        for (int c = 0; c < count(); ++c)
+            if (std::exchange(together_[c], false)) return c;
+        return -1;
+    }
+
     // To `until`, or to the first crossing on the way: the compartment that crosses, or -1.
     int go(double until) {
         set_free();
-        const int count = n_.compartments;
+        const int count = this->count();
         for (double dt = until - now_; now_ < until; dt = until - now_) {
-            double x[2 * kMaxCompartments], k[2 * kMaxCompartments], z[2 * kMaxCompartments], l[2 * kMaxCompartments];
+            double x[2 * kMost], k[2 * kMost], z[2 * kMost], l[2 * kMost];
             for (int pieces = 0;; ++pieces, dt *= 0.5) {
                 for (int c = 0; c < count; ++c) {
                     const SteppedCompartment& p = n_.compartment[c];
-                    steep_[c] = free_[c] && p.slope > 0 && p.rate * dt * std::exp(std::min((y.v[c] - p.exponential) / p.slope, 300.0)) > kSteep;
+                    steep_[c] = free_[c] && p.slope > 0 && p.rate * dt * std::exp(std::min((v[c] - p.exponential) / p.slope, 300.0)) > kSteep;
                 }
                 pack(x);
                 const double fastest = piece(x, k, dt, z);
@@ -240,7 +256,7 @@ class SteppedWalk {
             int first = -1;
             double when = 2;
             for (int c = 0; crosses && c < count; ++c) {
-                if (!free_[c] || !(n_.compartment[c].threshold < kInfinity)) continue;
+                if (!fires(c)) continue;
                 const double before = level(c, now_), after = level(c, now_ + dt), sign = steep_[c] ? -1 : 1;
                 const double s = first_zero(sign * (x[c] - before), sign * (k[c] * dt - (after - before)), sign * (z[c] - after),
                                             sign * (l[c] * dt - (after - before)));
@@ -248,13 +264,17 @@ class SteppedWalk {
             }
             if (first >= 0) {
                 const double part = cut(x, k, first, when * dt, dt, z);
+                bool below[kMost];
+                for (int c = 0; c < count; ++c) below[c] = c != first && fires(c) && !over(c, x[c]);
                 set(z, part);
-                if (first == n_.output) see(level(first, now_), 0);
+                for (int c = 0; c < count; ++c) together_[c] = below[c] && over(c, steep_[c] ? n_.compartment[c].u(v[c]) : v[c]);
+                if (first == n_.output) see(v[first], 0);
                 return first;
             }
             if (!steep_[n_.output]) see_highest(x[n_.output], k[n_.output] * dt, z[n_.output], l[n_.output] * dt, dt);
             const bool arrives = dt >= until - now_;
             set(z, dt);
+            see(v[n_.output], 0);
             if (arrives) now_ = until;
         }
         return -1;
@@ -278,7 +298,7 @@ class SteppedWalk {
 
     // The state at the crossing, which lies near `part`: one step of Newton's rule.
     double cut(const double* x, const double* k, int c, double part, double dt, double* z) const {
-        double l[2 * kMaxCompartments];
+        double l[2 * kMost];
         for (int round = 0; round < 2; ++round) {
             rule(x, k, part, z);
             derivative(z, current_at(part), l);
@@ -293,7 +313,7 @@ class SteppedWalk {
 
     const SteppedUnit& n_;
     double h_, now_ = 0;
-    bool free_[kMaxCompartments], steep_[kMaxCompartments] = {};
+    bool free_[kMost], steep_[kMost] = {}, together_[kMost] = {};
 };
 
 }  // namespace spikeloop

@@ -11,37 +11,6 @@
 #include "each_target.hpp"
 
 namespace spikeloop {
-namespace {
-
-// Which receptors of a population anything reaches: (K, C).
-template <class T>
-std::vector<uint8_t> used_slots(const SteppedPopulation<T>& population, const std::vector<SteppedLink<T>>& links, int number, int64_t batch) {
-    const SteppedCells& cells = population.cells;
-    const int64_t kinds = int64_t(cells.receptors) * cells.compartments;
-    std::vector<uint8_t> used(kinds, 0);
-    for (const auto& link : links)
-        if (link.target == number) used[link.receptor * cells.compartments + link.compartment] = 1;
-    for (int64_t b = 0; population.start.i && b < batch; ++b)
-        for (int64_t k = 0; k < kinds; ++k)
-            for (int64_t m = 0; m < cells.size && !used[k]; ++m) used[k] = population.start.i[(b * kinds + k) * cells.size + m] != 0;
-    return used;
-}
-
-}  // namespace
-
-template <class T>
-SteppedStage<T>::SteppedStage(const std::vector<SteppedPopulation<T>>& populations, const std::vector<SteppedLink<T>>& links, const SteppedRun& run)
-    : links(links), run(run), leaving(populations.size()) {
-    layers.reserve(populations.size());
-    for (size_t p = 0; p < populations.size(); ++p) layers.emplace_back(populations[p], run.step, used_slots(populations[p], links, int(p), run.batch));
-    for (size_t k = 0; k < links.size(); ++k) {
-        if (links[k].source < 0) continue;
-        leaving[links[k].source].push_back(int(k));
-        const SteppedLink<T>& link = links[k];
-        const int64_t delays = link.delays == SteppedDelay::common ? 1 : link.delays == SteppedDelay::per_unit ? link.size : link.begin[link.size];
-        for (int64_t d = 0; d < delays; ++d) longest = std::max(longest, int64_t(std::ceil(link.delay[d] / run.step)) + 2);
-    }
-}
 
 template <class T>
 std::vector<SpikesPerSample> stepped_forward(const std::vector<SteppedPopulation<T>>& populations, const std::vector<SteppedLink<T>>& links,
@@ -75,7 +44,5 @@ std::vector<SpikesPerSample> stepped_forward(const std::vector<SteppedPopulation
 
 template std::vector<SpikesPerSample> stepped_forward(const std::vector<SteppedPopulation<float>>&, const std::vector<SteppedLink<float>>&, const SteppedRun&);
 template std::vector<SpikesPerSample> stepped_forward(const std::vector<SteppedPopulation<double>>&, const std::vector<SteppedLink<double>>&, const SteppedRun&);
-template struct SteppedStage<float>;
-template struct SteppedStage<double>;
 
 }  // namespace spikeloop

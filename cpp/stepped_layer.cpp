@@ -4,13 +4,6 @@
 namespace spikeloop {
 namespace {
 
-// Coefficients of 1, x, x^2, x^3 of the cubic through values at 0, 1/4, 3/4 and 1.
-std::array<double, 4> cubic(double f0, double f1, double f2, double f3) {
-    const double a = (f1 - f0) * 4, b = (f2 - f1) * 2, c = (f3 - f2) * 4;  // divided differences
-    const double ab = (b - a) / 0.75, bc = (c - b) / 0.75, abc = bc - ab;
-    return {f0, a - ab / 4 + abc * 0.1875, ab - abc, abc};
-}
-
 // An arrival of weight 1, the share x of a step before its end: I at the end, its mean over the step, and its first moment.
 struct Kick {
     double end, mean, moment;
@@ -26,13 +19,13 @@ struct Kick {
     }
 };
 
-SteppedCompartment compartment_of(const SteppedCells& x, int c, int64_t m) {
+SteppedCompartment compartment_of(const SteppedCells& x, int c, int64_t m, bool whole) {
     const auto value = [&](CellField f) { return x.value(f, c, m); };
     const double leak = value(kLeak), slope = value(kSlopeFactor);
     SteppedCompartment p{1 / value(kTauMem), double(x.leaky[c]), value(kThreshold) - leak, value(kReset) - leak, value(kRefractory), slope,
                          slope > 0 ? value(kExponentialThreshold) - leak : 0.0, 0.0, 0.0, value(kA), value(kB), -kInfinity, 0.0, 0.0};
     if (slope > 0) p.rise = std::max(p.u(p.threshold), 1e-280);
-    if (value(kTauAdaptation) > 0 && (p.a != 0 || p.b != 0)) p.adaptation = 1 / value(kTauAdaptation);
+    if (value(kTauAdaptation) > 0 && (whole || p.a != 0 || p.b != 0)) p.adaptation = 1 / value(kTauAdaptation);
     if (x.floor) p.floor = x.floor[c * x.size + m] - leak;
     if (x.noise) p.noise = x.noise[c * x.size + m];
     if (x.threshold_noise) p.threshold_noise = x.threshold_noise[c * x.size + m];
@@ -42,7 +35,7 @@ SteppedCompartment compartment_of(const SteppedCells& x, int c, int64_t m) {
 }  // namespace
 
 template <class T>
-SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used)
+SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used, bool whole)
     : population(population), cells(population.cells), size(cells.size), compartments(cells.compartments), edges(cells.couplings) {
     padded = (size + kSteppedBlock<T> - 1) / kSteppedBlock<T> * kSteppedBlock<T>;
     slot_at.assign(cells.receptors * compartments, -1);
@@ -63,7 +56,7 @@ SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, 
     for (size_t k = 0; k < population.currents.size(); ++k) currents[population.currents[k].compartment] = int(k);
     for (int64_t m = 0; m < size; ++m) {
         for (int c = 0; c < compartments; ++c) {
-            const SteppedCompartment& p = compartment.emplace_back(compartment_of(cells, c, m));
+            const SteppedCompartment& p = compartment.emplace_back(compartment_of(cells, c, m, whole));
             const int64_t l = c * padded + m;
             alpha[l] = T(h * p.rate), threshold[l] = T(p.threshold), low[l] = T(p.floor);
             if (p.slope > 0) rising[l] = T(h * p.rate), scale[l] = T(p.slope), inverse[l] = T(1 / p.slope), exponent[l] = T(p.exponential / p.slope);
@@ -83,8 +76,8 @@ SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, 
             half[l] = T(std::exp(-beta / 2)), rho[l] = T(made.rho), most[l] = T(made.most);
             conductance |= made.rho != 0, limits |= std::isfinite(made.most);
             const Kick k0(beta, 0), k1(beta, 0.25), k2(beta, 0.75), k3(beta, 1);
-            const auto e = cubic(k0.end, k1.end, k2.end, k3.end), f = cubic(k0.mean, k1.mean, k2.mean, k3.mean);
-            const auto g = cubic(k0.moment, k1.moment, k2.moment, k3.moment);
+            const auto e = stepped_cubic(k0.end, k1.end, k2.end, k3.end), f = stepped_cubic(k0.mean, k1.mean, k2.mean, k3.mean);
+            const auto g = stepped_cubic(k0.moment, k1.moment, k2.moment, k3.moment);
             for (int k = 0; k < 4; ++k) end[(4 * s + k) * padded + m] = T(e[k]);
             for (int k = 0; k < 3; ++k) mean[(3 * s + k) * padded + m] = T(f[k + 1]), moment[(3 * s + k) * padded + m] = T(g[k + 1]);
         }

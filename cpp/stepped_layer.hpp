@@ -6,6 +6,15 @@
 
 namespace spikeloop {
 
+inline constexpr double kSteppedRough = 0.4;  // of an e-fold of the exponential term within a step
+
+// Coefficients of 1, x, x^2, x^3 of the cubic through values at 0, 1/4, 3/4 and 1.
+inline std::array<double, 4> stepped_cubic(double f0, double f1, double f2, double f3) {
+    const double a = (f1 - f0) * 4, b = (f2 - f1) * 2, c = (f3 - f2) * 4;  // divided differences
+    const double ab = (b - a) / 0.75, bc = (c - b) / 0.75, abc = bc - ab;
+    return {f0, a - ab / 4 + abc * 0.1875, ab - abc, abc};
+}
+
 // Neurons come in blocks of four vectors; arrays are padded to whole blocks.
 template <class T>
 inline constexpr int kSteppedBlock = 256 / int(sizeof(T));
@@ -32,7 +41,7 @@ struct SteppedLayer {
     std::vector<double> rms, decay, kick, spread; // (C, padded), of the membrane's noise over a step
     std::vector<int> currents;                    // (C,): which of the population's currents, or -1
 
-    SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used);
+    SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used, bool whole);
 };
 
 // One sample of a population on its way.
@@ -42,7 +51,8 @@ struct SteppedWay {
     std::vector<T> arriving;                       // (slots, 4, padded): sums of weight x^k
     std::vector<uint8_t> touched, jumped;          // (slots,), (C,)
     std::vector<double> free, shift, noise, after;  // (C, padded)
-    std::vector<double> latest;                    // by vector of T: when the last of its compartments is released
+    std::vector<T> open;                           // (C, padded), 0: held
+    std::vector<double> soonest;                   // by vector of T: when the first of its compartments is released, or infinity
     std::vector<int64_t> fired;                    // (C, padded)
     std::vector<uint64_t> stream;                  // (C, padded), of its random numbers
     std::vector<size_t> next_current, next_sample;

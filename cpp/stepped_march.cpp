@@ -8,6 +8,39 @@ constexpr uint64_t kThresholdKey = 0x9fb21c651e98df25ull, kSamplingKey = 0x5851f
 
 }  // namespace
 
+namespace {
+
+// Which receptors of a population anything reaches: (K, C).
+template <class T>
+std::vector<uint8_t> used_slots(const SteppedPopulation<T>& population, const std::vector<SteppedLink<T>>& links, int number, int64_t batch) {
+    const SteppedCells& cells = population.cells;
+    const int64_t kinds = int64_t(cells.receptors) * cells.compartments;
+    std::vector<uint8_t> used(kinds, 0);
+    for (const auto& link : links)
+        if (link.target == number) used[link.receptor * cells.compartments + link.compartment] = 1;
+    for (int64_t b = 0; population.start.i && b < batch; ++b)
+        for (int64_t k = 0; k < kinds; ++k)
+            for (int64_t m = 0; m < cells.size && !used[k]; ++m) used[k] = population.start.i[(b * kinds + k) * cells.size + m] != 0;
+    return used;
+}
+
+}  // namespace
+
+template <class T>
+SteppedStage<T>::SteppedStage(const std::vector<SteppedPopulation<T>>& populations, const std::vector<SteppedLink<T>>& links, const SteppedRun& run,
+                               bool whole)
+    : links(links), run(run), leaving(populations.size()) {
+    layers.reserve(populations.size());
+    for (size_t p = 0; p < populations.size(); ++p) layers.emplace_back(populations[p], run.step, used_slots(populations[p], links, int(p), run.batch), whole);
+    for (size_t k = 0; k < links.size(); ++k) {
+        if (links[k].source < 0) continue;
+        leaving[links[k].source].push_back(int(k));
+        const SteppedLink<T>& link = links[k];
+        const int64_t delays = link.delays == SteppedDelay::common ? 1 : link.delays == SteppedDelay::per_unit ? link.size : link.begin[link.size];
+        for (int64_t d = 0; d < delays; ++d) longest = std::max(longest, int64_t(std::ceil(link.delay[d] / run.step)) + 2);
+    }
+}
+
 template <class T>
 SteppedSample<T>::SteppedSample(const SteppedStage<T>& stage, int64_t number) : stage(stage), number(number), ways(stage.layers.size()) {
     for (const auto& leaving : stage.leaving)
@@ -163,7 +196,7 @@ void SteppedSample<T>::set_out(SteppedRange) {
         way.level = layer.threshold, way.arriving.assign(4 * layer.slots * n, T(0)), way.jump.assign(2 * all, T(0));
         way.touched.assign(layer.slots, 0), way.jumped.assign(layer.compartments, 0);
         way.free.assign(all, -kInfinity), way.shift.assign(all, 0.0), way.noise.assign(all, 0.0), way.after.assign(all, 0.0), way.fired.assign(all, 0);
-        way.latest.assign(n / (64 / sizeof(T)), -kInfinity);
+        way.open.assign(all, T(1)), way.soonest.assign(n / (64 / sizeof(T)), kInfinity);
         way.next_current.assign(layer.population.currents.size(), 0), way.next_sample.assign(layer.population.samplings.size(), 0);
         for (int c = 0; c < layer.compartments; ++c)
             for (int64_t m = 0; m < size; ++m) {
@@ -178,9 +211,9 @@ void SteppedSample<T>::set_out(SteppedRange) {
                     way.v[to] = start.v[at], way.w[to] = start.w[at], way.free[to] = start.free[at], way.noise[to] = start.noise[at];
                     way.shift[to] = start.shift[at], way.fired[to] = start.fired[at];
                     way.level[to] = T(layer.compartment[m * layer.compartments + c].threshold + way.shift[to]);
-                    double& latest = way.latest[m / (64 / sizeof(T))];
-                    latest = std::max(latest, way.free[to]);
+                    if (way.free[to] > start_of(run.first)) way.open[to] = T(0);
                 }
+            for (size_t vector = 0; vector < way.soonest.size(); ++vector) look_for_releases(int(p), int64_t(vector), start_of(run.first));
             const int64_t kinds = layer.cells.receptors * layer.compartments;
             for (int s = 0; s < layer.slots; ++s)
                 for (int64_t m = 0; m < size; ++m)
@@ -231,29 +264,30 @@ void SteppedSample<T>::finish(SteppedRange range) {
 // ---- one neuron ---------------------------------------------------------------------------------------------------
 
 template <class T>
-void SteppedSample<T>::load(int p, int64_t m, int64_t k, SteppedWalk& walk) const {
+template <class Walk>
+void SteppedSample<T>::load(int p, int64_t m, int64_t k, Walk& walk) const {
     const SteppedLayer<T>& layer = stage.layers[p];
     const SteppedWay<T>& way = ways[p];
     for (int c = 0; c < layer.compartments; ++c) {
         const int64_t at = c * layer.padded + m;
-        walk.y.v[c] = double(way.v[at]), walk.y.w[c] = double(way.w[at]), walk.current[c] = double(way.j[at]);
+        walk.v[c] = double(way.v[at]), walk.w[c] = double(way.w[at]), walk.current[c] = double(way.j[at]);
         walk.held[c] = way.free[at] > start_of(k) ? way.free[at] - start_of(k) : 0.0;
         walk.shift[c] = way.shift[at], walk.noise0[c] = walk.noise1[c] = way.noise[at];
     }
-    for (int s = 0; s < layer.slots; ++s) walk.y.i[s] = double(way.i[s * layer.padded + m]);
+    for (int s = 0; s < layer.slots; ++s) walk.i[s] = double(way.i[s * layer.padded + m]);
 }
 
 template <class T>
-void SteppedSample<T>::store(int p, int64_t m, int64_t k, const SteppedWalk& walk) {
+template <class Walk>
+void SteppedSample<T>::store(int p, int64_t m, int64_t k, const Walk& walk) {
     const SteppedLayer<T>& layer = stage.layers[p];
     SteppedWay<T>& way = ways[p];
-    double& latest = way.latest[m / (64 / sizeof(T))];
     for (int c = 0; c < layer.compartments; ++c) {
         const int64_t at = c * layer.padded + m;
-        way.v[at] = T(walk.y.v[c]), way.w[at] = T(walk.y.w[c]), way.noise[at] = walk.noise(c);
-        if (walk.held[c] > h()) latest = std::max(latest, way.free[at]);
+        way.v[at] = T(walk.v[c]), way.w[at] = T(walk.w[c]), way.noise[at] = walk.noise(c);
+        way.open[at] = T(way.free[at] > start_of(k + 1) ? 0 : 1);
     }
-    for (int s = 0; s < layer.slots; ++s) way.i[s * layer.padded + m] = T(walk.y.i[s]);
+    for (int s = 0; s < layer.slots; ++s) way.i[s * layer.padded + m] = T(walk.i[s]);
     if (!way.peak.empty() && walk.peak > double(way.peak[m])) way.peak[m] = T(walk.peak), way.peak_time[m] = start_of(k) + walk.peak_at;
 }
 
@@ -266,13 +300,15 @@ double SteppedSample<T>::drawn_shift(int p, int64_t m, int c, int64_t fired) con
 
 // The crossing as it changes the neuron alone: for samples, which are looks ahead.
 template <class T>
-void SteppedSample<T>::fire_unseen(int p, int64_t m, int c, int64_t k, SteppedWalk& walk) const {
+template <class Walk>
+void SteppedSample<T>::fire_unseen(int p, int64_t m, int c, int64_t k, Walk& walk) const {
     const double refractory = stage.layers[p].compartment[m * stage.layers[p].compartments + c].refractory;
     walk.jump(c, spike_time(k, walk.now()) + refractory - start_of(k));
 }
 
 template <class T>
-void SteppedSample<T>::fire(int p, int64_t m, int c, int64_t k, SteppedWalk& walk) {
+template <class Walk>
+void SteppedSample<T>::fire(int p, int64_t m, int c, int64_t k, Walk& walk) {
     const SteppedLayer<T>& layer = stage.layers[p];
     SteppedWay<T>& way = ways[p];
     const int64_t here = c * layer.padded + m;
@@ -296,19 +332,37 @@ double SteppedSample<T>::spike_time(int64_t k, double at) const {
 }
 
 template <class T>
+void SteppedSample<T>::look_for_releases(int p, int64_t vector, double now) {
+    constexpr int64_t kLanes = 64 / sizeof(T);
+    const SteppedLayer<T>& layer = stage.layers[p];
+    SteppedWay<T>& way = ways[p];
+    double soonest = kInfinity;
+    for (int c = 0; c < layer.compartments; ++c)
+        for (int64_t at = c * layer.padded + vector * kLanes, last = at + kLanes; at < last; ++at)
+            if (way.free[at] > now) soonest = std::min(soonest, way.free[at]);
+    way.soonest[vector] = soonest;
+}
+
+template <class T>
 void SteppedSample<T>::go_alone(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count) {
+    stage.layers[p].compartments == 1 ? alone<1>(p, m, k, events, count) : alone<0>(p, m, k, events, count);
+}
+
+template <class T>
+template <int Compartments>
+void SteppedSample<T>::alone(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count) {
     of_lane(p, m, k, events, count);
-    SteppedWalk walk(stage.layers[p].unit[m], h());
+    SteppedWalk<Compartments> walk(stage.layers[p].unit[m], h());
     load(p, m, k, walk);
-    const auto spike = [&](SteppedWalk& at, int c) { fire(p, m, c, k, at); };
+    const auto spike = [&](SteppedWalk<Compartments>& at, int c) { fire(p, m, c, k, at); };
     go(p, m, k, walk, h(), spike);
     store(p, m, k, walk);
 }
 
 // A neuron up to `end` of step k.
 template <class T>
-template <class OnSpike>
-void SteppedSample<T>::go(int p, int64_t m, int64_t k, SteppedWalk& walk, double end, OnSpike&& spike) {
+template <class Walk, class OnSpike>
+void SteppedSample<T>::go(int p, int64_t m, int64_t k, Walk& walk, double end, OnSpike&& spike) {
     if (stage.layers[p].noisy && is_noisy(p, m)) return go_noisy(p, m, k, walk, end, spike);
     walk(end, lane_, [&](int c, double) {
         spike(walk, c);
@@ -327,8 +381,8 @@ bool SteppedSample<T>::is_noisy(int p, int64_t m) const {
 // The same with noise on membranes, from one crossing or release to the next: over each stretch the noise is a line, about which
 // a Brownian bridge decides whether, and when, the threshold is met.
 template <class T>
-template <class OnSpike>
-void SteppedSample<T>::go_noisy(int p, int64_t m, int64_t k, SteppedWalk& walk, double end, OnSpike&& spike) {
+template <class Walk, class OnSpike>
+void SteppedSample<T>::go_noisy(int p, int64_t m, int64_t k, Walk& walk, double end, OnSpike&& spike) {
     const SteppedLayer<T>& layer = stage.layers[p];
     const int count = layer.compartments;
     const SteppedCompartment* cell = layer.compartment.data() + m * count;
@@ -351,7 +405,7 @@ void SteppedSample<T>::go_noisy(int p, int64_t m, int64_t k, SteppedWalk& walk, 
             if (!free) x[c] = 0;
             walk.set_noise(c, x[c], to[c], until);
         }
-        SteppedWalk ahead = walk;
+        Walk ahead = walk;
         int first = -1;
         ahead(until, lane_, [&](int c, double) {
             first = c;
@@ -363,9 +417,9 @@ void SteppedSample<T>::go_noisy(int p, int64_t m, int64_t k, SteppedWalk& walk, 
         int who = -1;
         for (int c = 0; c < count && reached > 0; ++c) {
             if (!(cell[c].noise > 0) || walk.held[c] > from || !(cell[c].threshold < kInfinity)) continue;
-            const double level = cell[c].threshold + walk.shift[c], below = level - walk.y.v[c] - x[c];
+            const double level = cell[c].threshold + walk.shift[c], below = level - walk.v[c] - x[c];
             if (below <= 0) continue;
-            double left = level - ahead.y.v[c] - ahead.noise(c), whole = reached;
+            double left = level - ahead.v[c] - ahead.noise(c), whole = reached;
             if (c == first) left = -below * (until - from - reached) / reached, whole = until - from;
             const double wait = bridge_crossing(below, left, 2 * cell[c].noise * cell[c].noise * cell[c].rate * whole, whole, random[c]);
             if (wait >= 0 && (c == first || from + wait < when)) best = std::min(best, from + wait), who = best == from + wait ? c : who;
@@ -437,22 +491,23 @@ void SteppedSample<T>::take_samples(int p, int64_t k, bool last, const SteppedEv
 template <class T>
 double SteppedSample<T>::sample(const SteppedSampling& wanted, int p, int64_t m, int c, int64_t k, double time) {
     const SteppedLayer<T>& layer = stage.layers[p];
-    SteppedWalk walk(layer.unit[m], h());
+    SteppedWalk<0> walk(layer.unit[m], h());
     load(p, m, k, walk);
     const double at = std::max(time - start_of(k), 0.0);
-    const auto spike = [&](SteppedWalk& x, int each) { fire_unseen(p, m, each, k, x); };
+    const auto spike = [&](SteppedWalk<0>& x, int each) { fire_unseen(p, m, each, k, x); };
     if (at < 1e-9 * h()) {
         walk(0.0, lane_, [](int, double) { return true; });
     } else {
         go(p, m, k, walk, at, spike);
     }
-    if (wanted.what == Quantity::membrane) return walk.y.v[c] + seen_noise(p, m, c, walk) + layer.cells.value(kLeak, c, m);
-    return wanted.what == Quantity::adaptation ? walk.y.w[c] : walk.entering(c);
+    if (wanted.what == Quantity::membrane) return walk.v[c] + seen_noise(p, m, c, walk) + layer.cells.value(kLeak, c, m);
+    return wanted.what == Quantity::adaptation ? walk.w[c] : walk.entering(c);
 }
 
 // The noise that a sample sees: between the ends of a step the path is drawn anew, which changes no spike.
 template <class T>
-double SteppedSample<T>::seen_noise(int p, int64_t m, int c, const SteppedWalk& walk) const {
+template <class Walk>
+double SteppedSample<T>::seen_noise(int p, int64_t m, int c, const Walk& walk) const {
     const SteppedLayer<T>& layer = stage.layers[p];
     const double line = walk.noise(c), part = walk.now() / h();
     if (!layer.noisy || part <= 0 || part >= 1 || walk.held[c] > walk.now() || !(layer.rms[c * layer.padded + m] > 0)) return line;
@@ -462,5 +517,8 @@ double SteppedSample<T>::seen_noise(int p, int64_t m, int c, const SteppedWalk& 
 
 template struct SteppedSample<float>;
 template struct SteppedSample<double>;
+
+template struct SteppedStage<float>;
+template struct SteppedStage<double>;
 
 }  // namespace spikeloop

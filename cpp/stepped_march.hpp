@@ -27,7 +27,8 @@ struct SteppedStage {
     std::vector<std::vector<int>> leaving;  // by population: links inside the stage
     int64_t longest = 1;                    // of their delays, in steps
 
-    SteppedStage(const std::vector<SteppedPopulation<T>>& populations, const std::vector<SteppedLink<T>>& links, const SteppedRun& run);
+    SteppedStage(const std::vector<SteppedPopulation<T>>& populations, const std::vector<SteppedLink<T>>& links, const SteppedRun& run,
+                 bool whole = false);  // whole: adaptation is there even where a and b are 0
     // Blocks of neurons can pass all steps one after the other.
     bool blockwise() const {
         for (const auto& link : links)
@@ -57,9 +58,12 @@ struct SteppedSample {
     const SteppedEvent* arrivals(int64_t k, int64_t& count);
     void deliver_jumps(int p, int64_t k, SteppedRange range);
     void end_jumps(int p);
+    void set_current(int p, size_t n);
     void take_samples(int p, int64_t k, bool last, const SteppedEvent* events, int64_t count, SteppedRange range);
     // Neuron m of population p through step k, in double precision.
     void go_alone(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
+    // When the first compartment of a vector that is held after `now` is released.
+    void look_for_releases(int p, int64_t vector, double now);
     void finish(SteppedRange range);
 
   private:
@@ -67,23 +71,29 @@ struct SteppedSample {
     void add(int link, double time, int32_t unit, double amplitude, bool inside, std::vector<SteppedEvent>* to);
     void place(const SteppedEvent& event);
     void of_lane(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
-    void load(int p, int64_t m, int64_t k, SteppedWalk& walk) const;
-    void store(int p, int64_t m, int64_t k, const SteppedWalk& walk);
-    void set_current(int p, size_t n);
+    template <int Compartments>
+    void alone(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
+    template <class Walk>
+    void load(int p, int64_t m, int64_t k, Walk& walk) const;
+    template <class Walk>
+    void store(int p, int64_t m, int64_t k, const Walk& walk);
     double sample(const SteppedSampling& wanted, int p, int64_t m, int c, int64_t k, double time);
     void emit(int p, int64_t m, double time);
     // A crossing at `at` of step k, with all that follows of it.
-    void fire(int p, int64_t m, int c, int64_t k, SteppedWalk& walk);
-    void fire_unseen(int p, int64_t m, int c, int64_t k, SteppedWalk& walk) const;
+    template <class Walk>
+    void fire(int p, int64_t m, int c, int64_t k, Walk& walk);
+    template <class Walk>
+    void fire_unseen(int p, int64_t m, int c, int64_t k, Walk& walk) const;
     double drawn_shift(int p, int64_t m, int c, int64_t fired) const;
     void start_noise(int p);
-    double seen_noise(int p, int64_t m, int c, const SteppedWalk& walk) const;
+    template <class Walk>
+    double seen_noise(int p, int64_t m, int c, const Walk& walk) const;
     double spike_time(int64_t k, double at) const;
     bool is_noisy(int p, int64_t m) const;
-    template <class OnSpike>
-    void go(int p, int64_t m, int64_t k, SteppedWalk& walk, double end, OnSpike&& spike);
-    template <class OnSpike>
-    void go_noisy(int p, int64_t m, int64_t k, SteppedWalk& walk, double end, OnSpike&& spike);
+    template <class Walk, class OnSpike>
+    void go(int p, int64_t m, int64_t k, Walk& walk, double end, OnSpike&& spike);
+    template <class Walk, class OnSpike>
+    void go_noisy(int p, int64_t m, int64_t k, Walk& walk, double end, OnSpike&& spike);
 
     double h() const { return stage.run.step; }
     double start_of(int64_t k) const { return double(k) * stage.run.step; }

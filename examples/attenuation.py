@@ -1,6 +1,5 @@
 """A synaptic potential on its way along a chain of compartments, and what cable theory says about a steady one."""
 
-import os
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -9,7 +8,7 @@ import torch
 from spikeloop import Compartment, Compartments, Events, Network, Observe, Population, Projection, Steps, run
 
 COUPLINGS = torch.tensor([2e-3, 5e-3, 10e-3, 20e-3]).double()  # s, one chain of five compartments for each
-TAU_MEM, LENGTH = 10e-3, 3 if "QUICK" in os.environ else 5
+TAU_MEM, LENGTH = 10e-3, 5
 names = [f"part{k}" for k in range(LENGTH)]
 chain = Compartments(
     {name: Compartment(TAU_MEM, tau_syn=2e-3) for name in names},

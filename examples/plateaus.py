@@ -20,7 +20,7 @@ def neuron(mechanism: Plateau | None) -> Compartments:
     return Compartments(parts, {("soma", "dendrite"): 10e-3})
 
 
-INPUTS = torch.arange(1, 13, 4 if "QUICK" in os.environ else 1)  # so many synchronous ones, a sample for each
+INPUTS = torch.arange(1, 13, 2 if "QUICK" in os.environ else 1)  # so many synchronous ones, a sample for each
 net = Network(
     {"input": Population(12), **{name: Population(1, neuron(how)) for name, how in MECHANISMS.items()}},
     [Projection("input", name, torch.full((12, 1), 1.0), compartment="dendrite") for name in MECHANISMS],
@@ -36,7 +36,8 @@ for name, mechanism in MECHANISMS.items():
     answered = INPUTS[dendrite[name].amax(1) >= mechanism.potential] if mechanism else []
     fewest[name] = int(answered[0]) if len(answered) else None
     lasts[name] = 0.2 * int((dendrite[name][-1] > 0.7).sum())
-    print(f"{name}: a plateau from {fewest[name]} inputs on; with {INPUTS[-1]}, above 0.7 for {lasts[name]:.0f} ms")
+    how = f"a plateau from {fewest[name]} inputs on" if fewest[name] else "no plateau"
+    print(f"{name}: {how}; with {INPUTS[-1]} inputs it is above 0.7 for {lasts[name]:.0f} ms")
 
 fig, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
 for ax, name in zip(axes.flat, MECHANISMS, strict=False):

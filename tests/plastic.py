@@ -31,3 +31,14 @@ def anticausal(arrivals: Sequence[float], spikes: Sequence[float], tau: float, a
             total = min(1.0, total + amplitude * np.exp(-(arrival - spike) / tau))
         before = arrival
     return total
+
+
+def sizes(times: Sequence[float], used: float, tau: float, facilitating: bool) -> list[float]:
+    """How large the events of one source are, one after the other."""
+    found, x, last = [], 1.0, None
+    for time in times:
+        if last is not None:
+            x = 1 - (1 - (1 - used) * x) * np.exp(-(time - last) / tau)
+        found.append(1 - (1 - used) * x if facilitating else used * x)
+        last = time
+    return found

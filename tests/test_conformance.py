@@ -236,6 +236,16 @@ BROKEN_SUBSTRATES = {
         "a state that is offered",
         "held of 'hidden' is None",
     ),
+    "a clock that starts anew": (
+        Spoilt(lambda t, r: replace(r, state=r.state and replace(r.state, time=0.0))),
+        "a state that is offered",
+        "the clock says 0 s",
+    ),
+    "no memory beyond the membrane": (
+        Spoilt(lambda t, r: replace(r, state=r.state and replace(r.state, parts={}))),
+        "cut and continued",
+        "the (spikes|membrane) of 'hidden'",
+    ),
     "no start": (Spoilt(trial=refuses_a_start), "a state that is offered", "NotImplementedError: from rest only"),
 }
 

@@ -12,7 +12,7 @@ from observing import neurons, observe, train
 from problems import MS, Problem, period, psp_peak, single
 from reference import Run
 
-from spikeloop import Observe, Record, run
+from spikeloop import LIF, Events, Network, Observe, Population, Projection, Record, run
 
 DELAYS = ("none", "scalar", "source", "synapse")
 
@@ -145,3 +145,21 @@ def test_events_at_the_same_time_add_up_and_arrivals_after_the_end_do_nothing() 
     torch.testing.assert_close(one.spikes["hidden"].time, two.spikes["hidden"].time, rtol=0, atol=1e-15)
     late = [replace(problem.links[0], weight=np.array([[50.0]]), delay=np.array(29.5 * MS))]
     assert len(observe(replace(problem, links=late)).spikes["hidden"].time) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tau_mem", [0.5 * MS, MS, 2 * MS])
+@pytest.mark.parametrize("size", [1, 40])
+def test_a_spike_before_a_long_silence_is_found(dtype: torch.dtype, tau_mem: float, size: int) -> None:
+    """After a hundred time constants single precision has no numbers left for the end of an interval."""
+    net = Network(
+        {"input": Population(1), "output": Population(size, LIF(tau_mem, MS, refractory=5 * MS))},
+        [Projection("input", "output", torch.full((1, size), 20.0, dtype=dtype))],
+    )
+    drive = Events.from_lists([[1e-3]], [[0]], 1)
+    first = run(net, drive, 20 * MS).spikes["output"]
+    assert len(first.time) == size
+    for duration in (0.05, 0.1, 0.11, 0.15, 0.5, 1.0, 30.0):
+        found = run(net, drive, duration).spikes["output"]
+        assert found.unit.tolist() == first.unit.tolist()
+        torch.testing.assert_close(found.time, first.time, rtol=0, atol=1e-8)

@@ -275,19 +275,96 @@ def test_recurrent_and_sparse_projections_learn():
 # ---- going on -----------------------------------------------------------------------------------------------------
 
 
+def restless(view):
+    """A rule that uses all that is kept between calls."""
+    view.state["sum"] = view.state.get("sum", 0.0) + view.causal.sum()
+    noise = 0.05 * (view.random() - 0.5)
+    view.weights += view.causal - view.anticausal + noise + 1e-3 * view.state["sum"] - 1e-3 * view.counts.mean()
+    view.record("sum", view.state["sum"])
+    if view.call % 3 == 2:
+        view.reset_correlation()
+
+
+def looped(delay):
+    populations = {"input": sl.Population(4), "output": sl.Population(3, LIF)}
+    given = {"w_max": 1.0, "period": 7e-3, "sensor": SENSOR}
+    pre, post = torch.tensor([0, 1, 2, 2]), torch.tensor([2, 1, 0, 1])
+    return sl.Network(
+        populations,
+        [
+            sl.Projection("input", "output", torch.full((4, 3), 0.5), delay, plasticity=Plasticity(restless, **given)),
+            sl.Projection.sparse(
+                "output", "output", pre, post, torch.full((4,), 0.2), 3e-3, plasticity=Plasticity(restless, **given)
+            ),
+        ],
+    )
+
+
+def parts_of(net, events, cuts, wish):
+    """Records of runs that go on from each other."""
+    state, records = None, []
+    for begin, end in pairwise(cuts):
+        inside = (events.time >= begin) & (events.time < end)
+        part = sl.Events._from_rows(
+            events.time[inside], events.unit[inside], events.sample[inside], len(events), events.size
+        )
+        span = next(d for d in (end - begin, math.nextafter(end - begin, 1), math.nextafter(end - begin, 0))
+                    if begin + d == end)  # fmt: skip
+        records.append(sl.run(net, part, span, start=state, observe=wish))
+        state = records[-1].state
+    return records
+
+
+@pytest.mark.parametrize("make", [lambda: network(restless, delay=torch.rand(4, 3) * 9e-3), lambda: looped(2e-3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_cut_run_is_the_uncut_one_bit_for_bit(make, seed):
+    net, events = make(), drive(2, seed=seed)
+    wish = sl.Observe(membrane={"output": 1e-3}, state=True)
+    cuts = [0.0, *np.sort(np.random.default_rng(seed).uniform(0, 0.1, 4)).tolist(), 20e-3, 0.1]
+    cuts = sorted(cuts)
+    whole, parts = sl.run(net, events, 0.1, observe=wish), parts_of(net, events, cuts, wish)
+    for sample in range(2):
+        one = trains_of(whole.spikes["output"], sample)
+        other = zip(*(trains_of(part.spikes["output"], sample) for part in parts), strict=True)
+        for train, pieces in zip(one, other, strict=True):
+            assert train.tolist() == np.concatenate(pieces).tolist()
+    assert len(whole.spikes["output"].time) > 20
+    assert torch.equal(whole.membrane["output"].value, torch.cat([p.membrane["output"].value for p in parts], 1))
+    for name in whole.weights:
+        assert torch.equal(whole.weights[name], parts[-1].weights[name])
+        sums = [part.recorded[name]["sum"].value for part in parts if part.recorded[name]]
+        assert torch.equal(whole.recorded[name]["sum"].value, torch.cat(sums))
+    for field in ("membrane", "current", "held"):
+        assert torch.equal(getattr(whole.state, field)["output"], getattr(parts[-1].state, field)["output"])
+
+
+def test_a_state_of_other_programs_is_refused():
+    state = sl.run(network(), drive(2), 0.05, observe=STATE).state
+    other = Program(nothing, {"input_to_output": Plastic(1.0)})
+    plain = sl.Projection("input", "output", torch.zeros(4, 3))
+    populations = {"input": sl.Population(4), "output": sl.Population(3, LIF)}
+    net = sl.Network(populations, [plain], programs={"other": other})
+    with pytest.raises(sl.UnknownPopulation, match="programs 'input_to_output'.*exactly 'other'"):
+        sl.run(net, drive(2).later(0.05), 0.1, start=state)
+
+
+def test_a_state_may_be_continued_twice():
+    net, events = network(restless), drive(2)
+    start = sl.run(net, events, 0.05, observe=STATE).state
+    late = events.later(0.05)
+    one, other = (sl.run(net, late, 0.05, start=start).weights["input_to_output"] for _ in range(2))
+    assert torch.equal(one, other)
+
+
 def test_the_host_tells_and_requests():
     net = network(RewardModulatedSTDP(rate=1.0), period=None, state={"reward": 1.0})
     first = sl.run(net, drive(2), 0.1, observe=STATE)
     assert torch.equal(first.weights["input_to_output"], torch.full((2, 4, 3), 0.5))
     usual = request(first.state, "input_to_output")
-    second = sl.run(
-        net, drive(2).later(0.1) if hasattr(sl.Events, "later") else drive(2), 0.1, start=usual, observe=STATE
-    )
+    second = sl.run(net, drive(2).later(0.1), 0.1, start=usual, observe=STATE)
     assert torch.equal(second.weights["input_to_output"], torch.full((2, 4, 3), 0.5))  # as usual: no change
     better = request(second.state, "input_to_output", reward=torch.tensor([3.0, 1.0]))
-    third = sl.run(
-        net, drive(2).later(0.2) if hasattr(sl.Events, "later") else drive(2), 0.1, start=better, observe=STATE
-    )
+    third = sl.run(net, drive(2).later(0.2), 0.1, start=better, observe=STATE)
     change = third.weights["input_to_output"] - 0.5
     assert (change[0] > 0).any()
     assert (change[0] >= 0).all()
@@ -518,3 +595,40 @@ def test_a_network_that_learns_is_copied_and_saved():
     net = network(AdditiveSTDP())
     assert pickle.loads(pickle.dumps(net)).programs.keys() == net.programs.keys()
     assert net.state_dict().keys() == network().state_dict().keys()
+
+
+# ---- with other neurons and currents ------------------------------------------------------------------------------
+
+
+def test_neurons_in_steps_learn_and_currents_drive_them():
+    adapting = sl.AdEx(tau_mem=10e-3, tau_syn=5e-3, tau_adaptation=50e-3, b=0.1)
+    for neuron in (adapting, LIF):
+        net = sl.Network(
+            {"input": sl.Population(4), "output": sl.Population(3, neuron)},
+            [
+                sl.Projection(
+                    "input", "output", torch.full((4, 3), 0.5),
+                    plasticity=Plasticity(lambda view: view.record("causal", view.causal), 1.0, 10e-3, sensor=SENSOR),
+                )
+            ],
+        )  # fmt: skip
+        given = {"input": drive(), "output": sl.Steps([0.0, 33e-3], torch.rand(2, 2, 3) + 0.3)}
+        wish = sl.Observe(membrane={"output": 1e-3}, current={"output": 2e-3}, state=True)
+        record = sl.run(net, given, 0.1, observe=wish)
+        assert record.membrane["output"].value.shape == (2, 101, 3)
+        assert record.current["output"].value.shape == (2, 51, 3)
+        assert len(record.spikes["output"].time) > 10
+        for sample in range(2):
+            sent, fired = trains_of(record.spikes["input"], sample), trains_of(record.spikes["output"], sample)
+            held = record.recorded["input_to_output"]["causal"].value[-1, sample]
+            expected = [[plastic.causal(a, s, 6e-3, 0.03) for s in fired] for a in sent]
+            np.testing.assert_allclose(held.numpy(), expected, rtol=1e-9)
+        alone = sl.Network(
+            {"input": sl.Population(4), "output": sl.Population(3, neuron)},
+            [sl.Projection("input", "output", torch.full((4, 3), 0.5))],
+        )
+        plain = sl.run(alone, given, 0.1, observe=wish)
+        assert plain.spikes["output"].unit.tolist() == record.spikes["output"].unit.tolist()
+        torch.testing.assert_close(
+            plain.spikes["output"].time.detach(), record.spikes["output"].time.detach(), rtol=0, atol=1e-6
+        )

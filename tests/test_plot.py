@@ -71,6 +71,25 @@ def test_membrane_of_a_readout_has_no_threshold() -> None:
     assert not ax.collections
 
 
+def test_traces_of_one_neuron_in_several_places() -> None:
+    samples = record().membrane["hidden"]
+    places = ["hidden.soma", "hidden.dendrite"]
+    made = Record(
+        {"hidden": SPIKES}, 0.05, membrane={places[0]: samples, places[1]: replace(samples, value=-samples.value)}
+    )
+    _, ax = plot.canvas()
+    assert plot.traces(made, places, sample=1, neuron=5, ax=ax) is ax
+    soma, dendrite = ax.lines
+    assert np.allclose(soma.get_xdata(), np.linspace(0, 50, 11))
+    assert np.allclose(soma.get_ydata(), samples.value[1, :, 1])
+    assert np.allclose(dendrite.get_ydata(), -samples.value[1, :, 1])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == places
+    with pytest.raises(OutOfRange, match="neuron 3 of 'hidden.soma' was not sampled.*one of 2, 5"):
+        plot.traces(made, places, neuron=3, ax=ax)
+    with pytest.raises(CannotObserve, match="the membrane of 'hidden.axon' was not sampled"):
+        plot.traces(made, ["hidden.axon"], ax=ax)
+
+
 def test_membrane_that_was_not_observed() -> None:
     _, ax = plot.canvas()
     with pytest.raises(CannotObserve, match="was not sampled"):

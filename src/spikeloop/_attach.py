@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,8 +72,7 @@ class _Made:
                 spikes[name] = events
         membrane = {n: Samples(s.time, s.unit, new["membrane", n]) for n, s in self.record.membrane.items()}
         peak = {n: Peak(p.time, new["peak", n]) for n, p in self.record.peak.items()}
-        return replace(
-            self.record,
+        return self.record._with(
             spikes=Observed("spike train", spikes),
             count=Observed("count", count),
             membrane=Observed("membrane", membrane, "membrane={{{0!r}: period}}"),
@@ -93,16 +91,17 @@ class _Made:
                 todo="Pass rule=EventProp() to run or Experiment, or wrap the forward in torch.no_grad()",
             )
         given: dict[str, dict[str, Tensor]] = {"time": {}, "count": {}, "membrane": {}, "peak": {}}
+        accepts = self.rule.accepts
         for (kind, population), cotangent in zip(self.outputs, cotangents, strict=True):
             if cotangent is None:
                 continue
-            if kind in self.rule.accepts:
+            if kind in accepts:
                 given[kind][population] = cotangent
             elif bool(cotangent.any()):
                 raise Unsupported(
                     f"{type(self.rule).__name__} cannot use a gradient of the {kind}",
                     where=f"population {population!r}",
-                    expected=f"a loss of {', '.join(sorted(self.rule.accepts))}",
+                    expected=f"a loss of {', '.join(sorted(accepts))}",
                 )
         return self.rule.vjp(self.trial, self.record, Cotangent(**given, wants=wants))
 

@@ -68,8 +68,21 @@ def check_events(where: str, events: object) -> None:
         raise _no_events(where, events, "Events")
 
 
+def clock_of(start: object) -> float:
+    """The time at which a run begins; raises where ``start`` is no state or has no clock."""
+    if start is None:
+        return 0.0
+    if not isinstance(start, State):
+        raise WrongType(f"{kind_of(start)} was given", where="start", expected="a State: record.state")
+    if not isinstance(start.time, int | float):
+        raise WrongType(f"the clock is {kind_of(start.time)}", where="start, time", expected="a number of seconds")
+    if not 0 <= start.time < math.inf:
+        raise OutOfRange(f"the clock is {start.time}", where="start, time", expected="seconds, at least 0")
+    return float(start.time)
+
+
 def drives_of(
-    network: Network, drive: object, duration: float, begin: float = 0.0
+    network: Network, drive: object, duration: float, begin: float
 ) -> tuple[dict[str, Events], dict[str, Steps]]:
     """The events by input population, in the network's order, and the currents by place; raises where they are not."""
     inputs = network.inputs
@@ -111,7 +124,7 @@ def _check_events_of(name: str, events: Events, size: int, batch: int) -> None:
         raise ShapeMismatch(f"the events are of {events.size} units", where=where, expected=f"{size}, its size")
     if len(events) != batch:
         raise ShapeMismatch(f"{len(events)} samples", where=where, expected=f"{batch}, as in the first drive")
-    if events.time.device.type != "cpu":
+    if not events.time.is_cpu:
         raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
 
 
@@ -137,19 +150,6 @@ def check_steps(network: Network, steps: Mapping[str, Steps], batch: int) -> Non
                 expected="one of the two names of a place",
             )
         places[population, compartment] = name
-
-
-def clock_of(start: object) -> float:
-    """The time at which a run begins; raises where ``start`` is no state or has no clock."""
-    if start is None:
-        return 0.0
-    if not isinstance(start, State):
-        raise WrongType(f"{kind_of(start)} was given", where="start", expected="a State: record.state")
-    if not isinstance(start.time, int | float):
-        raise WrongType(f"the clock is {kind_of(start.time)}", where="start, time", expected="a number of seconds")
-    if not 0 <= start.time < math.inf:
-        raise OutOfRange(f"the clock is {start.time}", where="start, time", expected="seconds, at least 0")
-    return float(start.time)
 
 
 def check_start(network: Network, start: State | None, batch: int) -> None:

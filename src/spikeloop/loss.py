@@ -74,7 +74,7 @@ def first_spike_cross_entropy(
     )
     if math.isnan(value):
         _labels(label, samples, events.size)  # says which
-    if not silent.any():
+    if not np.count_nonzero(silent):
         return _Known.apply(value, (by_time,), events.time)
     count = events.count.detach().cpu().numpy()
     where = np.flatnonzero(silent)
@@ -92,7 +92,7 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: float, slopes: tuple[NDArray[np.floating[Any]], ...], *by: Tensor) -> Tensor:
         ctx.slopes = [torch.from_numpy(slope).to(tensor.device) for slope, tensor in zip(slopes, by, strict=True)]
-        return by[0].new_tensor(value)
+        return by[0].new_full((), value)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -155,7 +155,7 @@ def _batch_mean(values: Tensor) -> Tensor:
 
 def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     label = _labels(label, *logits.shape)
-    return functional.cross_entropy(logits, label, reduction="sum") / max(len(logits), 1)
+    return functional.cross_entropy(logits, label, reduction="mean" if logits.shape[0] else "sum")
 
 
 def _plain(label: Tensor, batch: int) -> bool:
@@ -164,7 +164,7 @@ def _plain(label: Tensor, batch: int) -> bool:
         isinstance(label, Tensor)
         and label.dtype == torch.int64
         and label.shape == (batch,)
-        and label.device.type == "cpu"
+        and label.is_cpu
         and label.is_contiguous()
     )
 
@@ -180,7 +180,7 @@ def _labels(label: Tensor, batch: int, classes: int) -> Tensor:
         raise WrongType(f"the labels are of {label.dtype}", where="label", expected=expected, todo="Use label.long()")
     values = label.cpu().numpy()
     inside = values.astype(np.uint64) < classes  # a negative one is a large one then
-    if not inside.all():
+    if np.count_nonzero(inside) < batch:
         raise OutOfRange(f"a label of {values[~inside][0]} names no unit", where="label", expected=expected)
     return label.to(torch.int64)
 

@@ -172,7 +172,7 @@ class Network(nn.Module):
                 for stored, value in module._parameters.items():
                     if value is not None and value.requires_grad:
                         field = stored.removeprefix("log_").removeprefix("raw_")
-                        found[name, field] = getattr(module, field)
+                        found[name, field] = value if field == stored else getattr(module, field)
         return found
 
     def check(self) -> None:

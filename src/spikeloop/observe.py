@@ -76,8 +76,7 @@ class Observe:
             object.__setattr__(self, trace, {name: _sampling(when) for name, when in given.items()})
         if not isinstance(self.peak, Collection):
             raise WrongType(f"the peaks are {kind_of(self.peak)}", where="observe", expected='peak={"output"}')
-        for name in ("peak", "history"):
-            given = getattr(self, name)
+        for name, given in (("peak", self.peak), ("history", self.history)):
             object.__setattr__(self, name, frozenset((given,) if isinstance(given, str) else given))
 
     def traces(self) -> Iterator[tuple[str, Mapping[str, When]]]:
@@ -105,10 +104,7 @@ class Observe:
         wishes = dict(other.traces())
         traces = {trace: _united(trace, given, wishes[trace]) for trace, given in self.traces()}
         history = frozenset(self.history) | frozenset(other.history)
-        return Observe(
-            traces["membrane"], peak, state,
-            adaptation=traces["adaptation"], current=traces["current"], history=history,
-        )  # fmt: skip
+        return Observe(traces["membrane"], peak, state, None, traces["adaptation"], traces["current"], history)
 
     def missing(self, wish: Observe) -> str | None:
         """The first thing in ``wish`` that this offer does not cover, as a sentence; None where it covers all."""
@@ -141,6 +137,7 @@ class Observe:
         """Raise where ``network`` has no such population, compartment or neuron, or a time lies outside the run."""
         for name in self.peak:
             _check_observed(network, name)
+        _check_history(network, self.history)
         for trace, given in self.traces():
             for name, sampling in given.items():
                 population = _check_observed(network, name)
@@ -156,7 +153,7 @@ class Observe:
 
 
 def times_of(given: When, duration: float, begin: float = 0.0) -> Tensor:
-    """(T,) float64: the times of a sampling in a run of ``duration`` seconds from ``begin`` on."""
+    """(T,) float64: the times of a sampling in a run of ``duration`` seconds that begins at ``begin``."""
     if isinstance(given, Tensor):
         return given
     period = given.period if isinstance(given, Every) else given
@@ -225,6 +222,17 @@ def _limit(offered: When, wanted: When) -> str | None:
 
 def _check_observed(network: Network, name: str) -> Population:
     return network.populations[network.place("observe", name)[0]]
+
+
+def _check_history(network: Network, history: Collection[str]) -> None:
+    plastic = [projection for program in network.programs.values() for projection in program.projections]
+    for name in history:
+        if name not in plastic:
+            raise UnknownPopulation(
+                f"there is no plastic projection {name!r}",
+                where="observe, history",
+                expected=f"one of {', '.join(plastic)}" if plastic else "a network with plasticity",
+            )
 
 
 def _check_sampling(name: str, given: When, size: int, span: tuple[float, float]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spikeloop.errors import InvalidNetwork, ShapeMismatch, WrongType, kind_of
 from spikeloop.initial import Initialiser
 from spikeloop.plasticity.rule import Plasticity
+from spikeloop.plasticity.short_term import ShortTerm
 from spikeloop.population import Exact, Population
 
 _SMALLEST_DELAY = 1e-3  # in units of tau_syn: a trainable delay of zero would have no gradient
@@ -23,6 +24,7 @@ class Onto(TypedDict, total=False):
     receptor: str | None
     compartment: str | None
     plasticity: Plasticity | None
+    short_term: ShortTerm | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ class Projection(Exact):
     raw_delay: nn.Parameter
     weight: nn.Parameter
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         source: str,
         target: str,
@@ -75,6 +77,7 @@ class Projection(Exact):
         receptor: str | None = None,
         compartment: str | None = None,
         plasticity: Plasticity | None = None,
+        short_term: ShortTerm | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -88,6 +91,13 @@ class Projection(Exact):
                 f"the plasticity is {kind_of(plasticity)}",
                 where=f"projection {source} to {target}",
                 expected="Plasticity(kernel, w_max=...)",
+            )
+        self.short_term = short_term
+        if short_term is not None and not isinstance(short_term, ShortTerm):
+            raise WrongType(
+                f"the short-term plasticity is {kind_of(short_term)}",
+                where=f"projection {source} to {target}",
+                expected="ShortTerm(utilisation, tau)",
             )
         self.shape: tuple[int, int] | None = None  # (n_source, n_target), known once it is part of a network
         self._initial: tuple[int, ...] | None = None  # the shape to draw, where it is not (n_source, n_target)
@@ -239,6 +249,11 @@ class Projection(Exact):
     def _check_shapes(self) -> None:
         assert self.shape is not None
         where = f"projection {self.name}"
+        for name in ("utilisation", "tau") if self.short_term is not None else ():
+            count = len(self.short_term.each(name))  # type: ignore[union-attr]
+            if count not in (1, self.shape[0]):
+                raise ShapeMismatch(f"the short-term {name} has {count} numbers", where=where,
+                                    expected=f"one, or {self.shape[0]}, one per source unit")  # fmt: skip
         if self._sizes is not None:
             if self._sizes != self.shape:
                 raise ShapeMismatch(
@@ -308,6 +323,8 @@ class Projection(Exact):
                 parts.append(f"delay {low:.4g}{'' if low == high else f'..{high:.4g}'} ms{trained}")
         if self.plasticity is not None:
             parts.append("plastic")
+        if self.short_term is not None:
+            parts.append("facilitating" if self.short_term.facilitating else "depressing")
         return ", ".join(parts)
 
 

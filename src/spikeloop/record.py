@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -112,8 +112,8 @@ class State:
     recent: spikes still on their way through delays, their times as ages: seconds before the end.
     time: the clock, seconds, with which a run that starts here goes on: its drive, its samples and its spikes are at
     absolute times from there on.
-    parts: by who made it ("exact", "plasticity", ...), what it takes to go on as if nothing had been cut, to the last bit; opaque,
-    and left aside where it does not belong to the other fields (any more). A state made by hand has none.
+    parts: by who made it ("exact", "plasticity", ...), what it takes to go on as if nothing had been cut, to the last
+    bit; opaque, and left aside where it does not belong to the other fields (any more). A state made by hand has none.
     """
 
     membrane: Mapping[str, Tensor] = field(default_factory=dict)
@@ -161,6 +161,12 @@ class Record:
     adaptation: Mapping[str, Samples] = field(default_factory=dict)
     current: Mapping[str, Samples] = field(default_factory=dict)
     begin: float = 0.0
+
+    def _with(self, **changed: Any) -> Record:
+        """The same record with other fields in the place of some."""
+        record = object.__new__(type(self))
+        record.__dict__.update(self.__dict__, **changed)
+        return record
 
     def __len__(self) -> int:
         """The number of samples in the batch."""

@@ -74,7 +74,7 @@ class Watch:
         column = np.empty(CIRCUITS, np.int64)
         column[np.concatenate(known)] = np.arange(seen.shape[2])
         place = column[neuron]
-        return seen if np.array_equal(place, np.arange(seen.shape[2])) else seen[:, :, place]
+        return seen if np.array_equal(place, np.arange(seen.shape[2])) else np.take(seen, place, axis=2)
 
 
 @lru_cache(maxsize=16)

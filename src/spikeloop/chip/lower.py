@@ -32,7 +32,7 @@ from spikeloop.chip.configuration import (
 )
 from spikeloop.chip.mapping import Placement, site_key
 from spikeloop.chip.transfer import REFERENCE_PSP
-from spikeloop.engine.bus import served
+from spikeloop.engine.bus import hold_back
 from spikeloop.engine.codes import Rounded, lay, rounded
 from spikeloop.errors import OutOfRange
 from spikeloop.events import Events
@@ -333,9 +333,8 @@ def lower_events(
         cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
         order = np.lexsort((cycle, sample))
         cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
-    one_file = np.zeros(len(cycle), np.int32)
-    passed = served(cycle.astype(np.float64), one_file, start.astype(np.int64), 1, np.inf, torch.get_num_threads())
-    sent = np.maximum(cycle, passed.astype(np.int64) - DEPTH)
+    sent = np.ascontiguousarray(cycle, np.int64)
+    hold_back(sent, np.ascontiguousarray(start, np.int64), DEPTH)
     return AddressedEvents(sent, address, start, muted=muted, trial=trial)
 
 

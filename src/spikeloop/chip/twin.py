@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ from spikeloop.chip.stepwise import Chipful, ChipState, Stepwise, groups_of
 from spikeloop.chip.terms import Switches, Terms
 from spikeloop.chip.wiring import Wires
 from spikeloop.engine.arrays import Trains
-from spikeloop.engine.bus import Exit, leave, served
+from spikeloop.engine.bus import Entry, Exit, arrived, leave
 from spikeloop.engine.disturbed import Passage, Population, forward, keyed
 from spikeloop.engine.disturbed import normals as stream
 from spikeloop.engine.multiply import multiply
@@ -287,6 +287,11 @@ class _Emulation:
         """The stream of a quantity in this trial."""
         return keyed(keyed(self.twin.seed, quantity), self.drive.trial)
 
+    @cached_property
+    def wander(self) -> NDArray[np.float64]:
+        """(512,): how far this run's thresholds are off, of their rms."""
+        return normals(self.key(Quantity.THRESHOLD_RUN), 0, (CIRCUITS,))
+
     def readout(self) -> Readout:
         """Run stage after stage and read the instruments."""
         sent: list[Trains] = []
@@ -303,17 +308,14 @@ class _Emulation:
     # ---- events ------------------------------------------------------------------------------------------------
 
     def _from_outside(self) -> Trains:
-        drive, source = self.drive, self.plan.source[self.drive.address]
-        time, start = drive.cycle.astype(np.float64), np.ascontiguousarray(drive.start, np.int64)
-        if Imperfection.CAPACITY not in self.twin.ideal:
-            link = (drive.address >> 14).astype(np.int32)
-            time = served(time, link, start, LINKS, DEPTH, self.threads)
-        kept = (time >= 0) & (time < self.cycles)  # what comes when the run is over is lost, too
-        if not kept.all():
-            before = np.append(0, np.cumsum(kept))[start]
-            self.lost += np.diff(start) - np.diff(before)
-            time, source, start = time[kept], source[kept], before
-        return time * CYCLE, source, start
+        drive = self.drive
+        cycle, address, start = (np.ascontiguousarray(of, np.int64) for of in (drive.cycle, drive.address, drive.start))
+        entry = Entry(0 if Imperfection.CAPACITY in self.twin.ideal else LINKS, DEPTH, CYCLE, self.cycles)
+        time, source = arrived((cycle, address, start), entry, self.lost, self.threads), self.plan.source[address]
+        if self.lost.any():  # what comes when the run is over is lost, too
+            kept = time >= 0
+            time, source, start = time[kept], source[kept], np.append(0, np.cumsum(kept))[start]
+        return time, source, start
 
     def _run(self, number: int, step: Step, arrived: Trains, sent: list[Trains]) -> Trains:
         outside = self.plan.outside[number]
@@ -339,7 +341,7 @@ class _Emulation:
         part = self.neurons.population
         values, disturbance = part.values[:, step.neuron].copy(), np.ascontiguousarray(part.disturbance[:, step.neuron])
         if self.noise.threshold_run:
-            wander = normals(self.key(Quantity.THRESHOLD_RUN), 0, (CIRCUITS,))[self.neurons.head[step.neuron]]
+            wander = self.wander[self.neurons.head[step.neuron]]
             values[2] += self.noise.threshold_run * wander * self.neurons.distance[step.neuron]
         return Population(values, disturbance)
 
@@ -361,12 +363,13 @@ class _Emulation:
 
     def _time_stamps(self, sent: list[Trains]) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]]:
         steps = [step for step in self.plan.steps if step.sends]
-        parts = [np.repeat(np.arange(self.batch), np.diff(start)) for _, _, start in sent]
-        none = [np.zeros(0, np.int64)]
-        sample = np.concatenate([*none, *parts])
+        labels = [step.label[unit] for step, (_, unit, _) in zip(steps, sent, strict=True)]
         time = np.concatenate([np.zeros(0), *(time for time, _, _ in sent)])
-        address = np.concatenate([*none, *(s.label[unit] for s, (_, unit, _) in zip(steps, sent, strict=True))])
+        address = np.concatenate([np.zeros(0, np.int64), *labels]).astype(np.uint16)
         cycle = np.minimum(np.floor(time / CYCLE + 1e-9), self.cycles - 1).astype(np.int64)
-        order = np.argsort(cycle + sample * self.cycles, kind="stable") if len(sent) > 1 else slice(None)
-        start = np.searchsorted(sample[order], np.arange(self.batch + 1)).astype(np.int64)
-        return cycle[order], address[order].astype(np.uint16), start
+        start = sum((start for _, _, start in sent), np.zeros(self.batch + 1, np.int64))
+        if len(sent) > 1:
+            sample = np.concatenate([np.repeat(np.arange(self.batch), np.diff(start)) for _, _, start in sent])
+            order = np.argsort(cycle + sample * self.cycles, kind="stable")
+            cycle, address = cycle[order], address[order]
+        return cycle, address, start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from spikeloop.conformance.cases import (
     tensors,
     tried,
 )
+from spikeloop.conformance.cut import pieces
 from spikeloop.conformance.observed import event_faults, peak_faults, sample_faults
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -44,7 +46,8 @@ def check_substrate(
     It is tried on two small networks, or on ``network`` with ``drive`` (random events without one) for ``duration``
     seconds: choose what fits. ``deterministic=False`` is for instruments that cannot repeat a trial.
     """
-    contracts = CONTRACTS if deterministic else {n: look for n, look in CONTRACTS.items() if look is not _repeats}
+    repeating = () if deterministic else (_repeats, _joins)
+    contracts = {name: look for name, look in CONTRACTS.items() if look not in repeating}
     found = [
         breach
         for case in cases(network, drive, duration, substrate=substrate)
@@ -237,7 +240,34 @@ def _continues(bench: Bench) -> Iterator[str]:
             value = getattr(state, what).get(name)
             if value is None or tuple(value.shape) != (bench.case.batch, population.size):
                 yield f"{what} of {name!r} is {None if value is None else tuple(value.shape)}, expected (B, N)"
-    bench.run(start=state, observe=NOTHING)
+    drive = {name: events.later(state.time) for name, events in bench.case.drive.items()}
+    again = bench.run(start=state, observe=NOTHING, drive=drive)
+    if state.time != bench.case.duration or again.begin != state.time:
+        yield f"the clock says {state.time:g} s and {again.begin:g} s where the next run begins, the run took that long"
+
+
+def _joins(bench: Bench) -> Iterator[str]:
+    """Cut in three, one of the cuts at an event: the spikes, the samples and the state at the end of the whole run."""
+    if not bench.substrate.offers(bench.case.network).state:
+        return
+    everything = bench.everything()
+    periodic = {name: when for name, when in everything.membrane.items() if isinstance(when, Every)}
+    wish, end = Observe(periodic, state=True), bench.case.duration
+    first = [float(events.time[0]) for events in bench.case.drive.values() if len(events.time)]
+    parts = pieces(partial(bench.run, observe=wish), bench.case, sorted({*first[:1], 0.61803 * end}))
+    whole = bench.run(observe=wish, duration=parts[-1].begin + parts[-1].duration)
+    for name in whole.spikes.keys() - bench.case.drive.keys():
+        for sample in range(bench.case.batch):
+            one, each = whole.spikes[name][[sample]], [part.spikes[name][[sample]] for part in parts]
+            if not (
+                same(one.time, torch.cat([e.time for e in each])) and same(one.unit, torch.cat([e.unit for e in each]))
+            ):
+                yield f"the spikes of {name!r} in sample {sample} differ"
+    for name, samples in whole.membrane.items():
+        if not same(samples.value, torch.cat([part.membrane[name].value for part in parts], 1)):
+            yield f"the membrane of {name!r} differs"
+    for name in differences(tensors(whole.state), tensors(parts[-1].state)):
+        yield f"the state at the end differs: {name}"
 
 
 CONTRACTS: dict[str, Callable[[Bench], Iterator[str]]] = {
@@ -255,5 +285,6 @@ CONTRACTS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "an empty batch, a sample without events and a silent network are legal": _empty,
     "neurons that a trial silences do not spike": _silenced,
     "a state that is offered can be continued from": _continues,
+    "a run that is cut and continued is the whole run, bit for bit": _joins,
 }
 """What is checked, by name."""

@@ -32,9 +32,19 @@ _State: TypeAlias = tuple[Float, Float, Float]  # membrane, current, held: (B, N
 _Sampling: TypeAlias = tuple[Float, NDArray[np.int32], Float]  # time (1 or B, T), unit (M,), value (B, T, M)
 _Peaks: TypeAlias = tuple[Float, Float]  # time, value: (B, N)
 
-# silent, start, end, sampling, peaks; end, sampling and peaks are filled
+_Anchors: TypeAlias = tuple[Float, Float, Float, Float]  # time, V - leak, current, free: (B, N)
+
+# silent, start, end, anchors to go on from, anchors reached, sampling, peaks, count; all but the first two and the
+# former anchors are filled
 _Ask: TypeAlias = tuple[
-    NDArray[np.uint8] | None, _State | None, _State | None, _Sampling | None, _Peaks | None, NDArray[np.float32] | None
+    NDArray[np.uint8] | None,
+    _State | None,
+    _State | None,
+    _Anchors | None,
+    _Anchors | None,
+    _Sampling | None,
+    _Peaks | None,
+    NDArray[np.float32] | None,
 ]
 
 # spikes, dL/dt of each (added to), cotangents of samples and peaks, start
@@ -64,7 +74,8 @@ class Explosion(RuntimeError):
 def dense_forward(
     stages: Sequence[tuple[Sequence[_DenseSource], Float, bool, _Ask]],
     batch: int,
-    duration: float,
+    begin: float,
+    until: float,
     spike_limit: int,
     threads: int,
 ) -> list[Trains]:
@@ -74,7 +85,7 @@ def dense_forward(
     """
 
 def dense_adjoint(
-    stages: Sequence[_DenseBack], batch: int, duration: float, slope_floor: float, threads: int
+    stages: Sequence[_DenseBack], batch: int, begin: float, duration: float, slope_floor: float, threads: int
 ) -> list[_NeuronGradients]:
     """The adjoint of `dense_forward`'s stages, given in the same order; weights and times are added to."""
 
@@ -82,7 +93,8 @@ def queue_forward(
     sources: Sequence[_QueueSource],
     populations: Sequence[_Population],
     batch: int,
-    duration: float,
+    begin: float,
+    until: float,
     asks: Sequence[_Ask],
     spike_limit: int,
     threads: int,
@@ -93,6 +105,7 @@ def queue_adjoint(
     sources: Sequence[_QueueSource],
     populations: Sequence[_Population],
     batch: int,
+    begin: float,
     duration: float,
     cotangents: Sequence[_Cotangent],
     weight: Sequence[Weights | None],
@@ -128,8 +141,19 @@ def disturbed_forward(
 ) -> Trains:
     """The spikes of neurons with noise and limits; run: batch, duration, tick, key, spike limit, threads."""
 
-def served(events: Trains, buses: int, depth: float, threads: int) -> Float:
-    """The cycle in which each event (cycle, bus, start) is passed on, negative for those that are lost."""
+def hold_back(cycle: NDArray[np.int64], start: NDArray[np.int64], depth: int) -> None:
+    """Puts off events so that no more than `depth` wait for a link that passes one a cycle; changes `cycle`."""
+
+def arrived(
+    events: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    links: int,
+    depth: float,
+    period: float,
+    end: float,
+    lost: NDArray[np.int64],
+    threads: int,
+) -> Float:
+    """Seconds at which events (cycle, address, start) have come in, negative for those that have not."""
 
 def leave(
     spikes: Trains,
@@ -238,4 +262,35 @@ def stepped_forward_double(
     run: tuple[int, int, int, int, float, int],
     asks: Sequence[_SteppedAsk],
 ) -> list[Trains]:
+    """The same in float64."""
+
+# spikes, dL/dcount, dL/dS of every step, cotangents of samples, of peaks
+_SteppedPull: TypeAlias = tuple[
+    Trains,
+    Weights | None,
+    Weights | None,
+    Sequence[tuple[int, Float, NDArray[np.int32], NDArray[np.int32], Float]],
+    _Peaks | None,
+]
+
+def stepped_backward_single(
+    cells: Sequence[_Cells],
+    links: Sequence[_SteppedLink],
+    run: tuple[int, int, int, int, float, int],
+    asks: Sequence[_SteppedAsk],
+    pulls: Sequence[_SteppedPull],
+    pushes: Sequence[tuple[Weights | None, Weights | None]],
+    beta: float,
+) -> list[tuple[Float, Float, Float, Float]]:
+    """Its surrogate gradients: of cells, tau_syn, reversal, coupling; pushes (weights, outside sources) are added to."""
+
+def stepped_backward_double(
+    cells: Sequence[_Cells],
+    links: Sequence[_SteppedLink],
+    run: tuple[int, int, int, int, float, int],
+    asks: Sequence[_SteppedAsk],
+    pulls: Sequence[_SteppedPull],
+    pushes: Sequence[tuple[Weights | None, Weights | None]],
+    beta: float,
+) -> list[tuple[Float, Float, Float, Float]]:
     """The same in float64."""

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Pull, Run, Slopes, Stage, Trains, Weights
-from spikeloop.engine.exact import arriving, calls, queue_sources, states
+from spikeloop.engine.arriving import arriving
+from spikeloop.engine.exact import calls, queue_sources, states
+from spikeloop.engine.short_term import Unrolled, times_of, unrolled
 
 Key = tuple[str, str]
 NO_PULL = Pull()
@@ -23,7 +25,8 @@ class Backward:
 
     trains: observed spikes of all populations.  pulls: what the loss says of each.  wants: keys of the gradients.
     time: dL/dt of the spikes of each population, filled from the last stage to the drive.  moving: populations of whose
-    spike times a wanted gradient makes use; mattering: the stages that have one, or hear of one.
+    spike times a wanted gradient makes use; owning: projections and populations of which a gradient is wanted;
+    mattering: the stages that have one, or hear of one.
     """
 
     stages: Sequence[Stage]
@@ -32,14 +35,17 @@ class Backward:
     pulls: Mapping[str, Pull]
     wants: frozenset[Key]
     slope_floor: float = 0.0
-    time: dict[str, Float] = field(default_factory=dict[str, Float])
-    gradients: dict[Key, Float | Weights] = field(default_factory=dict[Key, Float | Weights])
+    time: dict[str, Float] = field(init=False)
+    gradients: dict[Key, Float | Weights] = field(init=False)
     slopes: Slopes = field(default_factory=Slopes)
     moving: set[str] = field(init=False)
+    owning: set[str] = field(init=False)
     mattering: list[Stage] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.time, self.gradients = {}, {}
         self.moving = {owner for owner, what in self.wants if what == "time"}
+        self.owning = {owner for owner, what in self.wants if what != "time"}
         self.mattering = []
         owners = {owner for owner, _ in self.wants}
         for stage in self.stages:
@@ -55,24 +61,60 @@ class Backward:
             given = self.pulls.get(name, NO_PULL).time
             self.time[name] = np.zeros(len(self.trains[name][0])) if given is None else given.copy()
         for together in reversed(calls(self.mattering, self.run)):
-            _dense(self, together) if together[0].dense else _queue(self, together[0])
+            self._sweep(together)
         for name, what in self.wants:
             if what == "time":
                 self.gradients[name, what] = self.time[name]
 
+    def _sweep(self, together: list[Stage]) -> None:
+        wanted = self.wants
+        first, links = unrolled(together[0], self.trains, self.run)
+        for link in links:
+            self._open(link)
+        _dense(self, [first, *together[1:]]) if first.dense else _queue(self, first)
+        self.wants = wanted
+        for link in links:
+            self._fold(link)
+
+    def _open(self, link: Unrolled) -> None:
+        """Make an unrolled link part of the pass."""
+        events = link.link.source
+        self.trains = {**self.trains, events: link.events}
+        if link.original.source in self.moving:
+            self.moving.add(events)
+            self.time[events] = np.zeros(len(link.events[0]))
+            self.wants |= {(link.link.name, "weight")}
+
+    def _fold(self, link: Unrolled) -> None:
+        """From an unrolled link's gradients to those of the link itself and of its source's spikes."""
+        name, source = link.original.name, link.original.source
+        by_event = self.gradients.pop((name, "weight"), None)
+        if (name, "weight") in self.wants and by_event is not None:
+            self.gradients[name, "weight"] = link.weight_gradient(by_event)
+        if (name, "delay") in self.wants:
+            self.gradients[name, "delay"] = _folded_delay(link, self.gradients[name, "delay"])
+        if source in self.moving and by_event is not None:
+            recent, new = self.run.recent.get(source), self.trains[source]
+            own = slice(None) if recent is None else _new_events(recent, new)
+            assert link.original.short_term is not None
+            by_size = link.size_gradient(by_event)[own]
+            self.time[source] += self.time.pop(link.link.source)[own]
+            self.time[source] += times_of(link.found, new, link.original.short_term, by_size)
+
     def wants_neuron(self, stage: Stage) -> bool:
         """Whether the gradient of any neuron parameter is wanted."""
-        return any(n.name == owner for n in stage.populations for owner, what in self.wants if what != "time")
+        return any(n.name in self.owning for n in stage.populations)
 
     def wants_tau(self, stage: Stage) -> bool:
         """Whether a time constant's gradient, which needs integrals, is wanted."""
-        return any((n.name, tau) in self.wants for n in stage.populations for tau in ("tau_mem", "tau_syn"))
+        owned = [n.name for n in stage.populations if n.name in self.owning]
+        return any((name, tau) in self.wants for name in owned for tau in ("tau_mem", "tau_syn"))
 
     def weights(self, link: Link) -> Weights | None:
         """Zeros to add the link's weight gradient to, if it is wanted."""
         if (link.name, "weight") not in self.wants:
             return None
-        self.gradients[link.name, "weight"] = zeros = np.zeros_like(link.weight)
+        self.gradients[link.name, "weight"] = zeros = np.zeros(link.weight.shape, link.weight.dtype)
         return zeros
 
     def cotangent(self, name: str) -> Any:
@@ -86,7 +128,7 @@ class Backward:
         """Take over what the native engine found for a stage's neurons."""
         first = 0
         for neurons in stage.populations:
-            for row, what in enumerate(FIELDS):
+            for row, what in enumerate(FIELDS if neurons.name in self.owning else ()):
                 if (neurons.name, what) in self.wants:
                     self.gradients[neurons.name, what] = neuron[row, first : first + neurons.size]
             first += neurons.size
@@ -158,6 +200,16 @@ def _queue(back: Backward, stage: Stage) -> None:
             back.add_times(link, time)
 
 
+def _folded_delay(link: Unrolled, gradient: Float | Weights) -> Float | Weights:
+    """From one delay per event, or per synapse and event, to those of the link itself."""
+    original = link.original
+    if original.delays is Delays.COMMON:
+        return gradient
+    if original.delays is Delays.PER_UNIT:
+        return _total(link.unit, gradient, len(original.delay))
+    return _shared_delay(original, _total(link.row, gradient, len(original.delay)))
+
+
 def _shared_delay(link: Link, delay: Float) -> Float:
     """From one value per synapse, in order of the rows, to one per delay, in the projection's order."""
     assert link.rows is not None
@@ -170,6 +222,10 @@ def _shared_delay(link: Link, delay: Float) -> Float:
     own = np.empty_like(delay)
     own[link.rows.synapse] = delay
     return own
+
+
+def _total(place: NDArray[np.int64], values: Float | Weights, count: int) -> Float:
+    return np.bincount(place, values, count).astype(np.float64, copy=False)
 
 
 def _summed(unit: NDArray[np.integer[Any]], values: Float, link: Link) -> Float:

@@ -55,6 +55,26 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class Recovery:
+    """Short-term plasticity of each source unit: the fraction that an event uses and seconds of recovery, (S,) each."""
+
+    utilisation: Float
+    tau: Float
+    facilitating: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """Where it ended: x after the latest event of each sample and unit (B, S) and when that was, -inf where there was
+    none; size: of the events that are still on their way.
+    """
+
+    x: Float
+    last: Float
+    size: Float
+
+
+@dataclass(frozen=True, eq=False)
 class Link:
     """A projection: dense weights (N_source, N_target) without ``rows``, or a flat list of weights with them.
 
@@ -68,6 +88,7 @@ class Link:
     rows: Rows | None
     delay: Float
     delays: Delays
+    short_term: Recovery | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +136,7 @@ class States:
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """Where every neuron was when something last happened to it, (B, N) each: when, v = V - leak, I, and when V is free."""
+    """Where neurons were when something last happened to them, (B, N) each: when, v = V - leak, I, when V is free."""
 
     time: Float
     membrane: Float
@@ -129,8 +150,8 @@ class Anchors:
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """What is asked of one population; the engine fills ``end``, ``reached``, ``sampling``, ``peaks`` and adds to ``count``
-    (B, N).
+    """What is asked of one population; the engine fills ``end``, ``reached``, ``sampling``, ``peaks``, and adds to
+    ``count`` (B, N).
 
     silent: (B, N) uint8, neurons that may not spike.  start: the state at the beginning, anchors: an earlier one of the
     same course, from which it is continued rather than from there.
@@ -166,15 +187,19 @@ class Slopes:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """How a trial is carried out, from ``begin`` on: recent spikes (of before) are still on their way when it starts."""
+    """How a trial is carried out, from ``begin`` on: recent spikes, of before, are still on their way then.
+    recovered: by short-term link, where the run before ended.
+    """
 
     batch: int
     duration: float
     threads: int
     recent: dict[str, Trains] = field(default_factory=dict[str, Trains])
     begin: float = 0.0
+    until: float | None = None
+    recovered: dict[str, Recovered] = field(default_factory=dict[str, Recovered])
 
     @property
     def end(self) -> float:
-        """s"""
-        return self.begin + self.duration
+        """s; where ``until`` says so, else after ``duration``."""
+        return self.begin + self.duration if self.until is None else self.until

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from spikeloop.engine import _core
-from spikeloop.engine.arrays import Anchors, Ask, Delays, Link, Run, Stage, States, Trains
+from spikeloop.engine.arrays import Anchors, Ask, Delays, Run, Stage, States, Trains
+from spikeloop.engine.arriving import arriving
+from spikeloop.engine.short_term import unrolled
 
 NOTHING = Ask()
 
@@ -30,25 +32,29 @@ def forward(
 ) -> dict[str, Trains]:
     """Run ``stages`` on ``drive``: the spike trains of all populations by name, the drive's included.
 
-    Times in seconds, on the run's clock; what would arrive before it begins or when it has ended is not delivered. Raises
-    ``Explosion``.
+    Times in seconds, on the run's clock; what would arrive before it begins or when it has ended is not delivered.
+    Raises ``Explosion``.
     """
     trains = dict(drive)
     for together in calls(stages, run):
         kernel = _dense if together[0].dense else _queue
-        trains.update(kernel(together, trains, run, asks, spike_limit))
+        first, links = unrolled(together[0], trains, run)
+        heard = {**trains, **{link.link.source: link.events for link in links}} if links else trains
+        trains.update(kernel([first, *together[1:]], heard, run, asks, spike_limit))
     return trains
 
 
 def calls(stages: Sequence[Stage], run: Run) -> list[list[Stage]]:
     """Stages that one call of the native engine carries out: dense ones of one precision that follow each other.
+    One with short-term links, which are made for the spikes they bring, comes first.
 
     Spikes that are still on their way from before join those of a stage between the calls.
     """
     together: list[list[Stage]] = []
     for stage in stages:
         before = together[-1][-1] if together else None
-        if before is not None and before.dense and stage.dense and before.dtype == stage.dtype and not run.recent:
+        alike = before is not None and before.dense and stage.dense and before.dtype == stage.dtype
+        if alike and not run.recent and not any(link.short_term for link in stage.links):
             together[-1].append(stage)
         else:
             together.append([stage])
@@ -90,22 +96,6 @@ def _queue(
         sample, unit, _ = map(int, where.args)
         raise _explosion(stage, sample, unit) from None
     return dict(zip((neurons.name for neurons in stage.populations), made, strict=True))
-
-
-def arriving(link: Link, trains: Mapping[str, Trains], run: Run) -> Trains:
-    """The spikes that a link from an earlier stage brings, recent ones first."""
-    new = trains[link.source]
-    recent = run.recent.get(link.source)
-    return new if recent is None else joined(recent, new)
-
-
-def joined(first: Trains, second: Trains) -> Trains:
-    """Sample by sample, the events of ``first`` before those of ``second``."""
-    batch = len(first[2]) - 1
-    sample = np.concatenate([np.repeat(np.arange(batch), np.diff(start)) for start in (first[2], second[2])])
-    order = np.argsort(sample, kind="stable")
-    time, unit = np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
-    return time[order], unit[order], first[2] + second[2]
 
 
 def queue_sources(stage: Stage, trains: Mapping[str, Trains], run: Run) -> list[Any]:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Rows, Stage, Weights
+from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Recovery, Rows, Stage, Weights
 from spikeloop.engine.plan_stepped import cells_of, onto
 from spikeloop.engine.stepped import SteppedLink, SteppedStage
+from spikeloop.errors import Unsupported
 from spikeloop.network import Network, Standing
 from spikeloop.neuron import AdEx, Compartments
 from spikeloop.population import Population
@@ -106,7 +107,13 @@ def _components(sources: dict[str, list[str]]) -> list[list[str]]:
 def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage | SteppedStage:
     incoming = {name: p for name, p in network.projections.items() if p.target in names}
     delays = {name: delays_of(p) for name, p in incoming.items()}
-    if any(network.populations[name].kind in _STEPPED for name in names):
+    stepped = any(network.populations[name].kind in _STEPPED for name in names)
+    for name, projection in incoming.items():
+        if projection.short_term is not None and (stepped or projection.source in names):
+            where = "onto neurons that are run in steps" if stepped else "within a loop"
+            raise Unsupported(f"short-term plasticity {where} cannot be run yet", where=f"projection {name}",
+                              todo="Leave short_term out there")  # fmt: skip
+    if stepped:
         return _in_steps(network, names, incoming, delays, executed)
     dense = len(names) == 1 and all(
         p.source not in names and p.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE
@@ -176,7 +183,18 @@ def _link(name: str, projection: Projection, weight: Weights, delay: tuple[Delay
         weight = weight.reshape(-1)
         if delays is Delays.PER_SYNAPSE and rows.synapse is not None:
             values = values[rows.synapse]
-    return Link(name, projection.source, projection.target, weight, rows, values, delays)
+    recovery = recovery_of(projection)
+    return Link(name, projection.source, projection.target, weight, rows, values, delays, recovery)
+
+
+def recovery_of(projection: Projection) -> Recovery | None:
+    """The short-term plasticity of each source unit, if there is any."""
+    given = projection.short_term
+    if given is None:
+        return None
+    assert projection.shape is not None
+    used, tau = (np.broadcast_to(np.array(given.each(name)), projection.shape[:1]) for name in ("utilisation", "tau"))
+    return Recovery(used.astype(np.float64), tau.astype(np.float64), given.facilitating)
 
 
 def rows_of(projection: Projection) -> Rows:

@@ -1,7 +1,7 @@
 """What it takes to go on from the end of a run as if nothing had been cut, to the last bit.
 
-A run's end is no event: a neuron's crossings follow from where it was when an event last happened to it. So a state keeps
-that, beside where the neuron is at the end, and the spikes that are still on their way, at their own times.
+A run's end is no event: a neuron's crossings follow from where it was when an event last happened to it. So a state
+keeps that, beside where the neuron is at the end, and the spikes that are still on their way, at their own times.
 """
 
 from __future__ import annotations
@@ -12,31 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.engine.arrays import Anchors, Float, Neurons, States, Trains
+from spikeloop.engine.arrays import Anchors, Float, States, Trains
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """One population's part: from where it goes on, for whom, and the state at the end that belongs to it.
+    """One population's part: from where it goes on, and for whom.
 
-    An anchor holds as long as the neuron is the same, may spike as before, and nobody changed the state itself.
+    An anchor holds as long as the neuron is the same, may spike as before, and nobody changed the state at the end
+    itself, of which there is a mark.  leak: (1, N) or (B, N), where a current drew the membranes to then.
     """
 
     anchors: Anchors
-    end: States
+    mark: NDArray[np.uint64]
     values: Float
+    leak: Float
     silent: NDArray[np.uint8] | None
-    dense: bool
 
-    def fits(self, neurons: Neurons, dense: bool) -> bool:
-        """Whether it is of these neurons, in a stage of this kind."""
-        return self.dense == dense and np.array_equal(self.values, neurons.values)
-
-    def anchors_from(self, start: States, silent: NDArray[np.uint8] | None, neurons: Neurons, begin: float) -> Anchors:
+    def anchors_from(self, start: States, silent: NDArray[np.uint8] | None, leak: Float, begin: float) -> Anchors:
         """Where to go on from: the anchors of the samples for which they hold, ``start`` for the others."""
-        same = np.ones(len(start.membrane), bool)
-        for mine, theirs in zip(self.end.fields(), start.fields(), strict=True):
-            same &= (mine == theirs).all(1)
+        same = (self.mark == mark(start)).all(0) & (self.leak == leak).all(1)
         if silent is not None or self.silent is not None:
             mine, theirs = (
                 np.zeros_like(same[:, None]) if s is None else s.astype(bool) for s in (self.silent, silent)
@@ -44,17 +39,28 @@ class Kept:
             same &= (mine == theirs).all(1)
         if same.all():
             return self.anchors
-        leak = neurons.values[3]
         here = (np.full_like(start.held, begin), start.membrane - leak, start.current, begin + start.held)
         kept = self.anchors.fields()
         return Anchors(*(np.where(same[:, None], mine, other) for mine, other in zip(kept, here, strict=True)))
 
 
+def mark(state: States) -> NDArray[np.uint64]:
+    """(3, B): a number for each field of each sample: the sum of its bits times odd numbers, modulo 2^64."""
+    place = np.arange(1, state.membrane.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    odd = (place ^ (place >> np.uint64(29))) | np.uint64(1)
+    return np.stack([np.ascontiguousarray(field).view(np.uint64) @ odd for field in state.fields()])
+
+
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """All populations', at ``time``; ``recent``: trains by population, and the ages of their spikes then."""
+    """All populations', at ``time``.
+
+    dense: those of them in a dense stage, where all neurons of a sample have one anchor in time.  recent: trains by
+    population, and the ages of their spikes then.
+    """
 
     time: float
     populations: Mapping[str, Kept]
+    dense: frozenset[str]
     recent: Mapping[str, Trains]
     ages: Mapping[str, Float]

@@ -8,7 +8,7 @@ step and continued is, bit for bit, the run that was not cut, whatever the numbe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Delays, Float, Peaks, Rows, Trains, Weights
-from spikeloop.engine.exact import Explosion
+from spikeloop.engine.exact import Explosion, joined
 
 CELL_FIELDS = (
     "tau_mem",
@@ -291,8 +291,132 @@ def _link(link: SteppedLink, number: Mapping[str, int], trains: Mapping[str, Tra
 
 
 def _asked(ask: SteppedAsk) -> Any:
-    samplings: Sequence[Any] = [(int(s.quantity), s.time, s.unit, s.compartment, s.value) for s in ask.samplings]
     currents: Sequence[Any] = [(c.compartment, c.time, c.value) for c in ask.currents]
     peaks = None if ask.peaks is None else (ask.peaks.time, ask.peaks.value)
     start, end = (None if state is None else state.arrays() for state in (ask.start, ask.end))
-    return (ask.silent, start, end, samplings, currents, peaks, ask.count)
+    return (ask.silent, start, end, _samplings(ask.samplings), currents, peaks, ask.count)
+
+
+def _samplings(asked: Sequence[SteppedSampling]) -> list[Any]:
+    return [(int(s.quantity), s.time, s.unit, s.compartment, s.value) for s in asked]
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedPull:
+    """What was observed of one population, and what a loss says of it.
+
+    spikes: of the output compartment, those of the run in absolute times.  count: (B, N) dL/dcount and push: (B, steps,
+    N) dL/dS of every step, from the populations it reaches, both in the stage's dtype.  samplings: of membranes alone;
+    peaks: at their times; ``value`` of both is the cotangent.
+    """
+
+    spikes: Trains
+    count: Weights | None = None
+    push: Weights | None = None
+    samplings: tuple[SteppedSampling, ...] = ()
+    peaks: Peaks | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CellGradients:
+    """dL/d of what `Cells` holds, laid out as there; ``values`` has nothing of ``refractory``."""
+
+    values: Float
+    tau_syn: Float
+    reversal: Float
+    coupling: Float
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedGradients:
+    """cells: by population.  weight: by link, shaped as its weights.  source: by source outside the stage, (B, steps,
+    N_source), dL/dS of every step: the ``push`` of that population's own sweep.
+    """
+
+    cells: Mapping[str, CellGradients]
+    weight: Mapping[str, Weights]
+    source: Mapping[str, Weights]
+
+
+def backward(
+    stage: SteppedStage,
+    trains: Mapping[str, Trains],
+    run: SteppedRun,
+    asks: Mapping[str, SteppedAsk],
+    pulls: Mapping[str, SteppedPull],
+    *,
+    weights: Sequence[str],
+    sources: Sequence[str] = (),
+    beta: float = 10.0,
+) -> SteppedGradients:
+    """Surrogate gradients through a stage on the grid of its steps, from observed spikes.
+
+    The model of cpp/stepped_smooth.hpp is run anew from ``start`` of ``asks`` (whose currents and silent neurons hold,
+    too; silent ones pass nothing on), resets forced by the spikes of ``pulls``, and differentiated exactly, but for the
+    spikes: S of a step has the derivative 1 / (unit (1 + beta \\|V - threshold\\| / unit)^2) where V is not held, V and
+    the distance from reset to threshold, ``unit``, taken at its beginning, and is sent in the middle of the step. Noise,
+    floors and saturation are not in the model. All states of all steps of eight samples are kept meanwhile, in the
+    stage's dtype.
+
+    weights: links whose gradient is wanted.  sources: sources outside the stage that want dL/dS.
+    """
+    number = {cells.name: n for n, cells in enumerate(stage.populations)}
+    own = {name: pulls[name].spikes for name in number}
+    sent = {name: joined(run.recent[name], own[name]) if name in run.recent else own[name] for name in number}
+    links = [_link(link, number, trains, replace(run, recent=sent)) for link in stage.links]
+    weight = {link.name: np.zeros_like(link.weight, order="C") for link in stage.links if link.name in weights}
+    source = {
+        name: np.zeros((run.batch, run.steps, _units(stage, name)), stage.dtype) for name in sources if name not in number
+    }
+    pushes = [
+        (weight[link.name].reshape(-1) if link.name in weight else None, source.get(link.source)) for link in stage.links
+    ]
+    given = (run.batch, run.first, run.steps, run.spike_limit, run.step, run.threads)
+    door = _core.stepped_backward_single if stage.dtype == np.float32 else _core.stepped_backward_double
+    wishes = [_asked(replace(asks.get(name, NOTHING), end=None, samplings=(), peaks=None, count=None)) for name in number]
+    wanted = [_pulled(pulls[name]) for name in number]
+    found = door([_cells(cells) for cells in stage.populations], links, given, wishes, wanted, pushes, beta)
+    return SteppedGradients({name: CellGradients(*found[n]) for name, n in number.items()}, weight, source)
+
+
+def _units(stage: SteppedStage, source: str) -> int:
+    link = next(link for link in stage.links if link.source == source)
+    return len(link.weight) if link.rows is None else len(link.rows.begin) - 1
+
+
+def _pulled(pull: SteppedPull) -> Any:
+    peaks = None if pull.peaks is None else (pull.peaks.time, pull.peaks.value)
+    return (pull.spikes, pull.count, pull.push, _samplings(pull.samplings), peaks)
+
+
+def error(
+    stage: SteppedStage,
+    trains: Mapping[str, Trains],
+    run: SteppedRun,
+    asks: Mapping[str, SteppedAsk],
+    half: Mapping[str, SteppedAsk],
+) -> tuple[float, float]:
+    """How far a run is from one of half the step: largest differences of sampled values and of spike times, seconds.
+
+    half: the same asks with arrays and states of their own; both are filled. Infinite where a neuron's number of spikes
+    differs. In smooth stretches the error of the run itself is about as large, and falls with the third power of the
+    step at least.
+    """
+    once = forward(stage, trains, run, asks)
+    finer = replace(run, step=run.step / 2, first=2 * run.first, steps=2 * run.steps)
+    twice = forward(stage, trains, finer, half)
+    apart, late = 0.0, 0.0
+    for name in once:
+        pairs = zip(asks.get(name, NOTHING).samplings, half.get(name, NOTHING).samplings, strict=True)
+        apart = max([apart, *(float(np.nanmax(np.abs(a.value - b.value), initial=0.0)) for a, b in pairs)])
+        late = max(late, _late(once[name], twice[name]))
+    return apart, late
+
+
+def _late(first: Trains, second: Trains) -> float:
+    """The largest difference of spike times, neuron by neuron."""
+    sorted_by = [np.lexsort((t[0], t[1], np.repeat(np.arange(len(t[2]) - 1), np.diff(t[2])))) for t in (first, second)]
+    units = [train[1][order] for train, order in zip((first, second), sorted_by, strict=True)]
+    if not (np.array_equal(first[2], second[2]) and np.array_equal(*units)):
+        return float("inf")
+    return float(np.abs(first[0][sorted_by[0]] - second[0][sorted_by[1]]).max(initial=0.0))

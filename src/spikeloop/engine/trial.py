@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.engine.arrays import Anchors, Ask, Float, Run, Stage, States, Trains
-from spikeloop.engine.exact import joined
+from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Recovered, Run, Stage, States, Trains
+from spikeloop.engine.arriving import joined
+from spikeloop.engine.currents import Currents, leak_at
 from spikeloop.engine.plan import plan
-from spikeloop.engine.snapshot import Kept, Snapshot
+from spikeloop.engine.short_term import recovered
+from spikeloop.engine.snapshot import Kept, Snapshot, mark
 from spikeloop.engine.stepped import SteppedStage
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -20,6 +22,8 @@ from spikeloop.record import State
 
 PART = "exact"
 """Whose part of a state this is."""
+SHORT_TERM = "short_term"
+"""And that of short-term plasticity: `Recovered` by projection."""
 
 
 def trains_of(events: Events) -> Trains:
@@ -43,9 +47,15 @@ def stages_of(trial: Trial) -> list[Stage | SteppedStage]:
     return stages
 
 
+def exact_stages(trial: Trial) -> list[Stage]:
+    """Those that are run event by event."""
+    return [stage for stage in stages_of(trial) if isinstance(stage, Stage)]
+
+
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
-    return Run(trial.batch, trial.duration, torch.get_num_threads(), _recent(trial), trial.begin)
+    recent, recovered = _recent(trial), _recovered(trial)
+    return Run(trial.batch, trial.duration, torch.get_num_threads(), recent, trial.begin, recovered=recovered)
 
 
 def start_of(trial: Trial, population: str) -> States | None:
@@ -57,26 +67,38 @@ def start_of(trial: Trial, population: str) -> States | None:
     return States(*(np.ascontiguousarray(part.detach().to(torch.float64).numpy()) for part in parts))
 
 
-def anchors_of(trial: Trial, population: str, start: States | None, silent: NDArray[np.uint8] | None) -> Anchors | None:
-    """From where ``population`` goes on as if nothing had been cut; None: from ``start``."""
+def anchors_of(
+    trial: Trial, neurons: Neurons, start: States | None, silent: NDArray[np.uint8] | None
+) -> Anchors | None:
+    """From where a population goes on as if nothing had been cut; None: from ``start``."""
     snapshot = _snapshot(trial)
-    kept = None if snapshot is None else snapshot.populations.get(population)
-    if kept is None or start is None:
+    kept = None if snapshot is None else snapshot.populations.get(neurons.name)
+    if snapshot is None or kept is None or start is None or not np.array_equal(kept.values, neurons.values):
         return None
-    stages = [stage for stage in stages_of(trial) if isinstance(stage, Stage)]
-    (stage,) = (s for s in stages if population in (n.name for n in s.populations))
-    (neurons,) = (n for n in stage.populations if n.name == population)
-    return kept.anchors_from(start, silent, neurons, trial.begin) if kept.fits(neurons, stage.dense) else None
+    (dense,) = (stage.dense for stage in exact_stages(trial) if neurons in stage.populations)
+    if dense != (neurons.name in snapshot.dense):
+        return None
+    leak = leak_at(neurons, currents_of(trial).get(neurons.name), trial.begin)
+    return kept.anchors_from(start, silent, leak, trial.begin)
+
+
+def currents_of(trial: Trial) -> dict[str, Currents]:
+    """J by population, of those that have one."""
+    found: dict[str, Currents] = {}
+    for name, steps in trial.steps.items():
+        value = np.ascontiguousarray(steps.value.detach().numpy())
+        found[name] = Currents(steps.time.numpy(), value if value.ndim == 3 else value[None])
+    return found
 
 
 def empty_states(batch: int, size: int) -> States:
     """Room for a state."""
-    return States(*(np.empty((batch, size)) for _ in range(3)))
+    return States(*np.empty((3, batch, size)))
 
 
 def empty_anchors(batch: int, size: int) -> Anchors:
     """Room for anchors."""
-    return Anchors(*(np.empty((batch, size)) for _ in range(4)))
+    return Anchors(*np.empty((4, batch, size)))
 
 
 def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains], run: Run, step: float = 0.0) -> State:
@@ -88,31 +110,39 @@ def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains]
         field: {name: torch.from_numpy(getattr(ask.end, field)) for name, ask in asks.items()}
         for field in ("membrane", "current", "held")
     }
-    waiting: dict[str, Trains] = {}
-    for name, longest in _reach(trial.network).items():
-        coming = joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
-        late = _waiting(coming, run.end, longest + step)
-        if longest > 0 or len(late[0]):
-            waiting[name] = late
-    recent, ages = dict[str, Events](), dict[str, Float]()
-    for name, (time, unit, start) in waiting.items():
-        ages[name] = run.end - time
-        sample = np.repeat(np.arange(run.batch), np.diff(start))
-        parts = (torch.from_numpy(part) for part in (ages[name], unit, sample))
-        recent[name] = Events._from_rows(*parts, run.batch, trial.network.populations[name].size)
+    waiting = _all_waiting(trial.network, trains, run, step)
+    recent = {name: _aged(late, run, trial.network.populations[name].size) for name, late in waiting.items()}
+    currents, ages = currents_of(trial), {name: trains_of(events)[0].copy() for name, events in recent.items()}
     kept = {
-        neurons.name: _kept(asks[neurons.name], neurons.values, stage)
-        for stage in stages_of(trial)
-        if isinstance(stage, Stage)
+        neurons.name: _kept(asks[neurons.name], neurons, leak_at(neurons, currents.get(neurons.name), run.end, "left"))
+        for stage in exact_stages(trial)
         for neurons in stage.populations
     }
-    snapshot = Snapshot(run.end, kept, waiting, {name: trains_of(events)[0].copy() for name, events in recent.items()})
-    return State(**fields, recent=recent, time=run.end, parts={PART: snapshot})
+    dense = frozenset(neurons.name for stage in exact_stages(trial) if stage.dense for neurons in stage.populations)
+    parts: dict[str, object] = {PART: Snapshot(run.end, kept, dense, waiting, ages)}
+    if ended := _ended(trial, trains, run, step):
+        parts[SHORT_TERM] = ended
+    return State(**fields, recent=recent, time=run.end, parts=parts)
 
 
-def _kept(ask: Ask, values: Float, stage: Stage) -> Kept:
-    assert ask.end is not None and ask.reached is not None
-    return Kept(ask.reached, States(*(part.copy() for part in ask.end.fields())), values, ask.silent, stage.dense)
+def _ended(trial: Trial, trains: Mapping[str, Trains], run: Run, step: float) -> dict[str, Recovered]:
+    """Where the short-term plasticity of each link is at the end."""
+    found, reach = dict[str, Recovered](), _reach(trial.network)
+    for link in (link for stage in exact_stages(trial) for link in stage.links if link.short_term is not None):
+        time = _coming(link.source, trains, run)[0]
+        found[link.name] = recovered(link, trains[link.source], run, _still(time, run, reach[link.source] + step))
+    return found
+
+
+def _recovered(trial: Trial) -> dict[str, Recovered]:
+    found = None if trial.start is None else trial.start.parts.get(SHORT_TERM)
+    return dict(found) if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _kept(ask: Ask, neurons: Neurons, leak: Float) -> Kept:
+    assert ask.end is not None
+    assert ask.reached is not None
+    return Kept(ask.reached, mark(ask.end), neurons.values, leak, ask.silent)
 
 
 def _snapshot(trial: Trial) -> Snapshot | None:
@@ -141,12 +171,32 @@ def _reach(network: Network) -> dict[str, float]:
     return reach
 
 
-def _waiting(trains: Trains, end: float, reach: float) -> Trains:
-    """The spikes until ``end`` that have not, or may not have, arrived by then."""
-    time, unit, start = trains
-    keep = (time <= end) & (time + reach >= end)
-    before = np.concatenate([[0], np.cumsum(keep)])
-    return time[keep], unit[keep], before[start]
+def _all_waiting(network: Network, trains: Mapping[str, Trains], run: Run, step: float) -> dict[str, Trains]:
+    """The spikes until the end that may not have arrived by then."""
+    found: dict[str, Trains] = {}
+    for name, longest in _reach(network).items():
+        time, unit, start = _coming(name, trains, run)
+        keep = _still(time, run, longest + step)
+        if longest > 0 or keep.any():
+            found[name] = time[keep], unit[keep], np.concatenate([[0], np.cumsum(keep)])[start]
+    return found
+
+
+def _aged(late: Trains, run: Run, size: int) -> Events:
+    time, unit, start = late
+    sample = np.repeat(np.arange(run.batch), np.diff(start))
+    parts = (torch.from_numpy(part) for part in (run.end - time, unit, sample))
+    return Events._from_rows(*parts, batch=run.batch, size=size)
+
+
+def _coming(name: str, trains: Mapping[str, Trains], run: Run) -> Trains:
+    """The spikes of a population, recent ones first."""
+    return joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
+
+
+def _still(time: Float, run: Run, reach: float) -> NDArray[np.bool_]:
+    """Which spikes may not have arrived at the end."""
+    return (time <= run.end) & (time + reach >= run.end)
 
 
 def _sent(ages: Events, begin: float) -> Trains:

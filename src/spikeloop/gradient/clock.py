@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spikeloop.errors import Unsupported
 from spikeloop.events import Events
 from spikeloop.protocols import Trial
 from spikeloop.record import Peak, Record, Samples
@@ -23,6 +24,17 @@ def from_zero(trial: Trial, record: Record) -> tuple[Trial, Record]:
         peak={name: Peak(peak.time - begin, peak.value) for name, peak in record.peak.items()},
     )
     return replace(trial, drive=drive, start=replace(start, time=0.0, parts={})), moved
+
+
+def without_currents(trial: Trial, rule: str) -> None:
+    """Raise ``Unsupported`` where ``trial`` has currents, for a rule that knows what membranes do only without them."""
+    for name in trial.steps:
+        raise Unsupported(
+            f"{rule} has no gradient of a trial with currents",
+            where=f"drive {name!r}",
+            expected="events alone",
+            todo="Use SuperSpike(dt), which observes membranes, or drive it by events",
+        )
 
 
 def _sooner(events: Events, seconds: float) -> Events:

@@ -14,6 +14,7 @@ from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Stage, Trains
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
+from spikeloop.gradient.clock import without_currents
 from spikeloop.gradient.count import count_gradients
 from spikeloop.network import Network
 from spikeloop.protocols import NOTHING, Cotangent, Gradients, Observe, Trial
@@ -84,6 +85,7 @@ class EventProp:
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
+        without_currents(trial, "EventProp")
         _refuse(trial.network)
         planned = plan(trial.network, record.executed) if record.executed else stages_of(trial)
         stages = [stage for stage in planned if isinstance(stage, Stage)]
@@ -91,7 +93,7 @@ class EventProp:
             stages,
             _observed(trial, record),
             run_of(trial),
-            {name: _pull(trial, record, cotangent, name) for name in trial.network.populations},
+            _pulls(trial, record, cotangent),
             cotangent.wants,
             self.slope_floor,
         )
@@ -99,7 +101,7 @@ class EventProp:
         self.tally.spikes += back.slopes.spikes
         self.tally.floored += back.slopes.floored
         gradients = _shaped(trial.network, back.gradients)
-        if any(bool(c.any()) for c in cotangent.count.values()):
+        if cotangent.count and any(bool(c.any()) for c in cotangent.count.values()):
             for key, extra in count_gradients(stages, trial.network, record, cotangent).items():
                 gradients[key] = gradients[key] + extra if key in gradients else extra
         return gradients
@@ -117,17 +119,28 @@ def _refuse(network: Network) -> None:
 
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
     """The spike trains of every population; none where a population does not spike."""
-    batch = trial.batch
-    silent = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
+    trains: dict[str, Trains] = {}
     spikes = {**trial.drive, **record.spikes}
     for name, population in trial.network.populations.items():
-        if population.spiking and name not in spikes:
+        if name in spikes:
+            trains[name] = trains_of(spikes[name])
+        elif population.spiking:
             raise Unsupported(
                 "EventProp needs the spikes of every population",
                 where=f"population {name!r}",
                 expected="them in the record",
             )
-    return {name: trains_of(spikes[name]) if name in spikes else silent for name in trial.network.populations}
+        else:
+            batch = trial.batch
+            trains[name] = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
+    return trains
+
+
+def _pulls(trial: Trial, record: Record, cotangent: Cotangent) -> dict[str, Pull]:
+    """What the loss and the start say of the populations of which they say anything."""
+    start = () if trial.start is None else trial.start.membrane
+    names = {*cotangent.time, *cotangent.membrane, *cotangent.peak, *start}
+    return {name: _pull(trial, record, cotangent, name) for name in names}
 
 
 def _pull(trial: Trial, record: Record, cotangent: Cotangent, name: str) -> Pull:

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.arrays import Neurons, Stage, States, Trains
-from spikeloop.engine.exact import joined
-from spikeloop.engine.plan import on_a_grid, plan
+from spikeloop.engine.arriving import joined
+from spikeloop.engine.plan import plan
+from spikeloop.engine.stepped import SteppedStage
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
-from spikeloop.gradient.clock import from_zero
+from spikeloop.gradient.clock import from_zero, without_currents
 from spikeloop.gradient.grid import Bundle, Cells, Grid, bundles
 from spikeloop.gradient.holds import steps
 from spikeloop.gradient.parts import part
 from spikeloop.gradient.sweep import Layer, Sweep, replay
+from spikeloop.gradient.through_steps import Observed, ThroughSteps, fields_in_steps, in_steps
 from spikeloop.network import Key, Network
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Trial
 from spikeloop.record import Record, Samples
@@ -55,8 +57,14 @@ class SuperSpike:
     replay=True: nothing need be observed; membranes are computed from the observed spikes and the model's parameters
     (exactly, on an ideal substrate).
 
+    Stages that are run in steps (`AdEx`, `Compartments`) are run anew from the observed spikes, in steps of ``dt``,
+    and differentiated by all their numbers but refractory times: weights, time constants, thresholds, ``a``, ``b``,
+    reversals, couplings, ... There the membrane begins the step of a spike at reset, which gives the reset a gradient.
+    ``dt`` may be no larger than a fifth of their shortest time constant.
+
     Losses of counts, membrane samples and peaks: what falls between two grid times goes to both, linearly. Losses of
-    spike times are not accepted: on a grid a spike has none. Other gradients than the weights' are ``Unsupported``.
+    spike times are not accepted: on a grid a spike has none. Of LIF and LI in stages of their own there are gradients
+    of weights alone, the others are ``Unsupported``.
     Neurons that a trial silences (dropout) pass nothing on.
     """
 
@@ -75,15 +83,19 @@ class SuperSpike:
         return frozenset({"count", "membrane", "peak"})
 
     def needs(self, network: Network) -> Observe:
-        """The membranes of all spiking populations every ``dt``; with ``replay``, spikes alone."""
-        for name in on_a_grid(network):
-            raise Unsupported("SuperSpike has no gradient of such neurons yet", where=f"population {name!r}")
+        """The membranes of spiking LIF populations every ``dt``; with ``replay``, spikes alone."""
+        for name, projection in network.projections.items():
+            if projection.short_term is not None:
+                raise Unsupported("SuperSpike has no gradient of short-term plasticity", where=f"projection {name}",
+                                  todo="Use EventProp()")  # fmt: skip
         if self.replay:
             return NOTHING
-        return Observe({name: Every(self.dt) for name in _spiking(network)})
+        return Observe({name: Every(self.dt) for name in _looked_at(network)})
 
     def vjp(self, trial: Trial, record: Record, cotangent: Cotangent) -> Gradients:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
+        if self.replay:
+            without_currents(trial, "SuperSpike(replay=True)")
         self._check(trial, cotangent)
         trial, record = from_zero(trial, record)
         batch = trial.batch
@@ -99,32 +111,42 @@ class SuperSpike:
     def _part(self, trial: Trial, record: Record, cotangent: Cotangent) -> dict[Key, Tensor]:
         run = run_of(trial)
         grid = Grid.over(trial.duration, self.dt, self._origin(trial, record, run.batch))
-        trains = _observed(trial, record)
-        stages = [stage for stage in plan(trial.network, record.executed) if isinstance(stage, Stage)]
+        trains, planned = _observed(trial, record), plan(trial.network, record.executed)
         coming = {name: joined(run.recent[name], new) if name in run.recent else new for name, new in trains.items()}
         look = _Look(grid, trial, record, trains, coming)
-        layers = [[self._layer(look, stage, neurons) for neurons in stage.populations] for stage in stages]
-        weights = {link.name: link.weight for stage in stages for link in stage.links}
-        wanted = {name: torch.from_numpy(weights[name]) for name, _ in cotangent.wants}
+        seen = Observed(trial, record, cotangent, trains, coming)
+        stages = [
+            ThroughSteps(stage, grid, self.beta, run.threads, seen)
+            if isinstance(stage, SteppedStage)
+            else [self._layer(look, stage, neurons) for neurons in stage.populations]
+            for stage in planned
+        ]
+        links = [link for stage in planned if isinstance(stage, Stage) for link in stage.links]
+        mine = [link for link in links if (link.name, "weight") in cotangent.wants]
+        exact = [layer for stage in stages if isinstance(stage, list) for layer in stage]
         sweep = Sweep(
             grid,
-            layers,
+            stages,
             coming,
-            {layer.cells.name: _pull(grid, record, cotangent, layer.cells) for stage in layers for layer in stage},
+            {layer.cells.name: _pull(grid, record, cotangent, layer.cells) for layer in exact},
             {name: _push(grid, count) for name, count in cotangent.count.items()},
-            {name: torch.zeros_like(weight).flatten() for name, weight in wanted.items()},
+            {link.name: torch.zeros_like(torch.from_numpy(link.weight)).flatten() for link in mine},
         )
         sweep()
         shapes = trial.network.projections
-        return {(name, "weight"): g.reshape(shapes[name].weight.shape) for name, g in sweep.gradients.items()}
+        found = {(name, "weight"): g.reshape(shapes[name].weight.shape) for name, g in sweep.gradients.items()}
+        for stage in stages:
+            found |= {} if isinstance(stage, list) else stage.gradients
+        return found
 
     def _check(self, trial: Trial, cotangent: Cotangent) -> None:
+        fields = fields_in_steps(trial.network)
         for owner, what in sorted(cotangent.wants):
-            if what != "weight":
+            if what != "weight" and (owner, what) not in fields:
                 raise Unsupported(
                     f"SuperSpike has no gradient of {what}",
                     where=owner,
-                    expected="gradients of weights only",
+                    expected="gradients of weights, and of all numbers of AdEx and compartments but refractory times",
                     todo="Use requires_grad_(False) on it, or EventProp",
                 )
         if self.dt > trial.duration * (1 + _TINY):
@@ -137,7 +159,7 @@ class SuperSpike:
         zero = torch.zeros(batch, dtype=torch.float64)
         if self.replay:
             return zero
-        for name in _spiking(trial.network):
+        for name in _looked_at(trial.network):
             time = record.membrane[name].time if name in record.membrane else zero[:0]
             if time.shape[-1]:
                 phase = time[..., 0].detach().to(torch.float64) / self.dt
@@ -190,8 +212,10 @@ class _Look:
         return [b for link in links for b in bundles(link, populations[link.source].size, cells.size)]
 
 
-def _spiking(network: Network) -> list[str]:
-    return [name for name, population in network.populations.items() if population.spiking and population.kind]
+def _looked_at(network: Network) -> list[str]:
+    """The populations whose membranes are looked at; of what is run in steps they are computed."""
+    stepped = in_steps(network)
+    return [n for n, p in network.populations.items() if p.spiking and p.kind is not None and n not in stepped]
 
 
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:

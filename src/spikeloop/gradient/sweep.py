@@ -8,9 +8,10 @@ them in the middle of the step:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -111,17 +112,37 @@ class Echo:
         return felt.addcmul_(membrane[after] * moves.free[some], self.by_membrane) @ self.back
 
 
+class Through(Protocol):
+    """A stage that is differentiated by something else, on the same grid: populations and their precision by name."""
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """The precision of its populations, by name."""
+        ...
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a gradient of its own is asked for."""
+        ...
+
+    def back(self, push: Mapping[str, Tensor], sources: Collection[str]) -> Mapping[str, Tensor]:
+        """From the loss's derivatives by its spikes those by the spikes of ``sources``, (K, B, N) each; what is wanted
+        of it is kept there."""
+        ...
+
+
 @dataclass(eq=False)
 class Sweep:
     """Back through all stages: gradients of the weights, by projection, in their own order (W,).
 
-    stages: layers by stage, earlier ones first.  trains: by population, spikes still on their way from before included.
+    stages: layers by stage, or what differentiates it, earlier ones first.
+    trains: by population, spikes still on their way from before included.
     pull: by population (K + 1, B, N), the loss's derivative by the membrane at the ends of the steps.
     push: by population (K, B, N), by the number of spikes in each step.  sizes: of the flat weights that are wanted.
     """
 
     grid: Grid
-    stages: Sequence[Sequence[Layer]]
+    stages: Sequence[list[Layer] | Through]
     trains: Mapping[str, Trains]
     pull: dict[str, Tensor | None]
     push: dict[str, Tensor]
@@ -130,8 +151,18 @@ class Sweep:
 
     def __call__(self) -> None:
         first = self._first()
-        earlier = {layer.cells.name: layer.cells for stage in self.stages[first:] for layer in stage}
+        earlier: dict[str, torch.dtype] = {}
+        for stage in self.stages[first:]:
+            earlier |= (
+                {layer.cells.name: layer.cells.dtype for layer in stage} if isinstance(stage, list) else stage.dtypes
+            )
         for stage in reversed(self.stages[first:]):
+            if not isinstance(stage, list):
+                names = [name for name in stage.dtypes if earlier.pop(name)]
+                push = {name: self.push.pop(name) for name in names if name in self.push}
+                for source, felt in stage.back(push, earlier).items():
+                    self._push(source, felt.to(earlier[source]))
+                continue
             self._stage(stage)
             for layer in stage:
                 earlier.pop(layer.cells.name)
@@ -139,8 +170,16 @@ class Sweep:
 
     def _first(self) -> int:
         """The earliest stage with a gradient that is wanted."""
-        owned = [any(b.name in self.gradients for layer in stage for b in layer.bundles) for stage in self.stages]
+        owned = [
+            any(b.name in self.gradients for layer in stage for b in layer.bundles)
+            if isinstance(stage, list)
+            else stage.wanted
+            for stage in self.stages
+        ]
         return owned.index(True) if any(owned) else len(owned)
+
+    def _owns(self, stage: Sequence[Layer]) -> bool:
+        return any(bundle.name in self.gradients for layer in stage for bundle in layer.bundles)
 
     def _stage(self, stage: Sequence[Layer]) -> None:
         names = [layer.cells.name for layer in stage]
@@ -185,17 +224,20 @@ class Sweep:
         current[-1] = 0.0
         return membrane, current
 
-    def _send_back(self, stage: Sequence[Layer], earlier: Mapping[str, Cells]) -> None:
+    def _send_back(self, stage: Sequence[Layer], earlier: Mapping[str, torch.dtype]) -> None:
         """Tell the sources in earlier stages."""
         for layer in stage:
             for bundle in layer.bundles:
                 if bundle.source in earlier:
                     echo, adjoints = Echo.of(bundle, layer.cells, self.grid.dt), self._adjoints[layer.cells.name]
-                    felt = echo.felt(layer.steps, adjoints, 0, self.grid.steps).to(earlier[bundle.source].dtype)
+                    felt = echo.felt(layer.steps, adjoints, 0, self.grid.steps).to(earlier[bundle.source])
                     late = self.grid.steps - len(felt)
                     felt = torch.cat([felt, felt.new_zeros(late, *felt.shape[1:])]) if late else felt
-                    before = self.push.get(bundle.source)
-                    self.push[bundle.source] = felt if before is None else felt.add_(before)
+                    self._push(bundle.source, felt)
+
+    def _push(self, source: str, felt: Tensor) -> None:
+        before = self.push.get(source)
+        self.push[source] = felt if before is None else felt.add_(before)
 
     def _weigh(self, layer: Layer, bundle: Bundle) -> None:
         """Add the gradient of a bundle's weights."""

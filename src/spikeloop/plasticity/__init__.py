@@ -13,7 +13,9 @@ from spikeloop.plasticity.rules import (
     RewardModulatedSTDP,
     Rewiring,
 )
+from spikeloop.plasticity.short_term import ShortTerm
 from spikeloop.plasticity.view import Kernel, SynapsesView, View
+from spikeloop.plasticity.window import fit_window
 
 __all__ = [
     "AdditiveSTDP",
@@ -28,8 +30,10 @@ __all__ = [
     "Relocation",
     "RewardModulatedSTDP",
     "Rewiring",
+    "ShortTerm",
     "SynapsesView",
     "View",
+    "fit_window",
     "request",
     "tell",
 ]

@@ -61,7 +61,8 @@ class Homeostasis:
 
     def __call__(self, view: View) -> None:
         """Change the weights."""
-        view.weights += self.step * view.sign(self.target - view.counts)
+        wanted = view.sign(self.target - view.counts)
+        view.weights += self.step * (wanted if view.weights.ndim == 2 else wanted[view.targets])
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ except ImportError as _missing:
 from spikeloop.plot.activity import membrane, raster, traces
 from spikeloop.plot.array import array_map, before_after, transfer_curves, weight_codes
 from spikeloop.plot.learning import accuracy_bars, decision_map, learning_curve
+from spikeloop.plot.plasticity import over_updates, stdp_window, weight_distribution, weight_matrix
 from spikeloop.plot.schedule import schedule
 from spikeloop.plot.style import canvas, save
 
@@ -26,10 +27,14 @@ __all__ = [
     "decision_map",
     "learning_curve",
     "membrane",
+    "over_updates",
     "raster",
     "save",
     "schedule",
+    "stdp_window",
     "traces",
     "transfer_curves",
     "weight_codes",
+    "weight_distribution",
+    "weight_matrix",
 ]

@@ -87,7 +87,8 @@ def _trace(record: Record, population: str, sample: int) -> tuple[np.ndarray, np
     """Times (T,) in ms, units (M,) and values (T, M) of one sample."""
     samples = record.membrane.get(population)
     if samples is None:
-        known = population in record.spikes or population in record.count or population in record.peak
+        name = population.partition(".")[0]
+        known = name in record.spikes or name in record.count or name in record.peak
         if not known and record.spikes:
             raise UnknownPopulation(f"no population {population!r} in this record", expected=", ".join(record.spikes))
         raise CannotObserve(

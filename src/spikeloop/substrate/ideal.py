@@ -11,28 +11,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.engine.arrays import Ask, Neurons, Peaks, Sampling, Stage, Trains
-from spikeloop.engine.exact import Explosion, forward
+from spikeloop.engine.arrays import FIELDS, Ask, Neurons, Peaks, Run, Sampling, Stage, Trains
+from spikeloop.engine.currents import driven
+from spikeloop.engine.exact import Explosion
 from spikeloop.engine.plan import on_a_grid, together
 from spikeloop.engine.stepped import SteppedStage
+from spikeloop.engine.synaptic import sampled
 from spikeloop.engine.trial import (
     anchors_of,
+    currents_of,
     empty_anchors,
     empty_states,
     events_of,
+    exact_stages,
     run_of,
     stages_of,
     start_of,
     state_of,
     trains_of,
 )
-from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
+from spikeloop.errors import ActivityExplosion, OutOfRange
 from spikeloop.network import Network
-from spikeloop.protocols import Every, Observe, Trial
+from spikeloop.observe import Every, Observe, neurons_of, times_of
+from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples
 from spikeloop.substrate.in_steps import InSteps, places_of
 from spikeloop.substrate.one_chip import PART as CHIP
 from spikeloop.substrate.plastic import learning
+
+_ANY_TIMES = Every(0.0)
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,10 @@ class Ideal:
     that spikes more than ``spike_limit`` times in one sample raises ``ActivityExplosion``.
 
     Neurons without an exact solution (`AdEx`, `Compartments`), and whatever is in a loop with them, are integrated in
-    steps of ``step`` seconds; None: the longest round number that their time constants allow (a fifth of the shortest).
-    Spike times and samples lie between the steps, with errors of the fourth order in the step; but a spike that takes
+    steps of ``step`` seconds; None: a round number of at most a tenth of their shortest time constant.
+    Spike times and samples lie between the steps, with errors of the third order in the step; but a spike that takes
     less than a step from neuron to neuron within such a loop arrives at the beginning of the next one. Populations of
-    LIF and LI in other stages of the same network are run exactly. A step that is too large raises ``OutOfRange``.
+    LIF and LI in other stages of the same network are run exactly. A step of more than a fifth of it raises ``OutOfRange``.
     """
 
     spike_limit: int = 10_000
@@ -61,21 +68,14 @@ class Ideal:
             raise OutOfRange(f"step is {self.step!r}", where="Ideal", expected="seconds, above zero, or None")
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane at any times, every peak, the final state; of what is integrated in steps all traces;
-        the history of every plastic projection.
+        """Every membrane and current at any times, every adaptation that there is, every peak, the final state, the history
+        of every plastic projection.
         """
         names = [name for name, population in network.populations.items() if population.kind is not None]
         plastic = {name for program in network.programs.values() for name in program.projections}
-        stepped = on_a_grid(network)
-        traces = {place: Every(0.0) for name in stepped for place in places_of(network, name)}
-        return Observe(
-            {name: Every(0.0) for name in names} | traces,
-            frozenset(names),
-            state=True,
-            adaptation=traces,
-            current=traces,
-            history=plastic,
-        )
+        traces = {place: _ANY_TIMES for name in names for place in places_of(network, name)}
+        adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in places_of(network, name)}
+        return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
@@ -92,12 +92,13 @@ class Ideal:
         stepped = [stage for stage in stages if isinstance(stage, SteppedStage)]
         in_steps = InSteps.of(trial, stepped, self.step, self.spike_limit)
         trains = {name: trains_of(events) for name, events in trial.drive.items()}
+        currents = currents_of(trial)
         try:
             for stage in together(stages):
                 if isinstance(stage, SteppedStage):
                     trains |= in_steps.forward(stage, trains, run)
                 else:
-                    trains = forward(stage, trains, run, asks, self.spike_limit)
+                    trains = driven(stage, trains, run, asks, self.spike_limit, currents)
         except Explosion as found:
             raise ActivityExplosion(
                 f"neuron {found.unit} spikes more than {self.spike_limit} times",
@@ -107,6 +108,7 @@ class Ideal:
             ) from None
         cost = Cost(wall_time=time.perf_counter() - began, **_events(trial.network, trains))
         record = _record(trial, trains, asks, in_steps, cost)
+        record = replace(record, current={**record.current, **_currents(trial, trains, run)})
         if not trial.observe.state:
             return record
         state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0)
@@ -115,8 +117,6 @@ class Ideal:
 
 def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
     observe, name, size = trial.observe, neurons.name, neurons.size
-    if name in trial.steps:
-        raise Unsupported("currents cannot be run yet", where=f"drive {name!r}")
     sampling = peaks = None
     if name in observe.membrane:
         times = observe.times(name, trial.duration, trial.begin).numpy().reshape(1, -1)
@@ -130,7 +130,7 @@ def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
         silent=silent,
         start=start,
         end=empty_states(batch, size) if observe.state else None,
-        anchors=anchors_of(trial, name, start, silent),
+        anchors=anchors_of(trial, neurons, start, silent),
         reached=empty_anchors(batch, size) if observe.state else None,
         sampling=sampling,
         peaks=peaks,
@@ -161,6 +161,23 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_st
     )
 
 
+def _currents(trial: Trial, trains: dict[str, Trains], run: Run) -> dict[str, Samples]:
+    """The currents that are asked for of what is run event by event."""
+    found: dict[str, Samples] = {}
+    for onto, neurons in [(of.links, neurons) for of in exact_stages(trial) for neurons in of.populations]:
+        when = trial.observe.current.get(neurons.name)
+        if when is not None:
+            time, unit = times_of(when, trial.duration, trial.begin), neurons_of(when, neurons.size)
+            start = start_of(trial, neurons.name)
+            links = [link for link in onto if link.target == neurons.name]
+            value = sampled(
+                links, trains, run, neurons.values[FIELDS.index("tau_syn")], None if start is None else start.current,
+                time.numpy(), unit.to(torch.int32).numpy(),
+            )  # fmt: skip
+            found[neurons.name] = Samples(time, unit, torch.from_numpy(value))
+    return found
+
+
 def _count(count: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(count).to(torch.get_default_dtype())
 
@@ -177,12 +194,13 @@ def _peak(peaks: Peaks) -> Peak:
 def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:
     """How many spikes were emitted, and about how many synapses they reached."""
     emitted = {name: len(time) for name, (time, _, _) in trains.items()}
-    inputs = network.inputs
-    reached = 0
+    inner = reached = 0
     for projection in network.projections.values():
         source = network.populations[projection.source].size
         synapses = projection.synapses
         fan_out = network.populations[projection.target].size if synapses is None else synapses.target.shape[0] / source
         reached += round(emitted[projection.source] * fan_out)
-    inner = sum(n for name, n in emitted.items() if name not in inputs)
+    for name, population in network.populations.items():
+        if population.kind is not None:
+            inner += emitted.get(name, 0)
     return {"spikes": inner, "synaptic_events": reached}

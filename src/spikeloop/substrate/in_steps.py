@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from spikeloop.engine.arrays import Peaks, Run, Trains
-from spikeloop.engine.exact import joined
+from spikeloop.engine.arriving import joined
 from spikeloop.engine.stepped import (
     Cells,
-    Current,
     Quantity,
     SteppedAsk,
     SteppedRun,
@@ -23,6 +22,7 @@ from spikeloop.engine.stepped import (
     forward,
     largest_step,
 )
+from spikeloop.engine.trial_stepped import currents_into, place_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.observe import When, neurons_of, times_of
@@ -53,7 +53,7 @@ class InSteps:
 
     @classmethod
     def of(cls, trial: Trial, stages: Sequence[SteppedStage], step: float | None, spike_limit: int) -> InSteps:
-        """For these stages of ``trial``. Raises ``OutOfRange`` (the step) or ``Unsupported`` (the state it starts from)."""
+        """For these stages of ``trial``. Raises ``OutOfRange`` (the step), ``Unsupported`` (the start)."""
         cells = [each for stage in stages for each in stage.populations]
         clock = Clock(step_for(cells, step) if cells else math.inf, trial.begin, trial.end, trial.observe.state)
         paused = {each.name: _paused(trial, each.name, clock) for each in cells} if trial.start else {}
@@ -113,14 +113,15 @@ class InSteps:
 
 
 def step_for(cells: Sequence[Cells], wanted: float | None) -> float:
-    """The step in seconds: ``wanted``, or the largest round number that the time constants allow.
+    """The step in seconds: ``wanted``, or the largest round number below half of what the time constants allow.
 
     Raises ``OutOfRange`` where the wanted one is larger than they do.
     """
     largest, name = min((largest_step(each), each.name) for each in cells)
     if wanted is None:
-        power = 10.0 ** math.floor(math.log10(largest))
-        return next(power * part for part in _ROUND if power * part <= largest * (1 + _TINY))
+        most = largest / 2
+        power = 10.0 ** math.floor(math.log10(most))
+        return next(power * part for part in _ROUND if power * part <= most * (1 + _TINY))
     if wanted > largest * (1 + _TINY):
         raise OutOfRange(
             f"a step of {wanted:g} s is too large for its time constants",
@@ -136,7 +137,7 @@ def ask_of(trial: Trial, cells: Cells, paused: Paused | None) -> SteppedAsk:
     name, batch, size = cells.name, trial.batch, cells.size
     silent = trial.silent.get(name)
     peaks = name in trial.observe.peak
-    currents = _currents(trial, name)
+    currents = currents_into(trial, name)
     return SteppedAsk(
         silent=None if silent is None else np.ascontiguousarray(silent.numpy(), dtype=np.uint8),
         start=None if paused is None else paused.state,
@@ -197,29 +198,11 @@ def _wishes(trial: Trial, name: str) -> list[tuple[str, str, When]]:
 
 
 def _sampling(trial: Trial, trace: str, key: str, when: When, batch: int) -> SteppedSampling:
-    population, number = _place(trial.network, key)
+    population, number = place_of(trial.network, key)
     time = np.ascontiguousarray(times_of(when, trial.duration, trial.begin).numpy().reshape(1, -1))
     unit = neurons_of(when, trial.network.populations[population].size).to(torch.int32).numpy()
     compartment = np.full(len(unit), number, np.int32)
     return SteppedSampling(time, unit, compartment, np.empty((batch, time.shape[1], len(unit))), _QUANTITIES[trace])
-
-
-def _currents(trial: Trial, name: str) -> tuple[Current, ...]:
-    found: list[Current] = []
-    for key, steps in trial.steps.items():
-        population, number = _place(trial.network, key)
-        if population == name:
-            value = np.ascontiguousarray(steps.value.detach().numpy())
-            found.append(Current(number, steps.time.numpy(), value if value.ndim == 3 else value[None]))
-    return tuple(found)
-
-
-def _place(network: Network, key: str) -> tuple[str, int]:
-    """The population and the number of the compartment that "population.compartment" means."""
-    population, compartment = network.place("trial", key)
-    structure = network.populations[population].structure
-    assert structure is not None
-    return population, [site.name for site in structure.sites].index(compartment)
 
 
 def _keep_higher(peaks: Peaks | None, later: Peaks | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,7 +23,7 @@ from spikeloop.plasticity.watchdog import Overdue, Watchdog
 from spikeloop.population import Population
 from spikeloop.protocols import Trial
 from spikeloop.record import Record, State
-from spikeloop.substrate.pieces import part_of, shifted
+from spikeloop.substrate.pieces import part_of
 from spikeloop.substrate.synapses import LearningSynapses
 
 Counts = dict[str, dict[str, NDArray[np.int64]]]
@@ -79,7 +80,7 @@ class Learner:
         part = part_of(trial, self.network, self.state, self.number, begin, end)
         try:
             with torch.no_grad():
-                record = shifted(run(part), begin)
+                record = run(part)
         except ActivityExplosion as error:
             where = (error.where or "").replace("sample 0", f"sample {self.number}")
             raise ActivityExplosion(error.what, where=where, expected=error.expected, todo=error.todo) from None
@@ -151,11 +152,20 @@ def _moments(record: Record, name: str) -> Moments:
 
 
 def _membrane(population: Population, state: State | None, name: str) -> Float:
-    """V of one sample, where leak is 0 and threshold 1."""
-    values = {field: getattr(population, field).detach().double().numpy() for field in population.fields}
-    leak, threshold = values["leak"], values.get("threshold", values["leak"] + 1)
+    """V of the output compartments of one sample, where leak is 0 and threshold 1 (without one: V above leak)."""
+    leak = _number(population, "leak", 0.0)
+    threshold = _number(population, "threshold", math.inf)
     if state is None:
-        now = np.broadcast_to(np.where(leak < threshold, leak, values.get("reset", leak)), (population.size,))
+        now = np.where(leak < threshold, leak, _number(population, "reset", 0.0))
     else:
         now = state.membrane[name][0].detach().double().numpy()
-    return (now - leak) / (threshold - leak)
+    return (now - leak) / np.where(np.isfinite(threshold), threshold - leak, 1.0)
+
+
+def _number(population: Population, what: str, otherwise: float) -> Float:
+    """(N,): a number of the output compartment of every neuron."""
+    structure = population.structure
+    assert structure is not None
+    stored = structure.name_of(what, structure.output)
+    value = otherwise if stored is None else getattr(population, stored).detach().double().numpy()
+    return np.broadcast_to(np.asarray(value, np.float64), (population.size,))

@@ -122,6 +122,8 @@ class OnChip:
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
+        if any(projection.short_term is not None for projection in trial.network.projections.values()):
+            raise Unsupported("short-term plasticity is not run on a chip yet", where=repr(self), todo="Run on Ideal()")
         for name in trial.steps:
             raise Unsupported("a chip has no such currents", where=f"drive {name!r}", todo="Drive it with Events")
         before = continued(trial)

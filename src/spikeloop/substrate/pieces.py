@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from spikeloop.events import Events
 from spikeloop.network import Network
-from spikeloop.protocols import Observe, Trial
+from spikeloop.observe import Observe, When, neurons_of, times_of
+from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples, State
 
 Pieces = Sequence[Sequence[Record]]
@@ -52,56 +54,71 @@ def _batch(values: list[Any]) -> Any:
 
 def part_of(trial: Trial, network: Network, start: State | None, sample: int, begin: float, end: float) -> Trial:
     """What happens from ``begin`` to ``end`` in one sample of ``trial``, in a ``network`` of its own."""
-    last = end >= trial.begin + trial.duration
-    times = {
-        name: _within(trial.observe.times(name, trial.duration), begin, end, last) for name in trial.observe.membrane
+    wished = {
+        trace: {name: _within(_times(trial, when), begin, end, trial.begin) for name, when in given.items()}
+        for trace, given in trial.observe.traces()
     }
-    wish = Observe({name: at - begin for name, at in times.items() if len(at)}, trial.observe.peak, state=True)
+    traces = {trace: {name: at for name, at in given.items() if len(at)} for trace, given in wished.items()}
     return replace(
         trial,
         network=network,
         drive={name: _cut(events, sample, begin, end) for name, events in trial.drive.items()},
-        duration=end - begin,
-        observe=wish,
+        duration=_span(begin, end),
+        observe=Observe(
+            traces["membrane"],
+            trial.observe.peak,
+            state=True,
+            adaptation=traces["adaptation"],
+            current=traces["current"],
+        ),
         start=start,
         silent={name: silent[sample : sample + 1] for name, silent in trial.silent.items()},
+        steps={name: steps.of(slice(sample, sample + 1)) for name, steps in trial.steps.items()},
     )
 
 
-def _within(times: Tensor, begin: float, end: float, last: bool) -> Tensor:
-    return times[(times >= begin) & ((times <= end) if last else (times < end))]
+def _span(begin: float, end: float) -> float:
+    """The duration that, added to ``begin``, makes ``end``: the difference, or a number beside it."""
+    about = end - begin
+    beside = (about, math.nextafter(about, 0), math.nextafter(about, math.inf))
+    return next((span for span in beside if begin + span == end), about)
+
+
+def _times(trial: Trial, when: When) -> Tensor:
+    return times_of(when, trial.duration, trial.begin)
+
+
+def _within(times: Tensor, begin: float, end: float, first: float) -> Tensor:
+    """Those after ``begin`` until ``end``, as runs that follow each other share them."""
+    return times[((times >= begin) if begin == first else (times > begin)) & (times <= end)]
 
 
 def _cut(events: Events, sample: int, begin: float, end: float) -> Events:
     time, unit, start = events._arrays
     low, high = start[sample], start[sample + 1]
     first, last = low + np.searchsorted(time[low:high], (begin, end))
-    part = torch.from_numpy(time[first:last] - begin), torch.from_numpy(unit[first:last])
+    part = torch.from_numpy(time[first:last]), torch.from_numpy(unit[first:last])
     return Events._trusted(*part, torch.tensor([0, int(last - first)]), events.size)
-
-
-def shifted(record: Record, begin: float) -> Record:
-    """A record on a clock that began at 0, on one that began at ``begin``."""
-    spikes = {
-        name: Events._trusted(events.time + begin, events.unit, events.start, events.size)
-        for name, events in record.spikes.items()
-    }
-    peak = {name: replace(each, time=each.time + begin) for name, each in record.peak.items()}
-    return replace(record, spikes=spikes, peak=peak)
 
 
 def joined(trial: Trial, pieces: Pieces, wall_time: float) -> Record:
     """One record of all samples and segments."""
     first = pieces[0][0]
     spikes = {name: _spikes(pieces, name) for name in first.spikes if name not in trial.drive}
+    traces = {
+        trace: {name: _samples(trial, pieces, trace, name) for name in given} for trace, given in trial.observe.traces()
+    }
     return Record(
         {**trial.drive, **spikes},
         trial.duration,
         {name: _counts(pieces, name) for name in first.count},
-        {name: _samples(trial, pieces, name) for name in trial.observe.membrane},
+        traces["membrane"],
         {name: _peak(pieces, name) for name in first.peak},
         number=trial.number,
         cost=_cost(pieces, wall_time),
+        adaptation=traces["adaptation"],
+        current=traces["current"],
+        begin=trial.begin,
     )
 
 
@@ -121,11 +138,12 @@ def _spikes(pieces: Pieces, name: str) -> Events:
     return Events._trusted(time, unit, lengths.cumsum(0), parts[0].size)
 
 
-def _samples(trial: Trial, pieces: Pieces, name: str) -> Samples:
-    size = trial.network.populations[name].size
-    chosen, times = trial.observe.neurons(name, size), trial.observe.times(name, trial.duration)
+def _samples(trial: Trial, pieces: Pieces, trace: str, name: str) -> Samples:
+    when = dict(trial.observe.traces())[trace][name]
+    size = trial.network.populations[trial.network.place("observe", name)[0]].size
+    chosen, times = neurons_of(when, size), _times(trial, when)
     values = [
-        torch.cat([record.membrane[name].value for record in each if name in record.membrane], 1)
+        torch.cat([getattr(record, trace)[name].value for record in each if name in getattr(record, trace)], 1)
         for each in _by_sample(pieces, lambda record: record)
         if len(times)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloop.errors import UnknownPopulation, Unsupported
 from spikeloop.plasticity.memory import PART, Learned, learned_of
+from spikeloop.plasticity.rule import Program
 from spikeloop.plasticity.watchdog import Watchdog
 from spikeloop.protocols import Trial
 from spikeloop.record import Record, Recorded, State
@@ -47,9 +49,10 @@ class _Course:
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.begin = trial.begin
-        end = trial.begin + trial.duration
+        end = trial.end
         before = learned_of(trial.start)
         self.programs = trial.network.programs
+        _check_before(before, self.programs)
         self.count = {name: before.calls[name] if before else 0 for name in self.programs}
         self.due: defaultdict[float, list[str]] = defaultdict(list)
         for name, program in self.programs.items():
@@ -60,7 +63,7 @@ class _Course:
                     self.due[at].append(name)
         cuts = sorted({self.begin, end, *self.due})
         self.segments = list(pairwise(cuts))
-        starts = samples_of(trial.start, len(next(iter(trial.drive.values()))))
+        starts = samples_of(trial.start, trial.batch)
         self.learners = [Learner(trial.network, sample, start, before) for sample, start in enumerate(starts)]
         self.pieces: list[list[Record]] = []
         self.recorded: Recording = {}
@@ -108,6 +111,20 @@ class _Course:
             own={"learners": tuple(learner.snapshot() for learner in self.learners)},
         )
         return batch_of([state for state in states if state is not None], {PART: learned})
+
+
+def _check_before(before: Learned | None, programs: Mapping[str, Program]) -> None:
+    """Raise where what was learned before is not of these programs, or not of this place."""
+    if before is None:
+        return
+    if set(before.memory) != set(programs):
+        raise UnknownPopulation(
+            f"the state is of programs {', '.join(map(repr, before.memory))}",
+            where="start",
+            expected=f"exactly {', '.join(map(repr, programs))}",
+        )
+    if "learners" not in before.own:
+        raise Unsupported("the state was not made here", where="start", expected="a state of a run on Ideal")
 
 
 def _stacked(calls: list[tuple[float, list[Any]]]) -> Recorded:

@@ -117,9 +117,11 @@ def _joined(old: Current | None, new: Current | None, begin: float) -> Current:
     now = np.searchsorted(new.time, begin, side="right") - 1
     batch = max(old.value.shape[0], new.value.shape[0])
     here = new.value[:, now : now + 1] if now >= 0 else np.zeros((1, 1, shape[2]))
-    rows = (old.value[:, past], here, new.value[:, future])
+    before = old.value[:, past][:, -1:] if past.any() else np.zeros((1, 1, shape[2]))
+    same = bool((here == before).all())  # no step, and none in a run that is not cut here
+    rows = (old.value[:, past], here[:, : 1 - same], new.value[:, future])
     value = np.concatenate([np.broadcast_to(part, (batch, *part.shape[1:])) for part in rows], 1)
-    time = np.concatenate([old.time[past], [begin], new.time[future]])
+    time = np.concatenate([old.time[past], [begin][: 1 - same], new.time[future]])
     return Current(given.compartment, time, np.ascontiguousarray(value))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_ONE = torch.tensor(1.0)
+
 
 class FusedAdam(torch.optim.Adam):
     """`torch.optim.Adam(fused=True)`: the same numbers and the same state, for plain tensors on the CPU.
@@ -15,31 +17,13 @@ class FusedAdam(torch.optim.Adam):
     Steps are neither profiled nor hooked. What is out of the ordinary, the first step included, is left to torch.
     """
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all groups."""
         if closure is not None or not all(self._ready(group) for group in self.param_groups):
             return super().step(closure)
-        for group in self.param_groups:
-            weights: list[Tensor] = group["params"]
-            states = [self.state[weight] for weight in weights]
-            steps = [state["step"] for state in states]
-            torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
-            torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
-                weights,
-                [weight.grad for weight in weights if weight.grad is not None],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                steps,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=group["maximize"],
-            )
+        with torch.no_grad():
+            for group in self.param_groups:
+                self._together(group)
         return None
 
     step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it into a profiler's record
@@ -51,6 +35,29 @@ class FusedAdam(torch.optim.Adam):
         for group in self.param_groups:
             for weight in group["params"]:
                 weight.grad = None
+
+    def _together(self, group: dict[str, Any]) -> None:
+        """One step of one group."""
+        weights: list[Tensor] = group["params"]
+        states = [self.state[weight] for weight in weights]
+        steps = [state["step"] for state in states]
+        for count in steps:
+            count.add_(_ONE)  # a number would be made a tensor every time
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
+            weights,
+            [weight.grad for weight in weights if weight.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=group["maximize"],
+        )
 
     def _ready(self, group: dict[str, Any]) -> bool:
         """Whether every weight has a gradient and a state, so that one call does."""

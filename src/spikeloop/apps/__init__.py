@@ -1,0 +1,1 @@
+"""Applications: whole systems on any substrate. Provisional."""

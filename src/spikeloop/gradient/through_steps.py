@@ -1,0 +1,181 @@
+"""Stages that are run in steps, in the sweep of `SuperSpike`: the engine differentiates them, on the rule's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloop.engine.arrays import Peaks, Trains
+from spikeloop.engine.plan import plan
+from spikeloop.engine.plan_stepped import name_of
+from spikeloop.engine.stepped import (
+    CELL_FIELDS,
+    CellGradients,
+    Cells,
+    SteppedAsk,
+    SteppedGradients,
+    SteppedPull,
+    SteppedRun,
+    SteppedSampling,
+    SteppedStage,
+    backward,
+    largest_step,
+)
+from spikeloop.engine.trial_stepped import currents_into, place_of
+from spikeloop.errors import OutOfRange, Unsupported
+from spikeloop.gradient.grid import Grid
+from spikeloop.network import Key, Network
+from spikeloop.protocols import Cotangent, Trial
+from spikeloop.record import Record
+
+WITHOUT = frozenset({"refractory"})
+"""What no surrogate gradient reaches: how long a neuron is held is a matter of spike times."""
+_TINY = 1e-9  # relative
+
+
+def in_steps(network: Network) -> list[str]:
+    """The populations that are run in steps: those without an exact solution, and what is in a loop with them."""
+    return [cells.name for stage in plan(network) if isinstance(stage, SteppedStage) for cells in stage.populations]
+
+
+def fields_in_steps(network: Network) -> set[Key]:
+    """Their numbers that have a gradient."""
+    structures = [(name, network.populations[name].structure) for name in in_steps(network)]
+    return {
+        (name, field.name)
+        for name, structure in structures
+        if structure is not None
+        for field in structure.fields
+        if field.what not in WITHOUT
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """A trial, its record and the cotangent, and the spikes of all populations; coming: with those from before."""
+
+    trial: Trial
+    record: Record
+    cotangent: Cotangent
+    spikes: Mapping[str, Trains]
+    coming: Mapping[str, Trains]
+
+
+@dataclass(frozen=True, eq=False)
+class ThroughSteps:
+    """A stage on the grid: ``back`` adds to ``gradients``, by the keys of ``Network.quantities``."""
+
+    stage: SteppedStage
+    grid: Grid
+    beta: float
+    threads: int
+    seen: Observed
+    gradients: dict[Key, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for cells in self.stage.populations:
+            _check_step(cells, self.grid.dt)
+        if self.seen.trial.start is not None or bool(self.grid.origin.any()):
+            raise Unsupported(
+                "a surrogate gradient of neurons in steps that start from a state, or were sampled on a chip",
+                where=f"start, population {self.stage.populations[0].name!r}",
+                expected="a run from its beginning at 0",
+            )
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """The precision of its populations, by name."""
+        dtype = torch.float32 if self.stage.dtype == np.float32 else torch.float64
+        return {cells.name: dtype for cells in self.stage.populations}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a gradient of its own is asked for."""
+        own = {link.name for link in self.stage.links} | set(self.dtypes)
+        return any(owner in own for owner, _ in self.seen.cotangent.wants)
+
+    def back(self, push: Mapping[str, Tensor], sources: Collection[str]) -> Mapping[str, Tensor]:
+        """From the loss's derivatives by its spikes those by the spikes of ``sources``, (K, B, N) each."""
+        wants = self.seen.cotangent.wants
+        outside = {link.source for link in self.stage.links} - set(self.dtypes)
+        asks = {cells.name: self._ask(cells.name) for cells in self.stage.populations}
+        found = backward(
+            self.stage,
+            {name: self.seen.coming[name] for name in outside},
+            SteppedRun(self.grid.batch, self.grid.dt, self.grid.steps, threads=self.threads),
+            asks,
+            {name: self._pull(name, push.get(name)) for name in self.dtypes},
+            weights=[link.name for link in self.stage.links if (link.name, "weight") in wants],
+            sources=[name for name in sources if name in outside],
+            beta=self.beta,
+        )
+        self._keep(found)
+        return {name: torch.from_numpy(felt).transpose(0, 1) for name, felt in found.source.items()}
+
+    def _ask(self, name: str) -> SteppedAsk:
+        silent = self.seen.trial.silent.get(name)
+        muted = None if silent is None else np.ascontiguousarray(silent.numpy(), dtype=np.uint8)
+        return SteppedAsk(silent=muted, currents=currents_into(self.seen.trial, name))
+
+    def _pull(self, name: str, push: Tensor | None) -> SteppedPull:
+        cotangent, record = self.seen.cotangent, self.seen.record
+        samplings: list[SteppedSampling] = []
+        for key, value in cotangent.membrane.items():
+            population, number = place_of(self.seen.trial.network, key)
+            if population == name:
+                samples = record.membrane[key]
+                unit = samples.unit.to(torch.int32).numpy()
+                time = np.atleast_2d(samples.time.detach().to(torch.float64).numpy())
+                compartment = np.full(len(unit), number, np.int32)
+                samplings.append(SteppedSampling(time, unit, compartment, _float64(value)))
+        peaks = None
+        if name in cotangent.peak:
+            peaks = Peaks(_float64(record.peak[name].time), _float64(cotangent.peak[name]))
+        pushed = None if push is None else push.to(self.dtypes[name]).transpose(0, 1).contiguous().numpy()
+        return SteppedPull(self.seen.spikes[name], None, pushed, tuple(samplings), peaks)
+
+    def _keep(self, found: SteppedGradients) -> None:
+        projections, wants = self.seen.trial.network.projections, self.seen.cotangent.wants
+        for name, weight in found.weight.items():
+            self.gradients[name, "weight"] = torch.from_numpy(weight).reshape(projections[name].weight.shape)
+        for cells in self.stage.populations:
+            population = self.seen.trial.network.populations[cells.name]
+            for what, gradient in _by_name(self, cells, found.cells[cells.name]).items():
+                if (cells.name, what) in wants:
+                    shared = getattr(population, what).ndim == 0
+                    own = torch.from_numpy(gradient)
+                    self.gradients[cells.name, what] = own.sum() if shared else own
+
+
+def _by_name(through: ThroughSteps, cells: Cells, found: CellGradients) -> dict[str, np.ndarray]:
+    """(N,) by the stored names of the numbers."""
+    population = through.seen.trial.network.populations[cells.name]
+    assert population.structure is not None
+    named: dict[str | None, np.ndarray] = {}
+    for c in range(cells.compartments):
+        for row, what in enumerate(CELL_FIELDS):
+            named[name_of(population, what, c)] = found.values[row, c]
+        for k in range(cells.receptors):
+            named[name_of(population, "tau_syn", c, k)] = found.tau_syn[k, c]
+            named[name_of(population, "reversal", c, k)] = found.reversal[k, c]
+    for number, pair in enumerate(population.structure.couplings):
+        named[population.structure.name_of("coupling", *pair)] = found.coupling[number]
+    return {name: np.asarray(value, np.float64) for name, value in named.items() if name is not None}
+
+
+def _check_step(cells: Cells, dt: float) -> None:
+    largest = largest_step(cells)
+    if dt > largest * (1 + _TINY):
+        raise OutOfRange(
+            f"dt is {dt:g} s, too large a step for its time constants",
+            where=f"SuperSpike, population {cells.name!r}",
+            expected=f"at most {largest:g} s",
+        )
+
+
+def _float64(tensor: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().to(torch.float64).numpy())

@@ -1,0 +1,83 @@
+"""What is published of plasticity, in the quick form of the examples, with numbers."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spikeloop.apps.pong import Court, Pong, learn, play, reward_of
+from spikeloop.errors import OutOfRange, ShapeMismatch
+from spikeloop.plasticity import fit_window
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """Runs an example in its quick form; returns its names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QUICK", "1")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+
+    def run(name):
+        with torch.random.fork_rng(devices=[]):
+            return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+    return run
+
+
+def test_the_window_is_that_of_the_sensor(example):
+    names = example("stdp_window")
+    assert names["found"].taus == pytest.approx(names["sensor"].taus, rel=0.05)
+    assert names["found"].amplitudes == pytest.approx(names["sensor"].amplitudes, rel=0.05)
+
+
+def test_weights_come_to_rest_where_theory_says(example):
+    names = example("stdp_fixed_point")
+    assert 0.3 < names["theory"] < 0.6
+    assert float(names["late"].mean()) == pytest.approx(names["theory"], rel=0.05)
+    assert float(names["history"][0].std()) > 0.2  # from all over the range
+    assert float(names["history"][-1].std()) < 0.15
+
+
+def test_unlike_neurons_come_to_one_rate(example):
+    names = example("homeostasis")
+    target = names["target"] / names["period"]
+    assert float(names["early"].std() / names["early"].mean()) > 0.5
+    assert float(names["late"].mean()) == pytest.approx(target, rel=0.05)
+    assert float(names["late"].std() / names["late"].mean()) < 0.1
+
+
+def test_a_small_player_learns_pong():
+    pong = Pong(positions=12, cooled=100)
+    learning = learn(pong, 60)
+    assert learning.reward[:10].mean() < 0.35
+    assert learning.reward[-10:].mean() > 0.6
+    assert play(pong, learning.weight, 400) >= 0.6
+    assert play(pong, learning.weight[:, ::-1].copy(), 400) <= 0.3  # the same weights, targets mirrored
+
+
+def test_a_ball_bounces_and_is_met_where_the_paddle_is():
+    court = Court(np.array([0.95, 0.52]), np.array([0.1, -0.1]), paddle=0.43)
+    hits = [court.step(0.43) for _ in range(6)]
+    assert hits == [None] * 5 + [True]  # at 0.95, off the wall at 1, down at 0.45
+    assert court.ball.tolist() == pytest.approx([0.45, 0.08])
+    assert court.velocity.tolist() == pytest.approx([-0.1, 0.1])
+    away = Court(np.array([0.1, 0.05]), np.array([0.0, -0.1]), paddle=0.5, reach=0.1)
+    assert away.step(0.1) is False
+    assert away.paddle == pytest.approx(0.4)
+
+
+def test_rewards_fall_with_distance():
+    assert [reward_of(distance) for distance in range(9)] == [4, 3, 2, 2, 1, 1, 0, -1, -1]
+
+
+def test_a_window_that_cannot_be_fitted_is_refused():
+    with pytest.raises(OutOfRange, match="1 points on one side"):
+        fit_window([1e-3, -1e-3, -2e-3, -3e-3], [1.0, -1.0, -0.9, -0.8])
+    with pytest.raises(ShapeMismatch):
+        fit_window([1e-3], [1.0, 2.0])
+    with pytest.raises(OutOfRange, match="do not fall off"):
+        fit_window([1e-3, 2e-3, 3e-3, -1e-3, -2e-3, -3e-3], [1.0, 2.0, 4.0, 1.0, 0.9, 0.8])
