@@ -19,6 +19,7 @@ void define_codes(nb::module_& m);
 void define_correlation(nb::module_& m);
 void define_disturbed(nb::module_& m);
 void define_multiply(nb::module_& m);
+void define_short_term(nb::module_& m);
 void define_stepped(nb::module_& m);
 
 namespace {
@@ -30,10 +31,14 @@ using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Arr
 // trains, or which earlier stage of the call they come from; weights, delays
 template <class T>
 using DenseIn = std::tuple<std::variant<int64_t, TrainsIn>, Array<const T, 2>, Array<const double, 1>>;
-// trains, first source neuron (-1: external), first target neuron, row begins, targets, weight index, weights, delays, kind of delays
+// used, tau, facilitating, x at the latest events, when these were, sizes of recent events; of the spikes of a record: sizes, slopes, kept
+using DriverIn = std::tuple<Array<const double, 1>, Array<const double, 1>, bool, Array<const double, 2>, Array<const double, 2>, Array<const double, 1>,
+                            Array<const double, 2>>;
+// trains, first source neuron (-1: external), first target neuron, row begins, targets, weight index, weights, delays, kind of delays,
+// short-term plasticity within the stage
 template <class T>
 using QueueIn = std::tuple<std::optional<TrainsIn>, int64_t, int64_t, Array<const int64_t, 1>, Array<const int32_t, 1>,
-                           Maybe<const int64_t, 1>, Array<const T, 1>, Array<const double, 1>, int>;
+                           Maybe<const int64_t, 1>, Array<const T, 1>, Array<const double, 1>, int, std::optional<DriverIn>>;
 using StateIn = std::tuple<Array<double, 2>, Array<double, 2>, Array<double, 2>>;
 using AnchorsIn = std::tuple<Array<double, 2>, Array<double, 2>, Array<double, 2>, Array<double, 2>>;
 // times (1 or batch rows), units, values (batch, times, units)
@@ -222,12 +227,18 @@ nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch
 template <class T>
 std::vector<QueueSource<T>> queue_sources(const std::vector<QueueIn<T>>& in) {
     std::vector<QueueSource<T>> out;
-    for (const auto& [trains, first_source, first_target, begin, target, index, weight, delay, delays] : in) {
+    for (const auto& [trains, first_source, first_target, begin, target, index, weight, delay, delays, driver] : in) {
         QueueSource<T> s;
         if (trains) s.trains = trains_of(*trains);
         s.internal = first_source >= 0, s.size = int64_t(begin.shape(0)) - 1, s.first_source = first_source, s.first_target = first_target;
         s.begin = begin.data(), s.target = target.data(), s.weight_index = index ? index->data() : nullptr;
         s.weight = weight.data(), s.weights = int64_t(weight.shape(0)), s.delay = delay.data(), s.delays = Delay(delays);
+        if (driver) {
+            const auto& [used, tau, facilitating, x, last, recent, record] = *driver;
+            const double* size = record.data();
+            const int64_t spikes = int64_t(record.shape(1));
+            s.driver = {used.data(), tau.data(), x.data(), last.data(), recent.data(), facilitating, size, size + spikes, size + 2 * spikes};
+        }
         out.push_back(s);
     }
     return out;
@@ -346,5 +357,6 @@ NB_MODULE(_core, m) {
     define_correlation(m);
     define_disturbed(m);
     define_multiply(m);
+    define_short_term(m);
     define_stepped(m);
 }

@@ -1,5 +1,6 @@
 // Populations with sparse, convolutional or per-synapse-delayed projections, and populations in a loop: one event at a time.
 #pragma once
+#include "short_term.hpp"
 #include "stage.hpp"
 
 namespace spikeloop {
@@ -19,6 +20,7 @@ struct QueueSource {
     int64_t weights = 0;
     const double* delay = nullptr;  // (), (size,) or (synapses,)
     Delay delays = Delay::common;
+    Driver driver;  // of an internal source
     int64_t weight_of(int64_t synapse) const { return weight_index ? weight_index[synapse] : synapse; }
     double delay_of(int64_t unit, int64_t synapse) const {
         return delay[delays == Delay::common ? 0 : delays == Delay::per_unit ? unit : synapse];

@@ -28,6 +28,7 @@ struct Shared {
     std::vector<std::vector<int64_t>> order;
     std::vector<Neuron> neuron;
     std::vector<int32_t> population, feeding;  // of each neuron; of each internal source
+    std::vector<std::vector<int32_t>> driven;  // of each population: the sources with a driver that its spikes feed
 };
 
 // Sums over a chunk of samples.
@@ -49,6 +50,7 @@ class Undo {
         start();
         make_marks();
         make_items();
+        start_drivers();
         replay(watch);
         undo(watch);
     }
@@ -128,6 +130,11 @@ class Undo {
         return source.first_target + source.target[s_.order[item.source][position]];
     }
 
+    double size_of(const Item& item) const {
+        const Driver& driver = s_.sources[item.source].driver;
+        return !driver ? 1.0 : item.own ? driver.size[item.event] : driver.recent[item.event];
+    }
+
     double* time_gradient(const Item& item) {
         if (item.own) return s_.cotangents[s_.feeding[item.source]].time_cotangent + item.event;
         double* time = wanted_.time[item.source];
@@ -161,7 +168,7 @@ class Undo {
                     move_arrival(item, synapse, kink_[m].value);
                     kink_[m].time = -1;
                 }
-                state_[m].i += source.weight[source.weight_of(synapse)];
+                state_[m].i += size_of(item) * source.weight[source.weight_of(synapse)];
                 remember(m);
             }
         }
@@ -211,6 +218,9 @@ class Undo {
             const int64_t m = item.unit;
             back_to(m, item.time, recall());
             bool held = held_[m];
+            const Mark& mark = marks_[m][item.event];
+            if (mark.kind == MarkKind::spike)
+                for (int32_t k : s_.driven[s_.population[m]]) undo_use(k, int32_t(m - s_.sources[k].first_source), mark.spike);
             mark_back(s_.neuron[m], marks_[m][item.event], adjoint_[m], held, s_.cotangents[s_.population[m]].time_cotangent,
                       sums_.slope, sums_.neuron[m]);
             held_[m] = held;
@@ -225,17 +235,42 @@ class Undo {
         const auto& source = s_.sources[item.source];
         auto& weight = sums_.weight[item.source];
         auto& delay = sums_.delay[item.source];
-        double moved = 0;
+        const double size = size_of(item);
+        double moved = 0, by_size = 0;
         for (int64_t position = item.last; position-- > item.first;) {
             const int64_t m = target(item, position), synapse = s_.order[item.source][position], w = source.weight_of(synapse);
             back_to(m, item.time, recall());
             const Adjoint& l = adjoint_[m];
-            if (!weight.empty()) weight[w] -= T(l.i / s_.neuron[m].b);
-            const double e = source.weight[w] * (l.v - l.i);
+            if (!weight.empty()) weight[w] -= T(size * l.i / s_.neuron[m].b);
+            by_size -= source.weight[w] * l.i / s_.neuron[m].b;
+            const double e = size * source.weight[w] * (l.v - l.i);
             if (!delay.empty()) delay[synapse] += e;
             moved += e;
         }
         if (double* time = time_gradient(item)) *time += moved;
+        if (source.driver && item.own) by_size_[item.source][item.event - first_event(item.source)] += by_size;
+    }
+
+    int64_t first_event(int32_t k) const { return s_.cotangents[s_.feeding[k]].spikes.start[sample_]; }
+
+    // The size of a spike's event follows from its time and those before: back through the recovery. All that the events of
+    // this unit after it had to say is in `later_`: by x right after this one, and by the time of it.
+    void undo_use(int32_t k, int32_t unit, int64_t spike) {
+        const Driver& driver = s_.sources[k].driver;
+        auto& [by_x, by_time] = later_[k][unit];
+        const double here = driver.by_size(unit) * by_size_[k][spike - first_event(k)] + by_x;
+        s_.cotangents[s_.feeding[k]].time_cotangent[spike] += here * driver.slope[spike] - by_time;
+        by_x = here * driver.kept[spike], by_time = here * driver.slope[spike];
+    }
+
+    void start_drivers() {
+        by_size_.resize(s_.sources.size()), later_.resize(s_.sources.size());
+        for (size_t k = 0; k < s_.sources.size(); ++k) {
+            if (!s_.sources[k].driver) continue;
+            const auto& spikes = s_.cotangents[s_.feeding[k]].spikes;
+            by_size_[k].assign(spikes.start[sample_ + 1] - spikes.start[sample_], 0.0);
+            later_[k].assign(s_.sources[k].size, {0.0, 0.0});
+        }
     }
 
     const Shared<T>& s_;
@@ -249,18 +284,22 @@ class Undo {
     std::vector<Kink> kink_;
     std::vector<std::vector<Mark>> marks_;
     std::vector<Item> items_;
+    std::vector<std::vector<double>> by_size_;                   // per source with a driver: dL/d(size) of the sample's spikes
+    std::vector<std::vector<std::pair<double, double>>> later_;  // likewise, of each unit
 };
 
 template <class T>
 Shared<T> share(const std::vector<QueueSource<T>>& sources, const std::vector<QueuePopulation>& populations,
                 const std::vector<QueueBackward>& cotangents, const QueueAdjointRequest& request) {
-    Shared<T> shared{sources, populations, cotangents, request, {}, {}, {}, {}};
+    Shared<T> shared{sources, populations, cotangents, request, {}, {}, {}, {}, {}};
+    shared.driven.resize(populations.size());
     for (const auto& source : sources) {
         shared.order.push_back(order_of_arrival(source));
         int32_t feeding = -1;
         for (size_t p = 0; p < populations.size(); ++p)
             if (source.internal && populations[p].first == source.first_source && populations[p].neurons.size) feeding = int32_t(p);
         shared.feeding.push_back(feeding);
+        if (source.driver && feeding >= 0) shared.driven[feeding].push_back(int32_t(shared.feeding.size()) - 1);
     }
     for (size_t p = 0; p < populations.size(); ++p)
         for (int64_t l = 0; l < populations[p].neurons.size; ++l) {

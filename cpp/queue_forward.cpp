@@ -22,7 +22,7 @@ std::vector<int64_t> order_of_arrival(const QueueSource<T>& source) {
 namespace {
 
 // Something that will happen: a predicted crossing (source < 0) of `unit`, or the arrival of a spike of `unit`, sent at
-// `sent`, at the synapses from `position` on (in order of arrival).
+// `sent`, at the synapses from `position` on (in order of arrival). With a driver `unit` is the event's number instead.
 struct Happening {
     double time;
     int32_t source, unit;
@@ -88,31 +88,62 @@ class Run {
             for (int64_t c = 0; c < p.sampling.units; ++c) sampled_[p.first + p.sampling.unit[c]] = c;
         }
         for (int64_t m = 0; m < size; ++m) predict(m);
+        start_drivers();
         for (size_t k = 0; k < s_.sources.size(); ++k) {  // recent spikes of a continued run come as trains, too
             const auto& trains = s_.sources[k].trains;
             if (!trains.start) continue;
-            for (int64_t e = trains.start[sample_]; e < trains.start[sample_ + 1]; ++e) send(int32_t(k), trains.unit[e], trains.time[e]);
+            const Driver& driver = s_.sources[k].driver;
+            for (int64_t e = trains.start[sample_]; e < trains.start[sample_ + 1]; ++e)
+                send(int32_t(k), driver ? event(k, trains.unit[e], driver.recent[e]) : trains.unit[e], trains.time[e]);
         }
     }
 
-    // Queue the first arrival within the run of a presynaptic spike.
-    void send(int32_t k, int32_t unit, double sent) {
+    void start_drivers() {
+        events_.resize(s_.sources.size()), resource_.resize(s_.sources.size());
+        for (size_t k = 0; k < s_.sources.size(); ++k) {
+            const Driver& driver = s_.sources[k].driver;
+            events_[k].clear(), resource_[k].clear();
+            if (!driver) continue;
+            const int64_t units = s_.sources[k].size;
+            for (int64_t u = sample_ * units; u < (sample_ + 1) * units; ++u) resource_[k].push_back({driver.first[u], driver.last[u]});
+        }
+    }
+
+    // The number of an event of a source with a driver.
+    int32_t event(size_t k, int32_t unit, double size) {
+        events_[k].push_back({unit, size});
+        return int32_t(events_[k].size()) - 1;
+    }
+
+    // An event of a unit now, and its number.
+    int32_t use(size_t k, int32_t unit, double time) {
+        const Driver& driver = s_.sources[k].driver;
+        auto& [x, last] = resource_[k][unit];
+        x = resource(x, driver.used[unit], relaxed(time - last, driver.tau[unit]));
+        last = time;
+        return event(k, unit, event_size(x, driver.used[unit], driver.facilitating));
+    }
+
+    // Queue the first arrival within the run of a presynaptic spike of a unit; with a driver, of the event of this number.
+    void send(int32_t k, int32_t name, double sent) {
         const auto& source = s_.sources[k];
+        const int32_t unit = source.driver ? events_[k][name].unit : name;
         int64_t position = source.begin[unit];
         const int64_t end = source.begin[unit + 1];
         const auto time = [&] { return sent + source.delay_of(unit, s_.order[k][position]); };
         while (position < end && time() < s_.request.begin) ++position;
-        if (position < end && time() < s_.request.until) queue_.push({time(), k, unit, position, sent});
+        if (position < end && time() < s_.request.until) queue_.push({time(), k, name, position, sent});
     }
 
     void arrive(const Happening& now) {
         const auto& source = s_.sources[now.source];
         const auto& order = s_.order[now.source];
-        const int64_t end = source.begin[now.unit + 1];
+        const auto [unit, size] = source.driver ? events_[now.source][now.unit] : Event{now.unit, 1.0};
+        const int64_t end = source.begin[unit + 1];
         for (int64_t position = now.position; position < end; ++position) {
             const int64_t synapse = order[position];
             if (source.delays == Delay::per_synapse) {
-                const double time = now.sent + source.delay_of(now.unit, synapse);
+                const double time = now.sent + source.delay_of(unit, synapse);
                 if (time > now.time) {
                     queue_.push({time, now.source, now.unit, position, now.sent});
                     return;
@@ -120,7 +151,7 @@ class Run {
             }
             const int64_t m = source.first_target + source.target[synapse];
             touch(m, now.time);
-            state_[m].i += source.weight[source.weight_of(synapse)];
+            state_[m].i += size * source.weight[source.weight_of(synapse)];
             predict(m);
         }
     }
@@ -138,7 +169,10 @@ class Run {
         spikes_.push_back({time, int32_t(m)});
         predict(m);
         const int32_t p = s_.population[m];
-        for (int32_t k : s_.leaving[p]) send(k, int32_t(m - s_.sources[k].first_source), time);
+        for (int32_t k : s_.leaving[p]) {
+            const int32_t unit = int32_t(m - s_.sources[k].first_source);
+            send(k, s_.sources[k].driver ? use(k, unit, time) : unit, time);
+        }
     }
 
     // Bring a neuron that does not spike in between up to `time`.
@@ -189,9 +223,16 @@ class Run {
             }
     }
 
+    struct Event {
+        int32_t unit;
+        double size;
+    };
+
     const Shared<T>& s_;
     int64_t sample_;
     std::vector<Spike>& spikes_;
+    std::vector<std::vector<Event>> events_;                        // per source with a driver
+    std::vector<std::vector<std::pair<double, double>>> resource_;  // likewise, of each unit: x at its latest event, and when
     std::priority_queue<Happening, std::vector<Happening>, Later> queue_;
     std::vector<State> state_;
     std::vector<double> touched_;

@@ -76,6 +76,23 @@ def stacked(short, kind):
                       [first, later])  # fmt: skip
 
 
+def looped(short, kind):
+    """A loop of two populations whose synapses are short-term plastic, sparse with own delays in one direction."""
+    pre, post, size = torch.tensor([0, 1, 2, 2, 0]), torch.tensor([1, 0, 1, 0, 0]), (5,)
+    lag = {
+        "none": torch.tensor(2e-3),
+        "unit": torch.rand(3, 1) * 4e-3 + 1e-3,
+        "sparse": torch.rand(*size) * 4e-3 + 1e-3,
+    }
+    back = sl.Projection.sparse("hidden", "hidden", pre, post, weights(*size, seed=7) * 0.8,
+                                torch.nn.Parameter(lag[kind].double()), short_term=short)  # fmt: skip
+    first = sl.Projection("input", "hidden", weights(3, 3) * 2.5, 1e-3, short_term=ShortTerm(0.6, 30e-3))
+    last = sl.Projection("hidden", "output", weights(3, 2, seed=3), 1e-3, short_term=ShortTerm(0.5, 40e-3))
+    own = sl.Projection("hidden", "hidden", -weights(3, 3, seed=8) * 0.3, 1.5e-3, short_term=KINDS[1])
+    populations = {"input": sl.Population(3), "hidden": sl.Population(3, LIF), "output": sl.Population(2, LI)}
+    return sl.Network(populations, [first, back, last, own])
+
+
 def loss_of(net, events, start=None, begin=0.0):
     at = torch.tensor([31.3e-3, 57.7e-3, 99e-3], dtype=torch.float64) + begin
     record = sl.run(net, events, 0.1, rule=sl.EventProp(), observe=sl.Observe(membrane={"output": at}), start=start)
@@ -127,8 +144,10 @@ def test_gradients_of_a_run_that_goes_on_are_central_differences():
 
 
 @pytest.mark.parametrize("kind", ["none", "unit", "sparse"])
-def test_a_cut_run_is_the_uncut_one_bit_for_bit(kind):
-    net, events = stacked(KINDS[2], kind), drive(seed=6)
+@pytest.mark.parametrize("make", [stacked, looped])
+def test_a_cut_run_is_the_uncut_one_bit_for_bit(make, kind):
+    torch.manual_seed(0)
+    net, events = make(KINDS[2], kind), drive(seed=6)
     wish = sl.Observe(membrane={"output": 1e-3}, state=True)
     whole, state, parts = sl.run(net, events, 0.1, observe=wish), None, []
     for begin, end in pairwise((0.0, 0.0123, 0.02, 0.0371, 0.08, 0.1)):
@@ -142,6 +161,39 @@ def test_a_cut_run_is_the_uncut_one_bit_for_bit(kind):
         train = [record.spikes["hidden"][sample : sample + 1].time.tolist() for record in (whole, *parts)]
         assert train[0] == [time for part in train[1:] for time in part]
     assert torch.equal(whole.membrane["output"].value, torch.cat([p.membrane["output"].value for p in parts], 1))
+
+
+@pytest.mark.parametrize("short", KINDS)
+@pytest.mark.parametrize("kind", ["none", "unit", "sparse"])
+def test_gradients_within_a_loop_are_central_differences(short, kind):
+    torch.manual_seed(0)
+    check_gradients(looped(short, kind), drive(seed=4))
+
+
+def test_gradients_within_a_loop_that_goes_on_are_central_differences():
+    torch.manual_seed(0)
+    net = looped(KINDS[2], "sparse")
+    start = sl.run(net, drive(seed=5), 0.1, observe=sl.Observe(state=True)).state
+    check_gradients(net, drive(seed=4).later(0.1), start=start, begin=0.1)
+
+
+def test_a_loop_is_its_events_sent_from_outside():
+    """Spikes of a loop, given as an input with the same short-term synapses, drive the neurons as the loop did."""
+    torch.manual_seed(0)
+    populations = {"input": sl.Population(3), "hidden": sl.Population(3, LIF)}
+    first, inside = weights(3, 3) * 2.5, weights(3, 3, seed=7) * 0.6
+    loop = sl.Projection("hidden", "hidden", inside, 2e-3, short_term=KINDS[2])
+    looping = sl.Network(populations, [sl.Projection("input", "hidden", first), loop])
+    record = sl.run(looping, drive(), 0.1, observe=sl.Observe(membrane={"hidden": 1e-3}))
+    assert len(record.spikes["hidden"].time) > 20
+    populations = {"input": sl.Population(3), "echo": sl.Population(3), "hidden": sl.Population(3, LIF)}
+    echo = sl.Projection("echo", "hidden", inside, 2e-3, short_term=KINDS[2])
+    open_ = sl.Network(populations, [sl.Projection("input", "hidden", first), echo])
+    given = {"input": drive(), "echo": record.spikes["hidden"].detach()}
+    other = sl.run(open_, given, 0.1, observe=sl.Observe(membrane={"hidden": 1e-3}))
+    assert other.spikes["hidden"].unit.tolist() == record.spikes["hidden"].unit.tolist()
+    torch.testing.assert_close(other.spikes["hidden"].time, record.spikes["hidden"].time, rtol=0, atol=1e-12)
+    torch.testing.assert_close(other.membrane["hidden"].value, record.membrane["hidden"].value, rtol=0, atol=1e-9)
 
 
 def test_without_it_everything_is_as_before():
@@ -166,9 +218,6 @@ def test_what_cannot_be_is_refused():
         sl.Network(populations, [projection(ShortTerm((0.1, 0.2), 1.0), "none")])
     with pytest.raises(sl.WrongType, match="the short-term plasticity is a float"):
         projection(0.5, "none")
-    loop = sl.Projection("output", "output", torch.zeros(2, 2), 1e-3, short_term=ShortTerm(0.5, 1.0))
-    with pytest.raises(sl.Unsupported, match="within a loop"):
-        sl.run(sl.Network(populations, [projection(None, "none"), loop]), drive(), 0.1)
     net = sl.Network(populations, [projection(ShortTerm(0.5, 1.0), "none")])
     with pytest.raises(sl.Unsupported, match="short-term"):
         sl.run(net, drive(), 0.1, rule=sl.SuperSpike(1e-3))

@@ -14,8 +14,11 @@ from spikeloop.engine.arrays import Float, Trains, Weights
 # trains, or the number of the stage in the call that they come from; weight (N_source, N); delay (1,) or (N_source,)
 _DenseSource: TypeAlias = tuple[Trains | int, Weights, Float]
 
+# used, tau, facilitating, x at the latest events, when these were, sizes of recent ones; sizes, slopes, kept of spikes
+_Driver: TypeAlias = tuple[Float, Float, bool, Float, Float, Float, Float]
+
 # trains from outside the stage, first source neuron (-1: outside), first target neuron, begin, target, weight index,
-# weight, delay, kind of delay
+# weight, delay, kind of delay, short-term plasticity within the stage
 _QueueSource: TypeAlias = tuple[
     Trains | None,
     int,
@@ -26,6 +29,7 @@ _QueueSource: TypeAlias = tuple[
     Weights,
     Float,
     int,
+    _Driver | None,
 ]
 _Population: TypeAlias = tuple[Float, bool]  # neurons, spiking
 _State: TypeAlias = tuple[Float, Float, Float]  # membrane, current, held: (B, N)
@@ -207,6 +211,19 @@ def correlate(
 
     rows, targets: begins and synapses of each.  sensors: values, amplitudes, 1 / tau.  full: where they saturate.
     """
+
+def meet(
+    time: Float,
+    unit: NDArray[np.int32],
+    start: NDArray[np.int64],
+    used: Float,
+    tau: Float,
+    first: Float,
+    last: Float,
+    found: Float,
+    previous: NDArray[np.int64],
+) -> None:
+    """Fills x, decay, x before in `found` (3, E) and the events before; brings first, last (B, S) up to date."""
 
 def multiply(
     weight: NDArray[np.int8],

@@ -177,7 +177,7 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
 def _queue(back: Backward, stage: Stage) -> None:
     run = back.run
     names = {neurons.name for neurons in stage.populations}
-    sources = queue_sources(stage, back.trains, run)
+    sources = queue_sources(stage, back.trains, run, back=True)
     weights = [back.weights(link) for link in stage.links]
     delays = [
         np.zeros(len(link.rows.target)) if link.rows and (link.name, "delay") in back.wants else None

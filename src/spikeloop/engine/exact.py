@@ -10,7 +10,7 @@ import numpy as np
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Anchors, Ask, Delays, Run, Stage, States, Trains
 from spikeloop.engine.arriving import arriving
-from spikeloop.engine.short_term import unrolled
+from spikeloop.engine.short_term import driver, outside, unrolled
 
 NOTHING = Ask()
 
@@ -54,7 +54,7 @@ def calls(stages: Sequence[Stage], run: Run) -> list[list[Stage]]:
     for stage in stages:
         before = together[-1][-1] if together else None
         alike = before is not None and before.dense and stage.dense and before.dtype == stage.dtype
-        if alike and not run.recent and not any(link.short_term for link in stage.links):
+        if alike and not run.recent and not any(outside(stage, link) for link in stage.links):
             together[-1].append(stage)
         else:
             together.append([stage])
@@ -98,8 +98,8 @@ def _queue(
     return dict(zip((neurons.name for neurons in stage.populations), made, strict=True))
 
 
-def queue_sources(stage: Stage, trains: Mapping[str, Trains], run: Run) -> list[Any]:
-    """The links of an event-queue stage as the native engine takes them."""
+def queue_sources(stage: Stage, trains: Mapping[str, Trains], run: Run, back: bool = False) -> list[Any]:
+    """The links of an event-queue stage as the native engine takes them; ``back``: its adjoint."""
     first = first_neurons(stage)
     sources: list[Any] = []
     for link in stage.links:
@@ -109,7 +109,8 @@ def queue_sources(stage: Stage, trains: Mapping[str, Trains], run: Run) -> list[
         events = run.recent.get(link.source) if internal else arriving(link, trains, run)
         ends = (first.get(link.source, -1), first[link.target])
         synapses = (rows.begin, rows.target, rows.weight, link.weight, link.delay, int(Delays(link.delays)))
-        sources.append((events, *ends, *synapses))
+        plasticity = driver(link, run, trains[link.source] if back else None) if internal else None
+        sources.append((events, *ends, *synapses, plasticity))
     return sources
 
 

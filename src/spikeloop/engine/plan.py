@@ -109,10 +109,9 @@ def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -
     delays = {name: delays_of(p) for name, p in incoming.items()}
     stepped = any(network.populations[name].kind in _STEPPED for name in names)
     for name, projection in incoming.items():
-        if projection.short_term is not None and (stepped or projection.source in names):
-            where = "onto neurons that are run in steps" if stepped else "within a loop"
-            raise Unsupported(f"short-term plasticity {where} cannot be run yet", where=f"projection {name}",
-                              todo="Leave short_term out there")  # fmt: skip
+        if projection.short_term is not None and stepped:
+            raise Unsupported("short-term plasticity onto neurons that are run in steps cannot be run yet",
+                              where=f"projection {name}", todo="Leave short_term out there")  # fmt: skip
     if stepped:
         return _in_steps(network, names, incoming, delays, executed)
     dense = len(names) == 1 and all(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeloop.engine import _core
 from spikeloop.engine.arrays import Delays, Float, Link, Recovered, Recovery, Rows, Run, Stage, Trains, Weights
 from spikeloop.engine.arriving import arriving, joined
 
@@ -21,22 +23,16 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Resources:
-    """Of every event (E,): x, the factor by which x has relaxed since the event before, and which that was (-1: none in
-    this run). slot: sample and unit of each.  order: events by their number within their train; borders between these.
+    """What every event (E,) of a source meets: x, the factor by which it has relaxed since the event before, x right
+    before that, and which event that was (-1: none in this run). end, last: x at the latest events, and when, (B, S).
     """
 
     x: Float
     decay: Float
-    previous: Index
-    slot: Index
-    order: Index
-    borders: Index
     before: Float
-
-    def numbers(self) -> Iterator[Index]:
-        """The first events of all trains, the second ones, ..."""
-        for first, last in zip(self.borders[:-1], self.borders[1:], strict=True):
-            yield self.order[first:last]
+    previous: Index
+    end: Float
+    last: Float
 
 
 def sizes_of(x: Float, unit: NDArray[np.integer], recovery: Recovery) -> Float:
@@ -48,74 +44,91 @@ def sizes_of(x: Float, unit: NDArray[np.integer], recovery: Recovery) -> Float:
 def resources(trains: Trains, recovery: Recovery, start: Recovered | None) -> Resources:
     """What every event meets, going on from ``start``."""
     time, unit, begin = trains
-    batch, units, events = len(begin) - 1, len(recovery.tau), len(time)
-    slot = np.repeat(np.arange(batch), np.diff(begin)) * units + unit
-    by_train = np.argsort(slot, kind="stable")
-    opens = np.ones(events, bool)
-    opens[1:] = slot[by_train][1:] != slot[by_train][:-1]
-    previous = np.full(events, -1)
-    previous[by_train[1:]] = np.where(opens[1:], -1, by_train[:-1])
-    place = np.arange(events)
-    number = place - np.maximum.accumulate(np.where(opens, place, 0))
-    by_number = np.argsort(number, kind="stable")
-    borders = np.concatenate([[0], np.bincount(number).cumsum()]) if events else np.zeros(1, np.int64)
-    last = np.full(batch * units, -np.inf) if start is None else start.last.reshape(-1)
-    since = time - np.where(previous >= 0, time[previous], last[slot]) if events else time
-    found = Resources(
-        np.empty(events), np.exp(-since / recovery.tau[unit]), previous, slot, by_train[by_number], borders,
-        np.empty(events),
-    )  # fmt: skip
-    rested = np.ones(batch * units) if start is None else start.x.reshape(-1)
-    for some in found.numbers():
-        before = np.where(previous[some] >= 0, found.x[previous[some]], rested[slot[some]])
-        found.before[some] = before
-        found.x[some] = 1 - (1 - (1 - recovery.utilisation[unit[some]]) * before) * found.decay[some]
-    return found
+    end, last = (part.copy() for part in _rested(len(begin) - 1, recovery, start))
+    found, previous = np.empty((3, len(time))), np.empty(len(time), np.int64)
+    _core.meet(time, unit, begin, recovery.utilisation, recovery.tau, end, last, found, previous)
+    x, decay, before = found
+    return Resources(x, decay, before, previous, end, last)
+
+
+def _rested(batch: int, recovery: Recovery, start: Recovered | None) -> tuple[Float, Float]:
+    """x at the latest events and when these were, (B, S): at rest there were none."""
+    if start is not None:
+        return start.x, start.last
+    shape = batch, len(recovery.tau)
+    return np.ones(shape), np.full(shape, -np.inf)
+
+
+def slopes_of(found: Resources, unit: NDArray[np.integer], recovery: Recovery) -> tuple[Float, Float]:
+    """dx/dt of every event, and how x there changes with x at the event before."""
+    kept = (1 - recovery.utilisation[unit]) * found.decay
+    return (found.decay - kept * found.before) / recovery.tau[unit], kept
 
 
 def times_of(found: Resources, trains: Trains, recovery: Recovery, by_size: Float) -> Float:
     """dL/dt of every event from dL/d(size), backwards through the recovery; what was before the run is given."""
     unit = trains[1]
-    kept = 1 - recovery.utilisation[unit]
-    by_x = by_size * (-kept if recovery.facilitating else recovery.utilisation[unit])
-    slope = (1 - kept * found.before) * found.decay / recovery.tau[unit]
+    used = recovery.utilisation[unit]
+    slope, kept = slopes_of(found, unit, recovery)
+    by_x = by_size * (used - 1 if recovery.facilitating else used)
     by_time = np.zeros(len(unit))
-    for some in reversed(list(found.numbers())):
-        change = by_x[some] * slope[some]
+    for some in _last_first(found.previous):
+        change, earlier = by_x[some] * slope[some], found.previous[some]
         by_time[some] += change
-        inside = found.previous[some] >= 0
-        earlier = found.previous[some][inside]
-        by_time[earlier] -= change[inside]
-        by_x[earlier] += (by_x[some] * kept[some] * found.decay[some])[inside]
+        inside = earlier >= 0
+        by_time[earlier[inside]] -= change[inside]
+        by_x[earlier[inside]] += (by_x[some] * kept[some])[inside]
     return by_time
+
+
+def _last_first(previous: Index) -> Iterator[Index]:
+    """The last events of all trains, then the ones before them, ..."""
+    some = np.setdiff1d(np.arange(len(previous)), previous)
+    while len(some):
+        yield some
+        some = previous[some]
+        some = some[some >= 0]
 
 
 def recovered(link: Link, trains: Trains, run: Run, waiting: NDArray[np.bool_]) -> Recovered:
     """What a run that goes on from here has to know; ``waiting`` (E,): which events, recent ones too, still come."""
     assert link.short_term is not None
-    start = run.recovered.get(link.name)
-    found = resources(trains, link.short_term, start)
-    batch, units = len(trains[2]) - 1, len(link.short_term.tau)
-    x = np.ones((batch, units)) if start is None else start.x.copy()
-    last = np.full((batch, units), -np.inf) if start is None else start.last.copy()
-    for some in found.numbers():
-        x.reshape(-1)[found.slot[some]] = found.x[some]
-        last.reshape(-1)[found.slot[some]] = trains[0][some]
-    return Recovered(x, last, _sizes(link, trains, run, found)[waiting])
+    found = resources(trains, link.short_term, run.recovered.get(link.name))
+    return Recovered(found.end, found.last, _sizes(link, trains, run, found)[waiting])
 
 
 def _sizes(link: Link, trains: Trains, run: Run, found: Resources) -> Float:
     """The sizes of all events that arrive, in the order of `arriving`."""
     assert link.short_term is not None
-    sizes = sizes_of(found.x, trains[1], link.short_term)
-    recent = run.recent.get(link.source)
+    sizes, recent = sizes_of(found.x, trains[1], link.short_term), run.recent.get(link.source)
     if recent is None:
         return sizes
-    start = run.recovered.get(link.name)
-    known = start is not None and len(start.size) == len(recent[0])
-    rested = sizes_of(np.ones(len(recent[0])), recent[1], link.short_term)
-    before: Trains = (start.size if start is not None and known else rested, recent[1], recent[2])
+    before: Trains = (recent_sizes(link, run), recent[1], recent[2])
     return joined(before, (sizes, trains[1], trains[2]))[0]
+
+
+def recent_sizes(link: Link, run: Run) -> Float:
+    """The sizes of the events that are still on their way when a run begins."""
+    assert link.short_term is not None
+    recent, start = run.recent.get(link.source), run.recovered.get(link.name)
+    if recent is None:
+        return np.zeros(0)
+    if start is not None and len(start.size) == len(recent[0]):
+        return start.size
+    return sizes_of(np.ones(len(recent[0])), recent[1], link.short_term)
+
+
+def driver(link: Link, run: Run, spikes: Trains | None = None) -> Any:
+    """A short-term link within a stage as the native engine takes it; ``spikes``: of a record, for its adjoint."""
+    if link.short_term is None:
+        return None
+    recovery, start = link.short_term, run.recovered.get(link.name)
+    rested = (np.ascontiguousarray(part) for part in _rested(run.batch, recovery, start))
+    record = np.zeros((3, 0))
+    if spikes is not None:
+        found = resources(spikes, recovery, start)
+        record = np.stack([sizes_of(found.x, spikes[1], recovery), *slopes_of(found, spikes[1], recovery)])
+    return recovery.utilisation, recovery.tau, recovery.facilitating, *rested, recent_sizes(link, run), record
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +188,13 @@ def unroll(link: Link, trains: Mapping[str, Trains], run: Run) -> Unrolled:
     return Unrolled(link, made, (time, events, begin), size, place, owner, unit.astype(np.int64), row, found)
 
 
+def outside(stage: Stage, link: Link) -> bool:
+    """Whether a short-term link brings spikes that are known when the stage is run."""
+    return link.short_term is not None and all(neurons.name != link.source for neurons in stage.populations)
+
+
 def unrolled(stage: Stage, trains: Mapping[str, Trains], run: Run) -> tuple[Stage, list[Unrolled]]:
-    """``stage`` with its short-term links unrolled."""
-    links = [unroll(link, trains, run) if link.short_term is not None else link for link in stage.links]
+    """``stage`` with its short-term links from earlier stages unrolled."""
+    links = [unroll(link, trains, run) if outside(stage, link) else link for link in stage.links]
     plain = tuple(link.link if isinstance(link, Unrolled) else link for link in links)
     return replace(stage, links=plain), [link for link in links if isinstance(link, Unrolled)]
