@@ -91,6 +91,19 @@ nb::object arrived(const SentIn& events, int64_t links, double depth, double per
     return owned(std::move(out));
 }
 
+// When each event is passed on by its bus, in cycles, or a negative number: events come at any times, ascending in a run.
+nb::object served(const TrainsIn& events, int64_t buses, double depth, int threads) {
+    const auto& [time, bus, start] = events;
+    std::vector<double> out(time.shape(0));
+    {
+        nb::gil_scoped_release release;
+        with_buses(int64_t(start.shape(0)) - 1, buses, depth, int64_t(out.size()), threads, [&](int64_t s, Buses& all) {
+            for (int64_t e = start.data()[s]; e < start.data()[s + 1]; ++e) out[e] = all.pass(bus.data()[e], time.data()[e]);
+        });
+    }
+    return owned(std::move(out));
+}
+
 void hold_back_door(const Array<int64_t, 1>& cycle, const Array<const int64_t, 1>& start, int64_t depth) {
     hold_back(cycle.data(), start.data(), int64_t(start.shape(0)) - 1, depth);
 }
@@ -146,6 +159,7 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
 void define_disturbed(nb::module_& m) {
     m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a, "disturbance"_a, "run"_a, "silent"_a.none(), "sampling"_a.none());
     m.def("arrived", &arrived, "events"_a, "links"_a, "depth"_a, "period"_a, "end"_a, "lost"_a, "threads"_a);
+    m.def("served", &served, "events"_a, "buses"_a, "depth"_a, "threads"_a);
     m.def("hold_back", &hold_back_door, "cycle"_a, "start"_a, "depth"_a);
     m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a, "threads"_a);
     m.def("keyed", &keyed, "key"_a, "coordinate"_a);

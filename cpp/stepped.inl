@@ -175,23 +175,31 @@ struct SteppedVectors {
             for (int q = 0; q < W; ++q) collect(s, q);
         }
     }
+    // What the arrivals of a slot bring: I at the end, its mean and its first moment. Their sums are cleared.
+    struct Arrived {
+        V jump, mean, moment;
+    };
+    SPIKELOOP_INLINE Arrived arrived(int s, int q) {
+        T* sums = x.arriving.data() + 3 * s * n + at(s, q);
+        const V m0 = load(sums), m1 = load(sums + n), m2 = load(sums + 2 * n), m3 = load(sums + 3 * n);
+        const T *e = p.end.data() + 3 * s * n + at(s, q), *a = p.mean.data() + 2 * s * n + at(s, q), *b = p.moment.data() + 2 * s * n + at(s, q);
+        if (p.limits) {
+            const int c = p.slot_of[s][0];
+            const V most = load(p.most.data() + at(s, q)), low = load(p.low.data() + at(c, q)), i = load(x.i.data() + at(s, q));
+            const V high = (i < 0 ? -i : i) + (m0 < 0 ? -m0 : m0);
+            alone[q] |= (high >= most) | ((v0[c * W + q] <= low) & ((m0 != 0) | (m1 != 0)));
+        }
+        store(sums, V{}), store(sums + n, V{}), store(sums + 2 * n, V{}), store(sums + 3 * n, V{});
+        return {(load(e) * m0 + load(e + n) * m1) + (load(e + 2 * n) * m2 + load(e + 3 * n) * m3),
+                load(a) * m1 + load(a + n) * m2 + load(a + 2 * n) * m3, load(b) * m1 + load(b + n) * m2 + load(b + 2 * n) * m3};
+    }
     SPIKELOOP_INLINE void collect(int s, int q) {
         const int c = p.slot_of[s][0], r = c * W + q;
         const V half = load(p.half.data() + at(s, q)), i = load(x.i.data() + at(s, q));
         V i0 = i, i1 = i * half, i2 = i1 * half, next = i2;
         if (x.touched[s]) {
-            T* sums = x.arriving.data() + 3 * s * n + at(s, q);
-            const V m0 = load(sums), m1 = load(sums + n), m2 = load(sums + 2 * n), m3 = load(sums + 3 * n);
-            const T *e = p.end.data() + 3 * s * n + at(s, q), *a = p.mean.data() + 2 * s * n + at(s, q), *b = p.moment.data() + 2 * s * n + at(s, q);
-            next += (load(e) * m0 + load(e + n) * m1) + (load(e + 2 * n) * m2 + load(e + 3 * n) * m3);
-            const V mean = load(a) * m1 + load(a + n) * m2 + load(a + 2 * n) * m3;
-            const V moment = load(b) * m1 + load(b + n) * m2 + load(b + 2 * n) * m3;
-            if (p.limits) {
-                const V most = load(p.most.data() + at(s, q)), low = load(p.low.data() + at(c, q));
-                const V high = (i0 < 0 ? -i0 : i0) + (m0 < 0 ? -m0 : m0);
-                alone[q] |= (high >= most) | ((v0[r] <= low) & ((m0 != 0) | (m1 != 0)));
-            }
-            store(sums, V{}), store(sums + n, V{}), store(sums + 2 * n, V{}), store(sums + 3 * n, V{});
+            const auto [jump, mean, moment] = arrived(s, q);
+            next += jump;
             i0 += T(6) * moment - T(2) * mean, i1 += mean, i2 += T(4) * mean - T(6) * moment;
         }
         next_i[s * W + q] = next;
@@ -265,6 +273,55 @@ struct SteppedVectors {
         move(T(0.5)), slopes<1>(1), add(T(2));
         move(T(0.5)), slopes<2>(1), add(T(2));
         move(T(1)), slopes<3>(2), add(T(1));
+        SPIKELOOP_UNROLL
+        for (int r = 0; r < count * W; ++r) {
+            v[r] = v0[r] + T(1.0 / 6) * total_v[r];
+            if constexpr (Adaptation) w[r] = w0[r] + T(1.0 / 6) * total_w[r];
+        }
+    }
+
+    // The same where everything is linear and nothing is held, by the layer's matrices.
+    SPIKELOOP_INLINE void propagate() {
+        const auto row = [&](const std::vector<T>& matrix, int64_t place) { return load(matrix.data() + place * n + l); };
+        V begins[kMany], ends[kMany];
+        for (int c = 0; c < count; ++c) v[c] = row(p.by_leak, c), begins[c] = ends[c] = first[c] = dv[c] = V{};
+        const auto feel = [&](const std::vector<T>& matrix, int width, int d, const V& what) {
+            for (int c = 0; c < count; ++c) v[c] += row(matrix, c * width + d) * what;
+        };
+        for (int d = 0; d < count; ++d) {
+            feel(p.by_v, count, d, v0[d]);
+            V mean = V{}, turn = V{};
+            if (p.currents[d] >= 0) mean = load(x.j.data() + at(d, 0));
+            if (x.jumped[d]) {
+                const V jump = load(x.jump.data() + d * n + at(d, 0));
+                turn = T(3) * (jump - load(x.jump.data() + (d + 1) * n + at(d, 0))), mean += jump;
+                feel(p.by_turn, count, d, turn);
+            }
+            if (p.currents[d] >= 0) feel(p.by_input, count, d, mean), begins[d] += mean - turn, ends[d] += mean + turn;
+        }
+        for (int s = 0; s < p.slots; ++s) {
+            const int d = p.slot_of[s][0];
+            const V half = load(p.half.data() + at(s, 0)), i = load(x.i.data() + at(s, 0)), after = i * half * half;
+            next_i[s] = after, begins[d] += i, ends[d] += after;
+            feel(p.by_i, p.slots, s, i);
+            if (!x.touched[s]) continue;
+            const auto [jump, mean, moment] = arrived(s, 0);
+            const V turn = T(3) * mean - T(6) * moment;
+            next_i[s] += jump, begins[d] += mean - turn, ends[d] += mean + turn;
+            feel(p.by_input, count, d, mean), feel(p.by_turn, count, d, turn);
+        }
+        for (int c = 0; c < count; ++c) {
+            if (!p.watched[c]) continue;
+            const V alpha = load(p.alpha.data() + at(c, 0));
+            first[c] = alpha * (begins[c] - p.leaky[c] * v0[c]), dv[c] = alpha * (ends[c] - p.leaky[c] * v[c]);
+        }
+        for (int e = 0; e < p.edges; ++e) {
+            const int c = p.edge[e].c, d = p.edge[e].d;
+            if (!p.watched[c] && !p.watched[d]) continue;
+            const V leaks = load(p.offset.data() + at(e, 0)), into_c = load(p.into_c.data() + at(e, 0)), into_d = load(p.into_d.data() + at(e, 0));
+            const V before = v0[d] - v0[c] + leaks, after = v[d] - v[c] + leaks;
+            first[c] += into_c * before, first[d] -= into_d * before, dv[c] += into_c * after, dv[d] -= into_d * after;
+        }
     }
 
     SPIKELOOP_INLINE void look(int64_t number, double end) {
@@ -274,8 +331,6 @@ struct SteppedVectors {
             for (int q = 0; q < W; ++q) {
                 const int r = c * W + q;
                 const V level = load(x.level.data() + at(c, q)), top = v0[r] + T(0.5) * larger(first[r], V{});
-                v[r] = v0[r] + T(1.0 / 6) * total_v[r];
-                if constexpr (Adaptation) w[r] = w0[r] + T(1.0 / 6) * total_w[r];
                 Mask meets = (v0[r] < level) & ((v[r] >= level) | ((dv[r] < 0) & (top >= level)));
                 if (holds) meets &= open[r] > 0;
                 if (p.noisy) meet_noisy(p, x, at(c, q), number, v0[r], v[r], end, meets);
@@ -337,7 +392,10 @@ void step_all(SteppedSample<T>& sample, int p, int64_t k, const SteppedEvent* ev
     const double h = sample.stage.run.step, end = double(k + 1) * h;
     for (int64_t l = range.first; l < std::min(range.last, layer.size); l += W * kLanes<T>) {
         SteppedVectors<T, Compartments, W, Exponential, Adaptation, Conductance> vectors(layer, way, l);
-        vectors.begin(end), vectors.collect(), vectors.integrate(), vectors.look(k, end);
+        vectors.begin(end);
+        if (Compartments == 0 && !layer.by_v.empty() && !vectors.holds) vectors.propagate();
+        else vectors.collect(), vectors.integrate();
+        vectors.look(k, end);
         uint64_t alone = vectors.settle();
         if (!alone) [[likely]] continue;
         for (; alone; alone &= alone - 1)

@@ -177,7 +177,7 @@ class SteppedWalk {
     // Runge and Kutta's fourth-order rule over dt, from x to z; k: the derivative at x.
     double rule(const double* x, const double* k, double dt, double* z) const {
         const int count = 2 * this->count();
-        double a[2 * kMost], b[2 * kMost], c[2 * kMost], at[2 * kMost];
+        double a[2 * kMost] = {}, b[2 * kMost] = {}, c[2 * kMost] = {}, at[2 * kMost] = {};
         const Inputs half = current_at(0.5 * dt), whole = current_at(dt);
         for (int j = 0; j < count; ++j) at[j] = x[j] + 0.5 * dt * k[j];
         double fastest = derivative(at, half, a);

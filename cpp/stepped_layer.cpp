@@ -89,8 +89,70 @@ SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, 
             into_c[k * padded + m] = T(h * made.into_c), into_d[k * padded + m] = T(h * made.into_d), offset[k * padded + m] = T(made.offset);
         }
     }
+    watched.assign(compartments, 0);
+    for (int c = 0; c < compartments; ++c) {
+        watched[c] = population.peaks.value && c == cells.output;
+        for (int64_t m = 0; m < size; ++m) watched[c] |= threshold[c * padded + m] < std::numeric_limits<T>::infinity();
+    }
+    if (linear() && !whole) make_linear(h);
     for (int64_t m = 0; m < size; ++m)
         unit.push_back({compartment.data() + m * compartments, slot.data() + m * slots, edge.data() + m * edges, compartments, slots, edges, cells.output});
+}
+
+namespace {
+
+// Runge and Kutta's rule for a neuron without anything nonlinear: v after a step from v, with currents at its beginning, middle, end.
+struct LinearStep {
+    const SteppedCompartment* compartment;
+    const SteppedEdge* edge;
+    int count, edges;
+    double h;
+
+    void slope(const double* v, const double* current, bool leaks, double* d) const {
+        for (int c = 0; c < count; ++c) d[c] = h * compartment[c].rate * (current[c] - compartment[c].leaky * v[c]);
+        for (int e = 0; e < edges; ++e) {
+            const double difference = v[edge[e].d] - v[edge[e].c] + (leaks ? edge[e].offset : 0.0);
+            d[edge[e].c] += h * edge[e].into_c * difference, d[edge[e].d] -= h * edge[e].into_d * difference;
+        }
+    }
+    void operator()(const double* v, const double (*current)[kMaxCompartments], bool leaks, double* out) const {
+        constexpr double share[4] = {0.5, 0.5, 1, 0}, weight[4] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
+        constexpr int when[4] = {0, 1, 1, 2};
+        double at[kMaxCompartments], d[kMaxCompartments];
+        std::copy_n(v, count, at), std::copy_n(v, count, out);
+        for (int k = 0; k < 4; ++k) {
+            slope(at, current[when[k]], leaks, d);
+            for (int c = 0; c < count; ++c) out[c] += weight[k] * d[c], at[c] = v[c] + share[k] * d[c];
+        }
+    }
+};
+
+}  // namespace
+
+template <class T>
+void SteppedLayer<T>::make_linear(double h) {
+    const int C = compartments;
+    by_v.assign(C * C * padded, T(0)), by_input = by_turn = by_v, by_i.assign(C * slots * padded, T(0)), by_leak.assign(C * padded, T(0));
+    for (int64_t m = 0; m < size; ++m) {
+        const LinearStep step{compartment.data() + m * C, edge.data() + m * edges, C, edges, h};
+        double out[kMaxCompartments];
+        const auto column = [&](std::vector<T>& to, int width, int d, int of_v, int of_current, std::array<double, 3> current, bool leaks) {
+            double v[kMaxCompartments] = {}, given[3][kMaxCompartments] = {};
+            if (of_v >= 0) v[of_v] = 1;
+            for (int k = 0; k < 3 && of_current >= 0; ++k) given[k][of_current] = current[k];
+            step(v, given, leaks, out);
+            for (int c = 0; c < C; ++c) to[(c * width + d) * padded + m] = T(out[c]);
+        };
+        for (int d = 0; d < C; ++d) {
+            column(by_v, C, d, d, -1, {}, false);
+            column(by_input, C, d, -1, d, {1, 1, 1}, false), column(by_turn, C, d, -1, d, {-1, 0, 1}, false);
+        }
+        for (int s = 0; s < slots; ++s) {
+            const double half = std::exp(-slot[m * slots + s].rate * h / 2);
+            column(by_i, slots, s, -1, slot_of[s][0], {1, half, half * half}, false);
+        }
+        column(by_leak, 1, 0, -1, -1, {}, true);
+    }
 }
 
 template struct SteppedLayer<float>;

@@ -39,9 +39,17 @@ struct SteppedLayer {
     std::vector<T> end, mean, moment;             // (slots, 4 or 3, padded): polynomials of what an arrival brings
     std::vector<T> into_c, into_d, offset;        // (edges, padded)
     std::vector<double> rms, decay, kick, spread; // (C, padded), of the membrane's noise over a step
+    // Where everything is linear and nothing is held, the rule as matrices: of v, of I, of a constant input, of one that goes from -1
+    // to 1, (C x C or C x slots, padded); of differences of leaks, (C, padded). Empty elsewhere.
+    std::vector<T> by_v, by_i, by_input, by_turn, by_leak;
+    std::vector<uint8_t> watched;                 // (C,): may it cross, or is its peak asked for
     std::vector<int> currents;                    // (C,): which of the population's currents, or -1
 
     SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used, bool whole);
+    bool linear() const { return compartments > 1 && !exponential && !adaptation && !conductance; }
+
+  private:
+    void make_linear(double h);
 };
 
 // One sample of a population on its way.

@@ -125,8 +125,8 @@ class Layer:
         for x, receptor, compartment, weight in arrivals:
             where = torch.zeros_like(self.i)
             where[receptor, compartment] = 1.0
-            for kick, nodes in zip(kicks, (self.at_end, self.mean, self.moment), strict=True):
-                kick += where * weight * through_nodes(nodes, x)
+            for n, nodes in enumerate((self.at_end, self.mean, self.moment)):
+                kicks[n] = kicks[n] + where * weight * through_nodes(nodes, x)
         half, (jump, mean, moment) = torch.exp(-self.beta / 2), kicks
         at = (self.i + 6 * moment - 2 * mean, self.i * half + mean, self.i * half**2 + 4 * mean - 6 * moment)
         inputs = [(now.sum(0), (self.rho * now).sum(0)) for now in at]
@@ -182,7 +182,9 @@ class Smoothed:
         inside = set(layers)
         events: list[list[Event]] = [[] for _ in range(self.steps)]
         for link in self.links:
-            own = [(t, u, 1.0) for t, u in self.spikes[link.source]] if link.source in inside else self.given[link.source]
+            own = (
+                [(t, u, 1.0) for t, u in self.spikes[link.source]] if link.source in inside else self.given[link.source]
+            )
             for time, unit, amplitude in own:
                 self._send(events, link, time / self.h, unit, amplitude, inside)
             for step in range(self.steps) if link.source in more else ():
@@ -195,20 +197,21 @@ class Smoothed:
                 surrogate = self._surrogate(name, base)
                 number = layer.step(k, of[name], surrogate)
                 sent[name].append(number)
-            for link in self.links:
-                if link.source in inside:
-                    observed = sum(
-                        torch.nn.functional.one_hot(torch.tensor(u), layers[link.source].v.shape[1]).double()
-                        for t, u in self.spikes[link.source]
-                        if k * self.h <= t < (k + 1) * self.h
-                    )
-                    extra = sent[link.source][k] - observed
-                    for unit in range(len(extra)):
-                        self._send(events, link, k + 0.5, unit, extra[unit], inside)
+            self._send_differences(events, k, layers, sent)
         return (
             {name: torch.stack(layer.trace) for name, layer in layers.items()},
             {name: torch.stack(each) for name, each in sent.items()},
         )
+
+    def _send_differences(self, events: Any, k: int, layers: Any, sent: Any) -> None:
+        """What the spikes of a step differ by from those observed."""
+        for link in (link for link in self.links if link.source in layers):
+            extra = sent[link.source][k].clone()
+            for time, unit in self.spikes[link.source]:
+                if k * self.h <= time < (k + 1) * self.h:
+                    extra[unit] -= 1
+            for unit in range(len(extra)):
+                self._send(events, link, k + 0.5, unit, extra[unit], set(layers))
 
     def _surrogate(self, name: str, base: dict[str, list[Tensor]] | None) -> Any:
         def of(layer: Layer, k: int, number: Tensor) -> Tensor:

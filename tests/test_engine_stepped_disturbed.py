@@ -11,7 +11,7 @@ from scipy import stats
 from stepped_cells import MS, cells, drive, everything, links, run_one, train_of
 from test_chip_noise import fine_steps
 
-from spikeloop.engine.exact import joined
+from spikeloop.engine.arriving import joined
 from spikeloop.engine.stepped import Cells, Current, Disturbances, SteppedAsk, SteppedRun, SteppedState
 
 

@@ -15,19 +15,18 @@ from spikeloop.engine.arrays import Delays, Peaks, Rows
 from spikeloop.engine.stepped import (
     CELL_FIELDS,
     Cells,
-    Quantity,
-    SteppedAsk,
     SteppedGradients,
     SteppedLink,
     SteppedPull,
     SteppedRun,
     SteppedSampling,
     SteppedStage,
+    SteppedWants,
     backward,
     forward,
 )
 
-STEP, STEPS, INPUTS, BETA, BATCH = 0.4 * MS, 100, 3, 4.0, 2
+STEP, STEPS, INPUTS, BETA, BATCH = 0.4 * MS, 70, 3, 4.0, 2
 KINDS = ["leaky", "firing", "firing from leak", "exponential", "AdEx", "facilitating", "AdEx with conductances"]
 TREES = ["three compartments", "plateau", "five of everything"]
 
@@ -42,7 +41,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
-        self.given = drive(BATCH, INPUTS, STEP * STEPS, 200.0, seed=self.seed)
+        self.given = drive(BATCH, INPUTS, STEP * STEPS, 250.0, seed=self.seed)
         self.stage = SteppedStage(tuple(self.populations), tuple(self.links), np.dtype(np.float64))
         self.run = SteppedRun(BATCH, STEP, STEPS)
         self.spikes = forward(self.stage, {"input": self.given}, self.run, {})
@@ -62,9 +61,7 @@ class Problem:
     def gradients(self, **changed: Any) -> SteppedGradients:
         names = [link.name for link in self.links]
         run = replace(self.run, **changed)
-        return backward(
-            self.stage, {"input": self.given}, run, {}, self.pulls, weights=names, sources=["input"], beta=BETA
-        )
+        return backward(self.stage, {"input": self.given}, run, {}, self.pulls, SteppedWants(names, ["input"], BETA))
 
     def twin(self, sample: int) -> Smoothed:
         def some(train: Any) -> list[tuple[float, int]]:
@@ -86,7 +83,9 @@ class Problem:
                     for k, time in enumerate(s.time[sample]):
                         values = at(absolute, time)[s.compartment, s.unit]
                         total = total + (torch.from_numpy(s.value[sample, k]) * values).sum()
-                assert pull.peaks is not None and pull.count is not None and pull.push is not None
+                assert pull.peaks is not None
+                assert pull.count is not None
+                assert pull.push is not None
                 for m in range(c.size):
                     value = pull.peaks.value[sample, m]
                     total = total + value * at(absolute, pull.peaks.time[sample, m])[c.output, m]
@@ -164,3 +163,78 @@ def test_gradients_of_a_loop_are_those_of_torch_on_the_naive_twin() -> None:
     problem = recurrent()
     assert min(len(train[0]) for train in problem.spikes.values()) >= 5
     compare(problem)
+
+
+def base_of(problem: Problem, parameters: Parameters, more: list[Any]) -> list[dict[str, Any]]:
+    """By sample and population, how far membranes are from thresholds at the beginning of every step."""
+    found = []
+    for sample in range(BATCH):
+        membrane, _ = problem.twin(sample).run(parameters, {"input": more[sample]}, None)
+        rows = parameters.values
+        found.append(
+            {
+                c.name: list(
+                    membrane[c.name][:, c.output]
+                    - (rows[c.name][CELL_FIELDS.index("threshold")] - rows[c.name][CELL_FIELDS.index("leak")])[c.output]
+                )
+                for c in problem.populations
+            }
+        )
+    return found
+
+
+@pytest.mark.parametrize("kind", ["AdEx", "plateau", "loop"])
+def test_gradients_are_finite_differences_of_the_smoothed_model(kind: str) -> None:
+    problem = recurrent() if kind == "loop" else single(kind)
+    parameters, more = parameters_of(problem)
+    name = problem.populations[0].name
+    found = problem.gradients()
+    mine = found.cells[name]
+    entries = [
+        (parameters.values[name], mine.values, (CELL_FIELDS.index(field), 0, 1))
+        for field in ("tau_mem", "threshold", "leak", "reset", "slope_factor", "tau_adaptation", "a", "b")
+        if problem.populations[0].field(field)[0, 1] > 0 or field in ("leak", "reset")
+    ]
+    entries += [(parameters.tau_syn[name], mine.tau_syn, (0, 0, 1))]
+    entries += [(parameters.weight[link.name], found.weight[link.name], None) for link in problem.links]
+    entries += [(parameters.coupling[name], mine.coupling, (1, 2))] * (kind == "plateau")
+    with torch.no_grad():
+        base = base_of(problem, parameters, more)
+        for tensor, gradient, place in entries:
+            where = place or np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
+            value, size = float(tensor[where]), 1e-6 * max(abs(float(tensor[where])), 1e-3)
+            losses = []
+            for sign in (1, -1):
+                tensor[where] = value + sign * size
+                losses.append(float(problem.loss(parameters, more, base)))
+            tensor[where] = value
+            difference = (losses[0] - losses[1]) / (2 * size)
+            assert difference == pytest.approx(gradient[where], rel=2e-4, abs=1e-11 / size), (kind, where)
+
+
+def test_gradients_do_not_depend_on_threads() -> None:
+    problem = single("AdEx")
+    once, other = problem.gradients(threads=1), problem.gradients(threads=3)
+    np.testing.assert_array_equal(once.cells["hidden"].values, other.cells["hidden"].values)
+    np.testing.assert_array_equal(once.weight["(0, 0)"], other.weight["(0, 0)"])
+    np.testing.assert_array_equal(once.source["input"], other.source["input"])
+
+
+def test_float32_gradients_are_those_of_float64_but_for_rounding() -> None:
+    problem = single("AdEx")
+    exact = problem.gradients()
+    projections = tuple(replace(link, weight=link.weight.astype(np.float32)) for link in problem.links)
+    stage = SteppedStage(problem.stage.populations, projections, np.dtype(np.float32))
+    pull = problem.pulls["hidden"]
+    assert pull.count is not None
+    assert pull.push is not None
+    single_pull = replace(pull, count=pull.count.astype(np.float32), push=pull.push.astype(np.float32))
+    names = [link.name for link in projections]
+    found = backward(
+        stage, {"input": problem.given}, problem.run, {}, {"hidden": single_pull}, SteppedWants(names, beta=BETA)
+    )
+    for mine, theirs in (
+        (found.weight["(0, 0)"], exact.weight["(0, 0)"]),
+        *zip(found.cells["hidden"].values, exact.cells["hidden"].values, strict=True),
+    ):
+        np.testing.assert_allclose(mine, theirs, atol=1e-3 * max(np.abs(theirs).max(), 1e-9))

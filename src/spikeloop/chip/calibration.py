@@ -171,7 +171,7 @@ def refractory_code(seconds: Float, clock: int) -> NDArray[np.int16]:
     return np.clip(np.rint(seconds / CYCLE / 2.0**clock), 1, COUNTER_MAX).astype(np.int16)
 
 
-def code_of(value: Float) -> NDArray[np.int16]:
+def code_of(value: NDArray[Any]) -> NDArray[np.int16]:
     """The nearest code."""
     return np.clip(np.rint(value), 0, CODE_MAX).astype(np.int16)
 

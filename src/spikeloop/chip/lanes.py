@@ -41,8 +41,8 @@ class Flight:
 
     def beside(self, other: Flight) -> Flight:
         """Both."""
-        pairs = zip((self.sample, self.time, self.unit), (other.sample, other.time, other.unit), strict=True)
-        return Flight.ordered(*(np.concatenate(pair) for pair in pairs))
+        sample, unit = np.concatenate([self.sample, other.sample]), np.concatenate([self.unit, other.unit])
+        return Flight.ordered(sample, np.concatenate([self.time, other.time]), unit)
 
     def until(self, end: float) -> tuple[Flight, Flight]:
         """Those before ``end``, and the others."""

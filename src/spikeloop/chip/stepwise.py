@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -438,12 +439,12 @@ class _Clock:
         fast = len(instruments.madc_circuit)
         self.madc_number = _within(transfer.MADC_PERIOD, 0.0, first, last) if fast else np.zeros(0, np.int64)
         of_cadc, of_madc = phase + self.cadc_number * period, self.madc_number * transfer.MADC_PERIOD
-        self.time = np.unique(np.concatenate([of_cadc, of_madc]))
+        self.time = np.unique(np.concatenate([of_cadc, of_madc])).astype(np.float64)
         self.cadc, self.madc = np.searchsorted(self.time, of_cadc), np.searchsorted(self.time, of_madc)
         self.cadc_cycle = _sampled_in(of_cadc)
 
 
-def _sampled_in(time: Float) -> Indices:
+def _sampled_in(time: NDArray[np.floating[Any]]) -> Indices:
     """The cycle in which a sample is taken: at its edge, with rounding, the later one."""
     return np.floor(time / CYCLE + 1e-6).astype(np.int64)
 

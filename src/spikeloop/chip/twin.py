@@ -202,7 +202,8 @@ class _Made:
 @lru_cache(maxsize=16)
 def _chipful(made: _Made, twin: Twin) -> Chipful:
     neurons = _neurons(made.analog, made.routing, twin)
-    terms, switches = (None if part is None else part.value for part in (made.terms, made.switches))
+    terms = None if made.terms is None else made.terms.value
+    switches = None if made.switches is None else made.switches.value
     dynamics = dynamics_of(neurons, terms, switches, twin.pattern())
     same = dynamics.tree[:, None] == dynamics.tree
     plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
@@ -225,7 +226,8 @@ def in_steps(twin: Twin, configuration: Configuration, drive: AddressedEvents, c
     parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
     _check_again(*parts)
     routing, analog, instruments = parts
-    terms, switches = (None if p is None else ByValue(p) for p in (configuration.terms, configuration.switches))
+    terms = None if configuration.terms is None else ByValue(configuration.terms)
+    switches = None if configuration.switches is None else ByValue(configuration.switches)
     chip = _chipful(_Made(analog, routing, instruments, terms, switches), twin)
     active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
     owner = twin, routing, analog, terms, switches, active

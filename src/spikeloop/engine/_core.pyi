@@ -145,6 +145,9 @@ def disturbed_forward(
 ) -> Trains:
     """The spikes of neurons with noise and limits; run: batch, duration, tick, key, spike limit, threads."""
 
+def served(events: Trains, buses: int, depth: float, threads: int) -> Float:
+    """The cycle in which each event (cycle, bus, start) is passed on, negative for those that are lost."""
+
 def hold_back(cycle: NDArray[np.int64], start: NDArray[np.int64], depth: int) -> None:
     """Puts off events so that no more than `depth` wait for a link that passes one a cycle; changes `cycle`."""
 
@@ -299,7 +302,7 @@ def stepped_backward_single(
     pushes: Sequence[tuple[Weights | None, Weights | None]],
     beta: float,
 ) -> list[tuple[Float, Float, Float, Float]]:
-    """Its surrogate gradients: of cells, tau_syn, reversal, coupling; pushes (weights, outside sources) are added to."""
+    """Its surrogate gradients: cells, tau_syn, reversal, coupling; pushes (weights, outside sources) are added to."""
 
 def stepped_backward_double(
     cells: Sequence[_Cells],

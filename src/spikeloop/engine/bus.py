@@ -22,6 +22,15 @@ def hold_back(cycle: Indices, start: Indices, depth: int) -> None:
     _core.hold_back(cycle, start, depth)
 
 
+def served(cycle: Float, bus: NDArray[np.int32], start: Indices, buses: int, depth: float, threads: int) -> Float:
+    """(S,): the cycle in which each event is passed on, negative for those that are lost.
+
+    cycle: (S,), when they come, not necessarily whole, ascending within each run of ``start``.  bus: (S,), below
+    ``buses``.  depth: how many events may wait at each.
+    """
+    return _core.served((cycle, bus, start), buses, depth, threads)
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """How events come in: by one of ``links`` each (address >> 14), which passes one a cycle; 0: nobody has to wait.

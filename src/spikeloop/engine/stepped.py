@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Delays, Float, Peaks, Rows, Trains, Weights
-from spikeloop.engine.exact import Explosion, joined
+from spikeloop.engine.arriving import joined
+from spikeloop.engine.exact import Explosion
 
 CELL_FIELDS = (
     "tau_mem",
@@ -43,9 +44,9 @@ class Disturbances:
     """What a chip's neurons have beside their parameters; all but ``name`` (C, N) float64.
 
     floor: an arrival finds V no lower.  most: the largest \\|I\\| of a receptor right after an arrival.  noise: rms of
-    an Ornstein-Uhlenbeck process with the membrane's time constant that is added to V (not to what the exponential term
-    sees) and starts again from 0 at a release.  threshold_noise: rms, drawn for every spike.  name: (N,), a whole number
-    that chooses the neuron's random streams under ``key``, which says which draw.
+    an Ornstein-Uhlenbeck process with the membrane's time constant that is added to V (not to what the exponential
+    term sees) and starts again from 0 at a release.  threshold_noise: rms, drawn for every spike.  name: (N,), a whole
+    number that chooses the neuron's random streams under ``key``, which says which draw.
     """
 
     floor: Float
@@ -318,6 +319,17 @@ class SteppedPull:
 
 
 @dataclass(frozen=True, eq=False)
+class SteppedWants:
+    """weights: links whose gradient is wanted.  sources: sources outside the stage that want dL/dS.  beta: how narrow
+    the surrogate is.
+    """
+
+    weights: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    beta: float = 10.0
+
+
+@dataclass(frozen=True, eq=False)
 class CellGradients:
     """dL/d of what `Cells` holds, laid out as there; ``values`` has nothing of ``refractory``."""
 
@@ -344,38 +356,34 @@ def backward(
     run: SteppedRun,
     asks: Mapping[str, SteppedAsk],
     pulls: Mapping[str, SteppedPull],
-    *,
-    weights: Sequence[str],
-    sources: Sequence[str] = (),
-    beta: float = 10.0,
+    wants: SteppedWants,
 ) -> SteppedGradients:
     """Surrogate gradients through a stage on the grid of its steps, from observed spikes.
 
     The model of cpp/stepped_smooth.hpp is run anew from ``start`` of ``asks`` (whose currents and silent neurons hold,
-    too; silent ones pass nothing on), resets forced by the spikes of ``pulls``, and differentiated exactly, but for the
-    spikes: S of a step has the derivative 1 / (unit (1 + beta \\|V - threshold\\| / unit)^2) where V is not held, V and
-    the distance from reset to threshold, ``unit``, taken at its beginning, and is sent in the middle of the step. Noise,
-    floors and saturation are not in the model. All states of all steps of eight samples are kept meanwhile, in the
+    too; silent ones pass nothing on), resets forced by the spikes of ``pulls``, and differentiated exactly, but for
+    the spikes: S of a step has the derivative 1 / (unit (1 + beta \\|V - threshold\\| / unit)^2) where V is not held,
+    with V at the beginning of the step and ``unit`` the distance from reset to threshold, a constant. What a step
+    sends beside the spikes observed it sends in its middle. Noise, floors and saturation are not in the model. The
+    states of a sample at all steps are kept meanwhile, of as many samples as there are threads, in the
     stage's dtype.
-
-    weights: links whose gradient is wanted.  sources: sources outside the stage that want dL/dS.
     """
     number = {cells.name: n for n, cells in enumerate(stage.populations)}
     own = {name: pulls[name].spikes for name in number}
     sent = {name: joined(run.recent[name], own[name]) if name in run.recent else own[name] for name in number}
     links = [_link(link, number, trains, replace(run, recent=sent)) for link in stage.links]
-    weight = {link.name: np.zeros_like(link.weight, order="C") for link in stage.links if link.name in weights}
-    source = {
-        name: np.zeros((run.batch, run.steps, _units(stage, name)), stage.dtype) for name in sources if name not in number
-    }
-    pushes = [
-        (weight[link.name].reshape(-1) if link.name in weight else None, source.get(link.source)) for link in stage.links
-    ]
+    weight = {link.name: np.zeros_like(link.weight, order="C") for link in stage.links if link.name in wants.weights}
+    outer = [name for name in wants.sources if name not in number]
+    source = {name: np.zeros((run.batch, run.steps, _units(stage, name)), stage.dtype) for name in outer}
+    flat = {name: array.reshape(-1) for name, array in weight.items()}
+    pushes = [(flat.get(link.name), source.get(link.source)) for link in stage.links]
     given = (run.batch, run.first, run.steps, run.spike_limit, run.step, run.threads)
     door = _core.stepped_backward_single if stage.dtype == np.float32 else _core.stepped_backward_double
-    wishes = [_asked(replace(asks.get(name, NOTHING), end=None, samplings=(), peaks=None, count=None)) for name in number]
+    wishes = [
+        _asked(replace(asks.get(name, NOTHING), end=None, samplings=(), peaks=None, count=None)) for name in number
+    ]
     wanted = [_pulled(pulls[name]) for name in number]
-    found = door([_cells(cells) for cells in stage.populations], links, given, wishes, wanted, pushes, beta)
+    found = door([_cells(cells) for cells in stage.populations], links, given, wishes, wanted, pushes, wants.beta)
     return SteppedGradients({name: CellGradients(*found[n]) for name, n in number.items()}, weight, source)
 
 
@@ -416,7 +424,7 @@ def error(
 def _late(first: Trains, second: Trains) -> float:
     """The largest difference of spike times, neuron by neuron."""
     sorted_by = [np.lexsort((t[0], t[1], np.repeat(np.arange(len(t[2]) - 1), np.diff(t[2])))) for t in (first, second)]
-    units = [train[1][order] for train, order in zip((first, second), sorted_by, strict=True)]
-    if not (np.array_equal(first[2], second[2]) and np.array_equal(*units)):
+    mine, theirs = (train[1][order] for train, order in zip((first, second), sorted_by, strict=True))
+    if not (np.array_equal(first[2], second[2]) and np.array_equal(mine, theirs)):
         return float("inf")
     return float(np.abs(first[0][sorted_by[0]] - second[0][sorted_by[1]]).max(initial=0.0))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Delays, Float, Link, Run, Trains
-from spikeloop.engine.exact import arriving
+from spikeloop.engine.arriving import arriving
 
 Arrivals = tuple[NDArray[np.int64], Float, NDArray[np.int64], Float]
 """(sample, time, column, weight) of everything that reaches a neuron that is looked at."""

@@ -109,9 +109,11 @@ class ThroughSteps:
             SteppedRun(self.grid.batch, self.grid.dt, self.grid.steps, threads=self.threads),
             asks,
             {name: self._pull(name, push.get(name)) for name in self.dtypes},
-            weights=[link.name for link in self.stage.links if (link.name, "weight") in wants],
-            sources=[name for name in sources if name in outside],
-            beta=self.beta,
+            SteppedWants(
+                [link.name for link in self.stage.links if (link.name, "weight") in wants],
+                [name for name in sources if name in outside],
+                self.beta,
+            ),
         )
         self._keep(found)
         return {name: torch.from_numpy(felt).transpose(0, 1) for name, felt in found.source.items()}

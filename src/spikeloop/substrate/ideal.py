@@ -30,7 +30,7 @@ from spikeloop.engine.trial import (
     state_of,
     trains_of,
 )
-from spikeloop.errors import ActivityExplosion, OutOfRange
+from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.observe import Every, Observe, neurons_of, times_of
 from spikeloop.protocols import Trial
@@ -53,7 +53,8 @@ class Ideal:
     steps of ``step`` seconds; None: a round number of at most a tenth of their shortest time constant.
     Spike times and samples lie between the steps, with errors of the third order in the step; but a spike that takes
     less than a step from neuron to neuron within such a loop arrives at the beginning of the next one. Populations of
-    LIF and LI in other stages of the same network are run exactly. A step of more than a fifth of it raises ``OutOfRange``.
+    LIF and LI in other stages of the same network are run exactly. A step of more than a fifth of it raises
+    ``OutOfRange``.
     """
 
     spike_limit: int = 10_000
@@ -68,8 +69,8 @@ class Ideal:
             raise OutOfRange(f"step is {self.step!r}", where="Ideal", expected="seconds, above zero, or None")
 
     def offers(self, network: Network) -> Observe:
-        """Every membrane and current at any times, every adaptation that there is, every peak, the final state, the history
-        of every plastic projection.
+        """Every membrane and current at any times, every adaptation that there is, every peak, the final state, the
+        history of every plastic projection.
         """
         names = [name for name, population in network.populations.items() if population.kind is not None]
         plastic = {name for program in network.programs.values() for name in program.projections}
