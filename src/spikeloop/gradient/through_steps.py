@@ -22,6 +22,7 @@ from spikeloop.engine.stepped import (
     SteppedRun,
     SteppedSampling,
     SteppedStage,
+    SteppedWants,
     backward,
     largest_step,
 )
