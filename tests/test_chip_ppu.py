@@ -1,7 +1,9 @@
 """Plasticity on the twin: kernels in integers do what they do in floating point, and what they may not do is said."""
 
+import importlib.util
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,3 +265,17 @@ def test_saturations_are_counted() -> None:
     record = run(net, drive(), 100e-3, substrate=placed, number=1)
     assert float(record.weights[NAME].max()) <= 0.8
     assert ppu.MEMORY == 16384
+
+
+def test_the_window_of_an_ideal_chips_sensors_is_recovered_within_5_percent() -> None:
+    """100 pairs at each of 16 distances, the neuron fired by others: amplitude and time constant from the readings."""
+    path = Path(__file__).parents[1] / "benchmarks" / "twin_plasticity.py"
+    spec = importlib.util.spec_from_file_location("twin_plasticity", path)
+    assert spec is not None
+    assert spec.loader is not None
+    plasticity = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plasticity)
+    plasticity.OnChip = lambda chip: ready(plasticity.window_network(2, 60e-3 + 100 * 100e-3), chip)
+    amplitude, tau = plasticity.window(IDEAL, neurons=2, count=100, points=8)
+    np.testing.assert_allclose(amplitude, plasticity.AMPLITUDE, rtol=0.05)
+    np.testing.assert_allclose(tau, plasticity.TAU, rtol=0.05)

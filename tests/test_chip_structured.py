@@ -142,8 +142,8 @@ BAD = {
     "receptors": (lambda: unmappable(tau_syn={"exc": 5e-3, "inh": 9e-3}), Unsupported, "it has 2 receptors"),
     "conductance": (lambda: unmappable(reversal=3.0), Unsupported, "a receptor is conductance-based"),
     "no leak": (lambda: unmappable(leaky=False), Unsupported, "it has no leak"),
-    "slope": (lambda: adaptive(slope_factor=20.0), OutOfRange, "slope needs code"),
-    "a": (lambda: adaptive(a=9.0), OutOfRange, "a needs code"),
+    "slope": (lambda: adaptive(slope_factor=20.0, refractory=0.0), OutOfRange, "slope needs code"),
+    "a": (lambda: adaptive(a=9.0, refractory=0.0), OutOfRange, "a needs code"),
     "coupling": (lambda: branched() and Network(
         {"input": Population(1), "cells": Population(1, Compartments(
             {"one": Compartment(1e-2, 5e-3), "other": Compartment(1e-2, 5e-3)}, {("one", "other"): 1.0}))},

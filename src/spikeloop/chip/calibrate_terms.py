@@ -37,7 +37,8 @@ _WRITINGS = 6
 _CODES_PER_STEP = transfer.STEP / transfer.CODE_VOLTS
 _LEVEL, _ABOVE, _BELOW = 100.0, 32.0, 45.0  # steps: where neurons rest, what fires them, how far below they are held
 _STEEP = 7.0  # steps: the slope with which exponentials are measured
-_NEAR, _FAR = 3.0, 6.5  # steps below the leak that fires a neuron at which it is looked at
+_BELOW_FIRING = (1.5, 3.0, 5.0, 7.0)  # steps below the leak that fires a neuron at which it is looked at
+_LIFT = 0.4  # steps: less is not seen
 _A_CODE, _B_CODE = 150, 900
 _TAU = 60e-6
 _WITHIN = {SLOPE: 0.4, THRESHOLD: 25.0, TAU: 0.8, A: 0.8, B: 0.8, COUPLING: 0.9}  # farther off: it failed
@@ -229,16 +230,14 @@ class _Search:
             )
             fires = self._firing(terms, level - _STEEP)
             lifts, rests = list[Float](), list[Float]()
-            for below in (_NEAR, _FAR):
+            for below in _BELOW_FIRING:
                 analog = self._analog(fires - below, _LEVEL - _BELOW, level + 50)
                 rests.append(self._rest(analog, terms))
                 lifts.append(rests[-1] - self._rest(analog))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                slope = (rests[0] - rests[1]) / np.log(lifts[0] / lifts[1])
-                threshold = rests[0] - slope * np.log(lifts[0] / slope)
+            slope, threshold = _lifted(np.array(rests), np.array(lifts))
             slopes[turn] = _log(slope / (transfer.slope(terms.slope) / transfer.STEP))
             thresholds[turn] = threshold - transfer.steps_of_volts(transfer.volts(terms.exponential_threshold))
-        return {SLOPE: _mean(slopes), THRESHOLD: _mean(thresholds)}
+        return {SLOPE: _median(slopes), THRESHOLD: _median(thresholds)}
 
     def _firing(self, terms: Terms, guess: float) -> Float:
         """(512,) steps: the lowest leak at which neurons fire unasked, by bisection."""
@@ -252,6 +251,19 @@ class _Search:
             fires = np.bincount(_senders(out.address), minlength=CIRCUITS) > 0
             low, high = np.where(fires, low, middle), np.where(fires, middle, high)
         return (low + high) / 2
+
+
+def _lifted(rest: Float, lift: Float) -> tuple[Float, Float]:
+    """Slope and threshold of log(lift / slope) = (rest - threshold) / slope, (K, 512) each: a line with weights."""
+    seen = (lift > _LIFT) & (lift < 1.2 * _STEEP)  # one that fired is lifted by anything
+    weight = np.where(seen, lift, 0.0) ** 2
+    total = np.maximum(weight.sum(0), 1e-9)
+    logs = np.log(np.where(seen, lift, 1.0))
+    mean_rest, mean_log = (weight * rest).sum(0) / total, (weight * logs).sum(0) / total
+    across = (weight * (logs - mean_log) * (rest - mean_rest)).sum(0)
+    along = (weight * (rest - mean_rest) ** 2).sum(0)
+    slope = np.where((across > 0) & (seen.sum(0) > 1), along / np.where(across > 0, across, 1.0), np.nan)
+    return slope, mean_rest - slope * (mean_log - np.log(slope))
 
 
 def _senders(address: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -277,6 +289,13 @@ def _conductance(height: Float, tau_mem: Float, tau: Float, hold: float) -> Floa
 
 def _log(ratio: Float) -> Float:
     return np.log(np.where(ratio > 0, ratio, np.nan))
+
+
+def _median(found: Float) -> Float:
+    """Likewise the median."""
+    known = np.isfinite(found).sum(0)
+    filled = np.where(known > len(found) // 2, found, 0.0)
+    return np.where(known > len(found) // 2, np.nanmedian(filled, 0), np.nan)
 
 
 def _mean(found: Float) -> Float:
