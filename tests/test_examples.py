@@ -91,7 +91,7 @@ def test_example_is_short(path: Path) -> None:
 def test_examples_are_there() -> None:
     expected = {
         "attenuation", "calcium_burst", "coincidence", "custom_loss", "firing_patterns", "five_chips", "freeze_and_tau",
-        "homeostasis", "in_the_loop", "membranes", "own_data", "plateaus", "pong", "recurrent_delays", "resume",
-        "stdp_fixed_point", "stdp_window", "yin_yang", "yin_yang_tutorial",
+        "in_the_loop", "membranes", "own_data", "plateaus", "recurrent_delays", "resume", "yin_yang",
+        "yin_yang_tutorial",
     }  # fmt: skip
     assert expected <= {path.stem for path in EXAMPLES}
