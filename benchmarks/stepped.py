@@ -10,6 +10,7 @@ compiling). Needs .venv-brian2 (`make .venv-brian2/ready`, or SPIKELOOP_BRIAN2_P
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -132,7 +133,8 @@ def line(kind: str, method: str, floor: float | None, found: dict[str, Any]) -> 
     each = {name: f"{1e9 * seconds / steps:.2f}" for name, seconds in found["seconds"].items()}
     ratio = found["ratio"]
     wanted = "" if floor is None else f"{floor:g}"
-    spikes = f"{found['spikes']} / {found['said'].partition('spikes')[2].strip('": }') or '-'}"
+    theirs = json.loads(found["said"])["spikes"]
+    spikes = f"{found['spikes']} / {theirs}"
     return (
         f"| {kind} | {method} | {each['Brian2']} | {each['float32']} | {each['float64']} |"
         f" {ratio['float32']:.1f} | {ratio['float64']:.1f} | {wanted} | {spikes} |"
