@@ -37,7 +37,9 @@ SteppedCompartment compartment_of(const SteppedCells& x, int c, int64_t m, bool 
 template <class T>
 SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used, bool whole)
     : population(population), cells(population.cells), size(cells.size), compartments(cells.compartments), edges(cells.couplings) {
+    constexpr int64_t kLanes = 64 / sizeof(T);
     padded = (size + kSteppedBlock<T> - 1) / kSteppedBlock<T> * kSteppedBlock<T>;
+    if (padded / kLanes % 2 == 0) padded += kLanes;  // rows a power of two apart would share few lines of the cache
     slot_at.assign(cells.receptors * compartments, -1);
     for (int r = 0; r < cells.receptors; ++r)
         for (int c = 0; c < compartments; ++c)
