@@ -17,12 +17,10 @@ from spikeloop import (
     Events,
     Network,
     Normal,
-    OnChip,
     Plateau,
     Population,
     Projection,
     Sodium,
-    Twin,
     feedforward,
     psp_peak,
     recurrent,
@@ -228,9 +226,7 @@ def test_builders_take_them():
     assert feedforward([2, 3], two()).projection("input", "output").place == ("soma", "")
 
 
-def test_who_cannot_use_them_says_so():
+def test_a_rule_that_cannot_use_them_says_so():
     net, drive = layer(AdEx(10e-3, 5e-3)), Events.from_lists([[1e-3]], [[0]], size=2)
     with pytest.raises(Unsupported, match="no gradient of AdEx neurons.*SuperSpike"):
         run(net, drive, 10e-3, rule=EventProp())
-    with pytest.raises(Unsupported, match="AdEx neurons are not mapped onto a chip.*Ideal"):
-        run(net, drive, 10e-3, substrate=OnChip(Twin(7)))

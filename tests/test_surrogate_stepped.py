@@ -167,6 +167,22 @@ def test_exact_and_stepped_stages_pass_gradients_to_each_other(first, last) -> N
     assert errors[1] < max(0.2 * errors[0], 1e-8)
 
 
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network(adex(1.0))
+    each = Steps([0.0], torch.tensor([[[2.0, 1.8]], [[1.5, 2.2]]]))  # others for each sample
+    found = []
+    for room in (1 << 21, 1):
+        monkeypatch.setattr("spikeloop.gradient.surrogate._ROOM", room)
+        record = run(net, {"input": EVENTS, "cells": each}, DURATION, rule=SuperSpike(0.2 * MS), substrate=PLACE)
+        assert int(record.count["cells"].detach().min()) > 0
+        (record.count["cells"] * torch.tensor([[1.0, 2.0], [3.0, 4.0]])).sum().backward()
+        found.append([parameter.grad for parameter in net.parameters()])
+        net.zero_grad()
+    for whole, parts in zip(*found, strict=True):
+        assert whole is not None
+        assert torch.allclose(whole, parts, rtol=1e-9, atol=1e-12)
+
+
 def test_it_learns() -> None:
     """A silent AdEx neuron is taught to spike about three times, by its weights and by numbers of its own."""
     torch.manual_seed(0)
