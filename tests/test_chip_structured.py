@@ -124,7 +124,7 @@ def test_a_state_belongs_to_a_chip_and_a_batch() -> None:
     with pytest.raises(ShapeMismatch, match="the state is of 3 samples"):
         run(net, Events.from_lists([[]], [[]], 10), 1e-3, substrate=ready(net), start=state)
     ideal = run(net, drive(), 60e-3, observe=Observe(state=True)).state
-    with pytest.raises(Unsupported, match="goes on from its own states only"):
+    with pytest.raises(Unsupported, match="cannot continue from a state of another place"):
         run(net, Events.from_lists([[]] * 3, [[]] * 3, 10), 1e-3, substrate=ready(net), start=ideal)
 
 

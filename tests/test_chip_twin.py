@@ -149,7 +149,8 @@ def extended(twin: Twin):
     switches = Switches(
         connect_soma=half, connect_conductance=~half, connect_soma_right=half, conductance=np.full(512, 300)
     )
-    wanted = replace(configuration(40, 6, watch=ALL_CIRCUITS), terms=terms, switches=switches)
+    plain = configuration(40, 6, watch=ALL_CIRCUITS, leak=np.where(half, 214, 240))
+    wanted = replace(plain, terms=terms, switches=switches)
     place = Place(np.arange(8).reshape(1, 1, 8), np.array([EXCITATORY]), False, np.arange(8), np.full(8, 63.0))
 
     def kernel(view) -> None:

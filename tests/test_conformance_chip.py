@@ -70,6 +70,19 @@ class Trusting:
         raise Unsupported("no")
 
 
+class Forgetful:
+    """Says that it remembers, and begins anew every time: with the membranes at rest."""
+
+    remembers = True
+
+    def emulate(
+        self, what: Configuration, drive: AddressedEvents, cycles: int, start: object = None, keep: bool = False
+    ) -> Readout:
+        began = 0 if start is None else 1001
+        moved = replace(drive, cycle=np.maximum(drive.cycle - began, 0))
+        return Twin(7, noise=0).emulate(what, moved, cycles, keep=keep)
+
+
 def spoilt(out: Readout, **changed: object) -> Readout:
     """A copy that nobody checks, as of a chip that has a readout of its own."""
     made = copy(out)
@@ -164,6 +177,7 @@ BROKEN = {
     "weights overwritten": (Spoilt(given=overwritten), "left as they are", "weight was changed"),
     "a readout that is none": (field("cadc_cycle", lambda x: None), "survive the wire", "cadc_cycle|Error"),
     "clips in silence": (Trusting(), "out of range is refused", "weight = 64 is not refused"),
+    "begins anew": (Forgetful(), "goes on where it was", "is not that of the run as a whole"),
     "runs of no time": (Trusting(), "out of range is refused", "a run of 0 cycles"),
 }  # fmt: skip
 

@@ -83,7 +83,7 @@ def continued(trial: Trial) -> Continued | None:
         return None
     part = trial.start.parts.get(PART)
     if not isinstance(part, Continued):
-        raise Unsupported("a chip goes on from its own states only", where="start",
+        raise Unsupported("a chip cannot continue from a state of another place", where="start",
                           expected="record.state of a run on it", todo="Leave out start=")  # fmt: skip
     return part
 
