@@ -49,7 +49,15 @@ def _batch(values: list[Any]) -> Any:
         return torch.cat(values)
     if isinstance(first, Events):
         return Events.cat(values)
-    return {name: _batch([each[name] for each in values]) for name in first} if isinstance(first, Mapping) else first
+    if not isinstance(first, Mapping):
+        return first
+    found = {name: value for each in values for name, value in each.items()}
+    return {name: _batch([each.get(name, _nothing_like(value)) for each in values]) for name, value in found.items()}
+
+
+def _nothing_like(value: Any) -> Any:
+    """What a sample has of which only others have something: no spikes on their way."""
+    return Events.from_lists([[]], [[]], value.size) if isinstance(value, Events) else None
 
 
 def part_of(trial: Trial, network: Network, start: State | None, sample: int, begin: float, end: float) -> Trial:
