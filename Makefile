@@ -17,6 +17,7 @@ endif
 
 bin := .venv/bin
 brian2 := .venv-brian2
+pytest = SPIKELOOP_BRIAN2_PYTHON=$(CURDIR)/$(brian2)/bin/python $(bin)/python -m pytest
 sources := pyproject.toml CMakeLists.txt constraints.txt $(shell find cpp src -type f -not -path "cpp/tests/*" -not -name '*.so' -not -path '*__pycache__*')
 
 .PHONY: demo test lint bench bench-all docs clean
@@ -28,7 +29,8 @@ demo: .venv/cli
 	$(bin)/spikeloop train yin-yang --substrate twin --chip $(CHIP) --epochs $(TWIN_EPOCHS) --folder runs/demo-twin
 
 test: .venv/dev $(brian2)/ready
-	SPIKELOOP_BRIAN2_PYTHON=$(CURDIR)/$(brian2)/bin/python $(bin)/python -m pytest $(PYTEST)
+	$(pytest) --numprocesses 2 --dist loadfile -m "not alone" $(PYTEST)
+	$(pytest) -m alone $(PYTEST)
 
 lint: export PATH := $(CURDIR)/$(bin):$(PATH)
 lint: .venv/dev

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 BEFORE = 0.5
 """Seconds the call is left alone; uninterrupted it would take twenty or more."""
 

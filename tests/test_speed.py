@@ -24,6 +24,8 @@ from problem import Problem
 from roofline import Layer, Roofline
 from workloads import WORKLOADS
 
+pytestmark = pytest.mark.alone
+
 ROUNDS = 7
 TIMES_NAIVE = 10_000  # 40 000 to 50 000 were measured
 OF_SWEEP = 0.03  # 0.10 was measured
