@@ -53,8 +53,9 @@ class Trial:
     @property
     def batch(self) -> int:
         """The number of samples: of the drive, or of what else says it where there is none."""
-        given = [len(events) for events in self.drive.values()]
-        given += [steps.batch for steps in self.steps.values() if steps.batch is not None]
+        for events in self.drive.values():
+            return len(events)
+        given = [steps.batch for steps in self.steps.values() if steps.batch is not None]
         given += [] if self.start is None else [len(membrane) for membrane in self.start.membrane.values()]
         return given[0] if given else 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -108,12 +108,11 @@ class Ideal:
                 todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
             ) from None
         cost = Cost(wall_time=time.perf_counter() - began, **_events(trial.network, trains))
-        record = _record(trial, trains, asks, in_steps, cost)
-        record = replace(record, current={**record.current, **_currents(trial, trains, run)})
+        record = _record(trial, trains, asks, in_steps, run, cost)
         if not trial.observe.state:
             return record
         state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0)
-        return replace(record, state=in_steps.added(state, stepped) if stepped else state)
+        return record._with(state=in_steps.added(state, stepped) if stepped else state)
 
 
 def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
@@ -139,7 +138,9 @@ def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
     )
 
 
-def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_steps: InSteps, cost: Cost) -> Record:
+def _record(
+    trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_steps: InSteps, run: Run, cost: Cost
+) -> Record:
     network, everything = trial.network, {**asks, **in_steps.asks}
     spikes = {
         name: events_of(trains[name], network.populations[name].size)
@@ -157,7 +158,7 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_st
         number=trial.number,
         cost=cost,
         adaptation=in_steps.samples(trial, "adaptation"),
-        current=in_steps.samples(trial, "current"),
+        current=in_steps.samples(trial, "current") | _currents(trial, trains, run),
         begin=trial.begin,
     )
 
@@ -165,6 +166,8 @@ def _record(trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_st
 def _currents(trial: Trial, trains: dict[str, Trains], run: Run) -> dict[str, Samples]:
     """The currents that are asked for of what is run event by event."""
     found: dict[str, Samples] = {}
+    if not trial.observe.current:
+        return found
     for onto, neurons in [(of.links, neurons) for of in exact_stages(trial) for neurons in of.populations]:
         when = trial.observe.current.get(neurons.name)
         if when is not None:
