@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,7 +253,7 @@ class Lanes:
     def __ne__(self, other: object) -> Any:
         return self._compared(other, operator.ne)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def _compared(self, other: Any, how: Callable[[Any, Any], Any]) -> NDArray[np.bool_]:
         self.meter.spend(self.raw.size, self.format)

@@ -149,6 +149,11 @@ class Processor:
     windows: (2, 131072) steps and seconds of the chip's sensors.  channels: their converters.
     """
 
+    tasks: Mapping[str, Task]
+    channels: correlation.Channels
+    key: int
+    banks: dict[tuple[str, str], Bank]
+
     def __init__(
         self, tasks: Mapping[str, Task], windows: tuple[Float, Float], channels: correlation.Channels, key: int
     ) -> None:

@@ -148,6 +148,25 @@ def _group(name: str, each: Alike, step: Step, neurons: Neurons, dynamics: Dynam
 class Stepwise:
     """One run, or one stretch of it."""
 
+    chip: Chipful
+    configuration: Configuration
+    drive: AddressedEvents
+    batch: int
+    threads: int
+    sample: int
+    first: int
+    last: int
+    trial: int
+    code: NDArray[np.uint8]
+    lost: Indices
+    before: ChipState | None
+    clock: _Clock
+    seen: dict[int, Float]
+    adaptation: dict[int, Float]
+    arrived: Flight
+    inside: list[Flight]
+    fired: list[Flight]
+
     def __init__(
         self, chip: Chipful, configuration: Configuration, drive: AddressedEvents, cycles: int, start: ChipState | None,
         sample: int = 0,
@@ -431,6 +450,13 @@ class Stepwise:
 
 class _Clock:
     """When a stretch of a run is sampled: ``time``, s, ascending, of both converters, and where theirs are in it."""
+
+    cadc_number: Indices
+    madc_number: Indices
+    time: Float
+    cadc: Indices
+    madc: Indices
+    cadc_cycle: Indices
 
     def __init__(self, instruments: Instruments, first: int, last: int, phase: float) -> None:
         period = int(instruments.cadc_period[0]) * CYCLE

@@ -25,6 +25,10 @@ class IntegerSynapses:
     or None.  counts, source_counts: whole numbers.  membrane: fractions.
     """
 
+    reset: bool
+    moved: bool
+    sensed: bool
+
     def __init__(
         self,
         where: str,

@@ -20,6 +20,9 @@ Numbers = NDArray[Any]
 class FloatSynapses:
     """The synapses of one projection in one sample (`SynapsesView`)."""
 
+    reset: bool
+    moved: bool
+
     def __init__(
         self,
         where: str,
@@ -30,8 +33,7 @@ class FloatSynapses:
     ) -> None:
         self._where, self._weights, self._ends, self._sources = where, weights, ends, source_size
         self._seen = {name: _fixed(value) for name, value in seen.items()}
-        self.reset = False
-        self.moved = False
+        self.reset = self.moved = False
 
     @property
     def weights(self) -> Numbers:
@@ -149,6 +151,9 @@ def _of_the_only(name: str) -> Any:
 class FloatView:
     """What a kernel is called with, for one sample (`View`). Seed, program, sample and call choose random numbers."""
 
+    state: Memory
+    recorded: dict[str, Numbers]
+
     def __init__(self, name: str, synapses: Mapping[str, FloatSynapses], state: Memory, moment: Moment) -> None:
         self._name, self._synapses, self._moment = name, synapses, moment
         self.state = state
@@ -156,14 +161,14 @@ class FloatView:
         key = np.array([moment.seed, zlib.crc32(name.encode()) << 32 | moment.sample], np.uint64)
         self._generator = np.random.Philox(counter=np.array([0, 0, 0, moment.call], np.uint64), key=key)
 
-    weights = _of_the_only("weights")
-    sources = _of_the_only("sources")
-    targets = _of_the_only("targets")
-    causal = _of_the_only("causal")
-    anticausal = _of_the_only("anticausal")
-    counts = _of_the_only("counts")
-    source_counts = _of_the_only("source_counts")
-    membrane = _of_the_only("membrane")
+    weights: Any = _of_the_only("weights")
+    sources: Any = _of_the_only("sources")
+    targets: Any = _of_the_only("targets")
+    causal: Any = _of_the_only("causal")
+    anticausal: Any = _of_the_only("anticausal")
+    counts: Any = _of_the_only("counts")
+    source_counts: Any = _of_the_only("source_counts")
+    membrane: Any = _of_the_only("membrane")
 
     @property
     def time(self) -> float:

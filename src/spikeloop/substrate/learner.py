@@ -42,6 +42,14 @@ class Snapshot:
 class Learner:
     """Sample ``number``, which starts from ``start`` with the network's weights, or goes on where ``before`` ended."""
 
+    number: int
+    programs: Mapping[str, Program]
+    network: Network
+    state: State | None
+    synapses: dict[str, LearningSynapses]
+    memory: dict[str, Memory]
+    counts: Counts
+
     def __init__(self, network: Network, number: int, start: State | None, before: Learned | None) -> None:
         self.number = number
         self.programs = network.programs

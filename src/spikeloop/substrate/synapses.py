@@ -23,6 +23,9 @@ _NONE: Moments = (np.zeros(0), np.zeros(0, np.int32))
 class LearningSynapses:
     """The synapses of projection ``name`` of a sample's own ``network``, whose weights change with them."""
 
+    name: str
+    plastic: Plastic
+
     def __init__(self, network: Network, name: str, plastic: Plastic) -> None:
         self.name, self.plastic = name, plastic
         self._projection = network.projections[name]
