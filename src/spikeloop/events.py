@@ -317,7 +317,7 @@ class Events:
         of them after the end: SpikeloopWarning with the number.
         """
         seconds, end = self._arrays[0], begin + duration
-        if seconds.min(initial=begin) < begin:
+        if begin > 0 and seconds.min(initial=begin) < begin:  # none is before 0
             raise InvalidEvents(
                 f"{int((seconds < begin).sum())} of {len(seconds)} events are before the beginning",
                 where=name,

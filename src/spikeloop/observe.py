@@ -94,7 +94,7 @@ class Observe:
     @property
     def nothing(self) -> bool:
         """Whether spikes are all that is asked for."""
-        return not (self.peak or self.state or self.history or any(given for _, given in self.traces()))
+        return not (self.membrane or self.peak or self.state or self.adaptation or self.current or self.history)
 
     def union(self, other: Observe) -> Observe:
         """What satisfies both. Raises ``CannotObserve`` where two samplings of one trace have no common grid."""

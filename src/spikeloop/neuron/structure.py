@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ class Structure:
     couplings: tuple[tuple[str, str], ...] = ()
     output: str = ""
 
-    @property
+    @cached_property
     def spiking(self) -> bool:
         """Whether its output compartment has a threshold."""
         return self.site(self.output).fires
