@@ -440,7 +440,7 @@ void march(SteppedSample<T>& sample, SteppedRange range, Watch& watch) {
             sample.deliver_jumps(int(p), k, range);
             sample.take_samples(int(p), k, false, events, count, range);
             kernels[p](sample, int(p), k, events, count, range);
-            sample.end_jumps(int(p));
+            sample.end_jumps(int(p), k);
         }
     }
     for (size_t p = 0; p < kernels.size(); ++p) sample.take_samples(int(p), run.first + run.steps, true, nullptr, 0, range);

@@ -322,7 +322,7 @@ void smooth_sample(SteppedSmooth<T>& all, const std::vector<T*>& weight, const s
             SmoothStep<T> step{all, int(p), k};
             for (int64_t l = 0; l < step.n; l += kLanes<T>) step.forwards(l);
             all.cross(int(p), k);
-            all.sample.end_jumps(int(p));
+            all.sample.end_jumps(int(p), k);
         }
     }
     for (int64_t k = last - 1; k >= first; --k) {

@@ -26,7 +26,7 @@ std::vector<SpikesPerSample> stepped_forward(const std::vector<SteppedPopulation
         if (blockwise) range = {block * kSteppedBlock<T>, (block + 1) * kSteppedBlock<T>};
         SteppedSample<T> sample(stage, number);
         for (auto& list : parts[index]) sample.spikes.push_back(&list);
-        sample.set_out(range);
+        sample.set_out();
         SPIKELOOP_BEST(march(sample, range, watch));
         sample.finish(range);
     });

@@ -53,11 +53,11 @@ struct SteppedSample {
     std::vector<std::vector<Spike>*> spikes;   // by population
 
     SteppedSample(const SteppedStage<T>& stage, int64_t number);
-    void set_out(SteppedRange range);
+    void set_out();
     // What arrives within step k, in order.
     const SteppedEvent* arrivals(int64_t k, int64_t& count);
     void deliver_jumps(int p, int64_t k, SteppedRange range);
-    void end_jumps(int p);
+    void end_jumps(int p, int64_t k);
     void set_current(int p, size_t n);
     void take_samples(int p, int64_t k, bool last, const SteppedEvent* events, int64_t count, SteppedRange range);
     // Neuron m of population p through step k, in double precision.
@@ -69,7 +69,6 @@ struct SteppedSample {
   private:
     void gather();
     void add(int link, double time, int32_t unit, double amplitude, bool inside, std::vector<SteppedEvent>* to);
-    void place(const SteppedEvent& event);
     void of_lane(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
     template <int Compartments>
     void alone(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
@@ -97,7 +96,6 @@ struct SteppedSample {
 
     double h() const { return stage.run.step; }
     double start_of(int64_t k) const { return double(k) * stage.run.step; }
-    int64_t step_ = 0;
     std::vector<SteppedEvent> together_;
     std::vector<SteppedArrival> lane_;
 };

@@ -59,7 +59,7 @@ template <class T>
 SteppedSmooth<T>::SteppedSmooth(const SteppedStage<T>& stage, const std::vector<SteppedPull<T>>& pulls, const std::vector<SteppedSlopes<T>>& slopes,
                                 double beta, int64_t number)
     : stage(stage), pulls(pulls), slopes(slopes), beta(beta), sample(stage, number), trails(stage.layers.size()) {
-    sample.set_out({});
+    sample.set_out();
     const int64_t steps = stage.run.steps;
     for (size_t p = 0; p < trails.size(); ++p) {
         const SteppedLayer<T>& layer = stage.layers[p];

@@ -12,19 +12,8 @@ from reference_stepped import Parameters, Smoothed
 from stepped_cells import MS, cells, drive, links
 
 from spikeloop.engine.arrays import Delays, Peaks, Rows
-from spikeloop.engine.stepped import (
-    CELL_FIELDS,
-    Cells,
-    SteppedGradients,
-    SteppedLink,
-    SteppedPull,
-    SteppedRun,
-    SteppedSampling,
-    SteppedStage,
-    SteppedWants,
-    backward,
-    forward,
-)
+from spikeloop.engine.stepped import CELL_FIELDS, Cells, SteppedLink, SteppedRun, SteppedSampling, SteppedStage, forward
+from spikeloop.engine.stepped_adjoint import SteppedGradients, SteppedPull, SteppedWants, backward
 
 STEP, STEPS, INPUTS, BETA, BATCH = 0.4 * MS, 70, 3, 4.0, 2
 KINDS = ["leaky", "firing", "firing from leak", "exponential", "AdEx", "facilitating", "AdEx with conductances"]

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from spikeloop.chip.host import Continued
 from spikeloop.errors import (
     InvalidNetwork,
     OutOfRange,
@@ -23,7 +22,6 @@ from spikeloop.network import Network
 from spikeloop.protocols import Observe
 from spikeloop.record import State
 from spikeloop.steps import Steps
-from spikeloop.substrate.one_chip import PART as CHIP
 
 
 def check_kinds(network: object, duration: object, substrate: object, rule: object, observe: object) -> None:
@@ -156,10 +154,7 @@ def check_start(network: Network, start: State | None, batch: int) -> None:
     """Raise where a state to start from is not one of ``network``, whole, finite and of ``batch`` samples."""
     if start is None:
         return
-    if isinstance(part := start.parts.get(CHIP), Continued):
-        if len(part) != batch:
-            what = f"the state is of {len(part)} samples"
-            raise ShapeMismatch(what, where="start", expected=f"{batch}, as the drive")
+    if start.opaque:  # the substrate looks
         return
     neurons = {name: population.size for name, population in network.populations.items() if population.kind is not None}
     fields = {"membrane": start.membrane, "current": start.current, "held": start.held}

@@ -149,6 +149,13 @@ class Network(nn.Module):
             )
         return population, compartment if dot else structure.output
 
+    def places(self, population: str) -> list[str]:
+        """What neurons and their compartments are called where something is observed or driven; an input: nothing."""
+        structure = self.populations[population].structure
+        if structure is None:
+            return []
+        return [population, *(f"{population}.{site.name}" for site in structure.sites if site.name)]
+
     def quantities(self) -> dict[Key, Tensor]:
         """Every number the network consists of, in natural units and with its graph, by (owner, field).
 

@@ -123,6 +123,11 @@ class State:
     time: float = 0.0
     parts: Mapping[str, object] = field(default_factory=dict, repr=False)
 
+    @property
+    def opaque(self) -> bool:
+        """Whether it shows nothing of the neurons (a chip's does not): only who made it can go on from it."""
+        return bool(self.parts) and not self.membrane
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Record:

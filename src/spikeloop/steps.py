@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported, WrongType, kind_of
@@ -52,6 +54,12 @@ class Steps:
     def batch(self) -> int | None:
         """The number of samples; None: it is the same for all."""
         return self.value.shape[0] if self.value.ndim == 3 else None
+
+    @property
+    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As the engine takes them: time (T,), value (1 or B, T, size)."""
+        value = np.ascontiguousarray(self.value.detach().numpy())
+        return self.time.numpy(), value if value.ndim == 3 else value[None]
 
     def of(self, some: slice) -> Steps:
         """Those of the samples ``some``."""

@@ -92,16 +92,6 @@ def calibrate_terms(
     return TermsCalibration({name: np.nan_to_num(off) for name, off in found.items()}, success)
 
 
-def spreads(found: TermsCalibration) -> dict[str, float]:
-    """By term the standard deviation over the circuits that could be measured, without the outermost 5 %."""
-    return {name: _trimmed(off[found.success[name]]) for name, off in found.off.items()}
-
-
-def _trimmed(value: Float) -> float:
-    low, high = np.quantile(value, (0.025, 0.975))
-    return float(value[(value >= low) & (value <= high)].std())
-
-
 class _Search:
     def __init__(self, chip: Chip, calibration: Calibration) -> None:
         self.bench = Bench(chip, calibration.cadc_offset.copy(), calibration.cadc_gain.copy())

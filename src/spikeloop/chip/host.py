@@ -67,16 +67,16 @@ def send(
         sample = np.repeat(np.arange(len(start) - 1), np.diff(start))
         new = Flight(sample, cycle, address[events.unit.numpy()])
         before = backlog.waiting.get(name, Flight.none())
-        both = _joined([before, new])
+        both = Flight.joined([before, new])
         early = both.time < last
         due.append(both[early])
         order.append(np.full(int(early.sum()), number))
         waiting[name] = both[~early]
-    now, by = _joined(due), np.concatenate([np.zeros(0, np.int64), *order])
+    now, by = Flight.joined(due), np.concatenate([np.zeros(0, np.int64), *order])
     place = np.lexsort((np.arange(len(now)), by, now.time, now.sample))
     now = Flight(now.sample[place], now.time[place], now.unit[place])
     passed, line = backlog.line.passed(now, np.zeros(len(now), np.int64), torch.get_num_threads())
-    sent = _joined([backlog.later, Flight(now.sample, np.maximum(now.time, passed - DEPTH), now.unit)])
+    sent = Flight.joined([backlog.later, Flight(now.sample, np.maximum(now.time, passed - DEPTH), now.unit)])
     turn = np.lexsort((np.arange(len(sent)), sent.time, sent.sample))
     sent = Flight(sent.sample[turn], sent.time[turn], sent.unit[turn])
     early = sent.time < last
@@ -85,11 +85,4 @@ def send(
 
 def addressed(events: Flight, batch: int, muted: NDArray[np.bool_], trial: int) -> AddressedEvents:
     """As a chip takes them."""
-    start = np.searchsorted(events.sample, np.arange(batch + 1)).astype(np.int64)
-    return AddressedEvents(events.time.astype(np.int64), events.unit, start, muted=muted, trial=trial)
-
-
-def _joined(flights: list[Flight]) -> Flight:
-    """One after the other."""
-    parts = zip(*((each.sample, each.time, each.unit) for each in [Flight.none(), *flights]), strict=True)
-    return Flight(*(np.concatenate(part) for part in parts))
+    return AddressedEvents(events.time.astype(np.int64), events.unit, events.start(batch), muted=muted, trial=trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -39,10 +40,18 @@ class Flight:
     def __getitem__(self, keep: NDArray[np.bool_]) -> Flight:
         return Flight(self.sample[keep], self.time[keep], self.unit[keep])
 
-    def beside(self, other: Flight) -> Flight:
-        """Both."""
-        sample, unit = np.concatenate([self.sample, other.sample]), np.concatenate([self.unit, other.unit])
-        return Flight.ordered(sample, np.concatenate([self.time, other.time]), unit)
+    @classmethod
+    def joined(cls, flights: Sequence[Flight]) -> Self:
+        """One after the other, not in order."""
+        each = [cls.none(), *flights]
+        sample, unit = (np.concatenate(part) for part in zip(*((f.sample, f.unit) for f in each), strict=True))
+        return cls(sample, np.concatenate([f.time for f in each]), unit)
+
+    @classmethod
+    def merged(cls, flights: Sequence[Flight]) -> Self:
+        """All of them in order."""
+        every = cls.joined(flights)
+        return cls.ordered(every.sample, every.time, every.unit)
 
     def until(self, end: float) -> tuple[Flight, Flight]:
         """Those before ``end``, and the others."""
@@ -51,8 +60,11 @@ class Flight:
 
     def trains(self, batch: int, unit: NDArray[np.integer] | None = None) -> Trains:
         """As the engine takes them; ``unit``: other numbers for their units."""
-        start = np.searchsorted(self.sample, np.arange(batch + 1)).astype(np.int64)
-        return self.time, np.ascontiguousarray(self.unit if unit is None else unit, np.int32), start
+        return self.time, np.ascontiguousarray(self.unit if unit is None else unit, np.int32), self.start(batch)
+
+    def start(self, batch: int) -> Indices:
+        """(B + 1,): sample b owns events start[b]:start[b + 1]."""
+        return np.searchsorted(self.sample, np.arange(batch + 1)).astype(np.int64)
 
 
 def flight_of(trains: Trains) -> Flight:

@@ -10,10 +10,11 @@ import numpy as np
 from spikeloop._warn import warn
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CIRCUITS, CYCLE, AddressedEvents, Configuration, Readout
+from spikeloop.chip.groups import Chipful
 from spikeloop.chip.instruments import channels_of
 from spikeloop.chip.mismatch import Float
 from spikeloop.chip.ppu import Executed, Learning, Processor
-from spikeloop.chip.stepwise import Chipful, ChipState, Stepwise, potentials
+from spikeloop.chip.stepwise import ChipState, Stepwise, potentials
 from spikeloop.plasticity.watchdog import Watchdog
 
 _OFTEN = 0.02  # of the calls: that few late ones are not worth a warning

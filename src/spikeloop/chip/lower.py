@@ -32,6 +32,7 @@ from spikeloop.chip.configuration import (
 )
 from spikeloop.chip.mapping import Placement, site_key
 from spikeloop.chip.transfer import REFERENCE_PSP
+from spikeloop.engine.arriving import only
 from spikeloop.engine.bus import hold_back
 from spikeloop.engine.codes import Rounded, lay, rounded
 from spikeloop.errors import OutOfRange
@@ -350,7 +351,7 @@ def lift_events(
 
     placed: by population, (N, circuits of a neuron), the first of each being the one that spikes.
     """
-    time = (cycle + 0.5) * (CYCLE * speedup)
+    time = ((cycle + 0.5) * (CYCLE * speedup)).astype(np.float64, copy=False)
     found: dict[str, Events] = {}
     for name, of in placed.items():
         unit = np.full(CIRCUITS, -1, np.int32)
@@ -359,7 +360,7 @@ def lift_events(
         keep = mine >= 0
         parts = (time, mine, start.astype(np.int64))
         if not keep.all():
-            parts = (time[keep], mine[keep], np.append(0, np.cumsum(keep))[start])
+            parts = only(parts, keep)
         when, who, first = (torch.from_numpy(part) for part in parts)
         found[name] = Events._trusted(when, who, first, len(of))  # in order, as a Readout is
     return found

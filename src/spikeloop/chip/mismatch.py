@@ -59,7 +59,6 @@ class Quantity(IntEnum):
     CORRELATION_BASELINE = 80
     CORRELATION_NOISE = 81
     STEPPED = 82
-    PROCESSOR = 83
     SLOPE = 128  # from here on with what is left after writing, as above
     EXPONENTIAL_THRESHOLD = 129
     TAU_ADAPTATION = 130

@@ -25,11 +25,12 @@ from spikeloop.engine.arrays import Delays
 from spikeloop.engine.codes import lay
 from spikeloop.engine.correlation import Sensors as Held
 from spikeloop.engine.correlation import Window, Wires, pass_events, wires
-from spikeloop.errors import DoesNotFit, RuleFailed, SpikeloopError, WrongType, kind_of
+from spikeloop.errors import DoesNotFit
+from spikeloop.plasticity.execute import execute
 from spikeloop.plasticity.floating import Moment
 from spikeloop.plasticity.memory import Memory
 from spikeloop.plasticity.view import Kernel
-from spikeloop.plasticity.watchdog import Overdue, Watchdog
+from spikeloop.plasticity.watchdog import Watchdog
 
 Indices = NDArray[np.int64]
 
@@ -228,7 +229,7 @@ class Processor:
         }
         moment = Moment(cycle * task.cycle_time, number, sample, task.seed)
         view = IntegerView(name, views, learning.memory[name], moment, meter)
-        _called(task, view, where, watchdog)
+        execute(task.kernel, view, task.budget, where, watchdog)
         spent = sum(self._adopt((name, each), task.places[each], learning, seen, view) for each, seen in views.items())
         _check_memory(learning.memory[name], where)
         learning.calls[name] += 1
@@ -299,23 +300,6 @@ class Processor:
                 learning.held[key].anticausal[:] = 0
             spent += vectors * PER_READING * view.sensed
         return spent
-
-
-def _called(task: Task, view: IntegerView, where: str, watchdog: Watchdog) -> None:
-    try:
-        returned = watchdog.call(task.kernel, view, task.budget)
-    except Overdue:
-        raise RuleFailed(
-            f"the rule did not end within {task.budget:g} s", where=where, expected="a call within its budget",
-            todo="Look for a loop that never ends, or raise budget",
-        ) from None  # fmt: skip
-    except SpikeloopError:
-        raise
-    except Exception as error:
-        raise RuleFailed(f"the rule raised {type(error).__name__}: {error}", where=where) from error
-    if returned is not None:
-        raise WrongType(f"the rule returns {kind_of(returned)}", where=where, expected="nothing",
-                        todo="Assign what shall change: view.weights = ...")  # fmt: skip
 
 
 def _check_memory(memory: Memory, where: str) -> None:

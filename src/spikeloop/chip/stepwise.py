@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.chip import adc, transfer
-from spikeloop.chip.circuits import Neurons, Pattern
 from spikeloop.chip.configuration import (
     CIRCUITS,
     COLUMNS,
@@ -26,18 +23,17 @@ from spikeloop.chip.configuration import (
     OUTPUTS,
     AddressedEvents,
     Configuration,
-    Instruments,
     Readout,
 )
-from spikeloop.chip.dynamics import Alike, Dynamics, alike
-from spikeloop.chip.instruments import channels_of
+from spikeloop.chip.groups import Chipful, Group, resting
 from spikeloop.chip.lanes import Flight, Lanes, empty_lanes, flight_of
-from spikeloop.chip.mismatch import Float, Noise, Quantity, keyed, normals, normals_at, uniforms
-from spikeloop.chip.plan import Plan, Step
+from spikeloop.chip.mismatch import Float, Quantity, keyed, normals, normals_at, uniforms
+from spikeloop.chip.plan import Step
+from spikeloop.chip.readings import Clock, Readings
 from spikeloop.engine.arrays import Trains
+from spikeloop.engine.arriving import only
 from spikeloop.engine.stepped import (
     Cells,
-    Disturbances,
     SteppedAsk,
     SteppedLink,
     SteppedRun,
@@ -53,6 +49,8 @@ Indices = NDArray[np.int64]
 LATENCY = 3.0
 """Standard deviations of the jitter between a crossing and its event, and where the jitter is cut off."""
 _OUTSIDE = "outside"
+Watched = tuple[Indices, SteppedSampling]
+"""Which of the chip's neurons a sampling looks at, and what it sees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,63 +86,6 @@ class ChipState:
         return len(self.links.free)
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Neurons of one step that are put together alike; place: (C, N), their compartments among the step's neurons."""
-
-    name: str
-    alike: Alike
-    place: Indices
-    cells: Cells
-
-
-@dataclass(frozen=True, eq=False)
-class Chipful:
-    """What stays the same from run to run of a configuration.
-
-    membrane, threshold: (N,) volts of noise of all compartments.
-    """
-
-    neurons: Neurons
-    dynamics: Dynamics
-    plan: Plan
-    pattern: Pattern
-    noise: Noise
-    capacity: bool
-    groups: tuple[tuple[Group, ...], ...]
-
-
-def groups_of(neurons: Neurons, dynamics: Dynamics, plan: Plan) -> tuple[tuple[Group, ...], ...]:
-    """The groups of every step."""
-    sends = np.asarray(plan.routing.sends, bool)[neurons.head]
-    return tuple(
-        tuple(
-            _group(f"{k}.{g}", each, step, neurons, dynamics)
-            for g, each in enumerate(alike(dynamics, step.neuron, sends))
-        )
-        for k, step in enumerate(plan.steps)
-    )
-
-
-def _group(name: str, each: Alike, step: Step, neurons: Neurons, dynamics: Dynamics) -> Group:
-    member = each.member
-    shape = (1, *member.shape)
-    floor, most, noise, threshold, _ = neurons.population.disturbance[:, member]
-    head = neurons.head[member[each.output]]
-    cells = Cells(
-        name,
-        np.ascontiguousarray(dynamics.values[:, member]),
-        np.ones(len(member), bool),
-        neurons.population.values[1, member].reshape(shape),
-        np.full(shape, np.nan),
-        each.pair,
-        dynamics.couplings.tau[each.coupling],
-        each.output,
-        Disturbances(floor, most, noise, threshold, head.astype(np.float64)),
-    )
-    return Group(name, each, np.searchsorted(step.neuron, member), cells)
-
-
 class Stepwise:
     """One run, or one stretch of it."""
 
@@ -160,7 +101,7 @@ class Stepwise:
     code: NDArray[np.uint8]
     lost: Indices
     before: ChipState | None
-    clock: _Clock
+    clock: Clock
     seen: dict[int, Float]
     adaptation: dict[int, Float]
     arrived: Flight
@@ -180,12 +121,11 @@ class Stepwise:
         self.code = np.ascontiguousarray(configuration.weight, np.uint8).reshape(-1)
         self.lost = np.zeros(self.batch, np.int64)
         self.before = start
-        self.clock = _Clock(configuration.instruments, self.first, self.last, self._phase())
-        self.seen: dict[int, Float] = {}
-        self.adaptation: dict[int, Float] = {}
+        self.clock = Clock(configuration.instruments, self.first, self.last, self._phase())
+        self.seen = {}
+        self.adaptation = {}
         self.arrived = Flight.none()
-        self.inside: list[Flight] = []
-        self.fired: list[Flight] = []
+        self.inside, self.fired = [], []
 
     def key(self, quantity: Quantity) -> int:
         """The stream of a quantity in this trial."""
@@ -210,21 +150,15 @@ class Stepwise:
                 sent.append(exits)
             head = self.chip.neurons.head[step.neuron]
             self.inside.append(Flight(exits.sample, exits.time, head[exits.unit]))
-            for group in self.chip.groups[number]:
-                fired = flight_of(spikes[group.name])
-                self.fired.append(Flight(fired.sample, fired.time, head[group.place[group.alike.output]][fired.unit]))
+            self.fired += [Flight(f.sample, f.time, head[f.unit]) for f in self._fired(number, spikes)]
         state = ChipState(self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner)
         return self._readout(sent), state
 
     def events(self) -> dict[str, tuple[Float, Indices]]:
         """Of a single run, ascending in time: what arrived from outside, by address; what left circuits, and when they
         fired, by head."""
-        inside, fired = (
-            Flight.ordered(*(np.concatenate([np.zeros(0, kind), *(getattr(f, part) for f in flights)])
-                             for part, kind in (("sample", np.int64), ("time", float), ("unit", np.int64))))
-            for flights in (self.inside, self.fired)
-        )  # fmt: skip
-        return {name: (f.time, f.unit) for name, f in (("outside", self.arrived), ("inside", inside), ("fired", fired))}
+        flights = {"outside": self.arrived, "inside": Flight.merged(self.inside), "fired": Flight.merged(self.fired)}
+        return {name: (flight.time, flight.unit) for name, flight in flights.items()}
 
     # ---- events --------------------------------------------------------------------------------------------------
 
@@ -243,7 +177,7 @@ class Stepwise:
             self.lost += np.bincount(events.sample[passed < 0], minlength=self.batch)
             events = Flight(events.sample, passed, events.unit)[passed >= 0]
         waiting = Flight.none() if before is None else before.arrivals
-        now, later = _beside(waiting, events).until(self.last)
+        now, later = Flight.merged([waiting, events]).until(self.last)
         return Flight(now.sample, now.time * CYCLE, now.unit), links, later
 
     def _leave(self, number: int, step: Step, spikes: dict[str, Trains]) -> tuple[Flight, Sender]:
@@ -251,27 +185,30 @@ class Stepwise:
         before = None if self.before is None else self.before.senders[number]
         outputs = empty_lanes(self.batch, OUTPUTS, DEPTH) if before is None else before.outputs
         waiting, leaving = (Flight.none(), Flight.none()) if before is None else (before.requests, before.exits)
-        flights = [Flight.none()]
-        for group in self.chip.groups[number]:
-            fired = flight_of(spikes[group.name])
-            flights.append(Flight(fired.sample, fired.time, group.place[group.alike.output][fired.unit]))
-        fired = Flight.ordered(
-            *(np.concatenate([getattr(f, part) for f in flights]) for part in ("sample", "time", "unit"))
-        )
+        fired = Flight.merged(self._fired(number, spikes))
         if not self.chip.capacity:
             fired = fired[step.sending[fired.unit]]
         head = self.chip.neurons.head[step.neuron]
         late = Flight(fired.sample, fired.time + self._jitter(fired, head), fired.unit)
-        now, requests = _beside(waiting, late).until(self.last * CYCLE)
+        now, requests = Flight.merged([waiting, late]).until(self.last * CYCLE)
         if self.chip.capacity:
             cycles = Flight(now.sample, now.time / CYCLE, now.unit)
             passed, outputs = outputs.passed(cycles, head[now.unit] % COLUMNS // (COLUMNS // OUTPUTS), self.threads)
             sends = step.sending[now.unit]
             self.lost += np.bincount(now.sample[(passed < 0) & sends], minlength=self.batch)
             now = Flight(now.sample, passed * CYCLE, now.unit)[(passed >= 0) & sends]
-        exits, later = _beside(leaving, now).until(self.last * CYCLE)
-        recent = {name: _late(trains, (self.last - 1) * CYCLE) for name, trains in spikes.items()}
+        exits, later = Flight.merged([leaving, now]).until(self.last * CYCLE)
+        since = (self.last - 1) * CYCLE
+        recent = {name: only(trains, trains[0] >= since) for name, trains in spikes.items()}
         return exits, Sender(outputs, requests, later, recent)
+
+    def _fired(self, number: int, spikes: dict[str, Trains]) -> list[Flight]:
+        """By group, the spikes of a step's neurons."""
+        found: list[Flight] = []
+        for group in self.chip.groups[number]:
+            fired = flight_of(spikes[group.name])
+            found.append(Flight(fired.sample, fired.time, group.place[group.alike.output][fired.unit]))
+        return found
 
     def _jitter(self, fired: Flight, head: Indices) -> Float:
         """Seconds that each event takes to leave."""
@@ -294,25 +231,22 @@ class Stepwise:
         cells = tuple(self._cells(group) for group in groups)
         trains, links = self._links(number, step, arrived, sent)
         stage = SteppedStage(cells, tuple(links), np.dtype(np.float32))
-        asks = dict[str, SteppedAsk]()
-        watched = dict[str, tuple[Indices, SteppedSampling, SteppedSampling]]()
+        asks, watched, ends = dict[str, SteppedAsk](), list[Watched](), list[SteppedState]()
         for g, (group, each) in enumerate(zip(groups, cells, strict=True)):
-            start = _resting(each, self._samples, self.key(Quantity.STEPPED)) if before is None else before[g]
+            start = resting(each, self._samples, self.key(Quantity.STEPPED)) if before is None else before[g]
             samplings = self._samplings(step, group)
+            ends.append(SteppedState.empty(each, self.batch, np.float32))
             asks[group.name] = SteppedAsk(
-                silent=self._muted(group), start=start, end=SteppedState.empty(each, self.batch, np.float32),
-                samplings=tuple(s for _, s in samplings),
-            )  # fmt: skip
-            watched[group.name] = samplings  # type: ignore[assignment]
+                silent=self._muted(group), start=start, end=ends[g], samplings=tuple(s for _, s in samplings)
+            )
+            watched += samplings
         recent = {} if self.before is None else self.before.senders[number].recent
         run = SteppedRun(self.batch, CYCLE, self.last - self.first, self.first, self.threads, recent=recent)
         spikes = forward(stage, trains, run, asks)
-        for samplings in watched.values():
-            for neuron, sampling in samplings:  # type: ignore[misc]
-                store = self.seen if sampling.quantity is Trace.MEMBRANE else self.adaptation
-                store |= {int(n): sampling.value[:, :, k] for k, n in enumerate(neuron)}
-        ends = tuple(asks[group.name].end for group in groups)
-        return ends, spikes  # type: ignore[return-value]
+        for neuron, sampling in watched:
+            store = self.seen if sampling.quantity is Trace.MEMBRANE else self.adaptation
+            store |= {int(n): sampling.value[:, :, k] for k, n in enumerate(neuron)}
+        return tuple(ends), spikes
 
     def _cells(self, group: Group) -> Cells:
         """The group's neurons with this trial's thresholds and noise."""
@@ -364,9 +298,9 @@ class Stepwise:
         head = self.chip.neurons.head[group.alike.member[group.alike.output]]
         return np.ascontiguousarray(self.drive.muted[:, head], np.uint8)
 
-    def _samplings(self, step: Step, group: Group) -> list[tuple[Indices, SteppedSampling]]:
+    def _samplings(self, step: Step, group: Group) -> list[Watched]:
         """Which of the chip's neurons each sampling of a group looks at, and what it will see."""
-        found: list[tuple[Indices, SteppedSampling]] = []
+        found: list[Watched] = []
         watching = np.zeros(len(step.neuron), bool)
         watching[step.watched] = True
         compartment, unit = np.nonzero(watching[group.place])
@@ -401,86 +335,14 @@ class Stepwise:
             Flight(s.sample, cycle_of(s.time).astype(np.float64), step.label[s.unit])
             for s, step in zip(sent, steps, strict=True)
         ]
-        sample = np.concatenate([np.zeros(0, np.int64), *(part.sample for part in parts)])
-        cycle = np.concatenate([np.zeros(0), *(part.time for part in parts)])
-        address = np.concatenate([np.zeros(0, np.int64), *(part.unit for part in parts)])
-        order = np.lexsort((cycle, sample))
-        start = np.searchsorted(sample[order], np.arange(self.batch + 1)).astype(np.int64)
-        cadc, madc = self._converted()
-        stamps = np.broadcast_to(self.clock.cadc_cycle, (self.batch, len(self.clock.cadc_cycle))).copy()
+        out = Flight.joined(parts)
+        order = np.lexsort((out.time, out.sample))
+        out = Flight(out.sample[order], out.time[order], out.unit[order])
+        readings = Readings(self.chip, self.configuration.instruments, self.clock, self.key, self._samples)
         return Readout(
-            cycle[order].astype(np.int64), address[order].astype(np.uint16), start, self.lost, cadc, stamps, madc
-        )
-
-    def _converted(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-        instruments, noise, of = self.configuration.instruments, self.chip.noise, self.chip.neurons.of
-        circuit = instruments.cadc_circuit.astype(np.int64)
-        reference = int(instruments.cadc_reference[0])
-        if reference >= 0:
-            shape = (self.batch, len(self.clock.cadc), len(circuit))
-            potential = np.full(shape, transfer.volts(np.array(reference)))
-        else:
-            potential = self._potential(self.seen, of[circuit], self.clock.cadc)
-        gain, offset = channels_of(self.chip.pattern, self.chip.neurons.written)
-        offset = offset[circuit] + instruments.cadc_offset[circuit]
-        white = self._white(noise.cadc, Quantity.CADC_NOISE, circuit, self.clock.cadc_number)
-        cadc = adc.cadc(potential + transfer.STEP * white / gain[circuit], gain[circuit], offset, 0.0, 0)
-        single = instruments.madc_circuit.astype(np.int64)
-        fast = self._potential(self.seen, of[single], self.clock.madc)
-        for k, of_adaptation in enumerate(instruments.madc_adaptation):
-            if of_adaptation:
-                w = self._potential(self.adaptation, of[single[k : k + 1]], self.clock.madc)
-                fast[:, :, k : k + 1] = transfer.ADAPTATION_READ + w
-        return cadc, adc.madc(fast, self._white(noise.madc, Quantity.MADC_NOISE, single, self.clock.madc_number))
-
-    def _potential(self, seen: dict[int, Float], neuron: Indices, at: Indices) -> Float:
-        if not len(neuron) or not len(at):
-            return np.empty((self.batch, len(at), len(neuron)))
-        return np.stack([seen[int(n)][:, at] for n in neuron], axis=2)
-
-    def _white(self, rms: float, quantity: Quantity, circuit: Indices, number: Indices) -> Float:
-        """(B, T, C) of the converter's steps, by sample of the batch, circuit and number of the reading."""
-        shape = (self.batch, len(number), len(circuit))
-        if not rms or not np.prod(shape):
-            return np.zeros(shape)
-        by_run = keyed(self.key(quantity), self._samples)[:, None, None]
-        by_circuit = keyed(by_run, circuit.astype(np.uint64)[None, None, :])
-        return rms * normals_at(keyed(by_circuit, number.astype(np.uint64)[None, :, None]))
-
-
-class _Clock:
-    """When a stretch of a run is sampled: ``time``, s, ascending, of both converters, and where theirs are in it."""
-
-    cadc_number: Indices
-    madc_number: Indices
-    time: Float
-    cadc: Indices
-    madc: Indices
-    cadc_cycle: Indices
-
-    def __init__(self, instruments: Instruments, first: int, last: int, phase: float) -> None:
-        period = int(instruments.cadc_period[0]) * CYCLE
-        slow = len(instruments.cadc_circuit) and period
-        self.cadc_number = _within(period, phase, first, last) if slow else np.zeros(0, np.int64)
-        fast = len(instruments.madc_circuit)
-        self.madc_number = _within(transfer.MADC_PERIOD, 0.0, first, last) if fast else np.zeros(0, np.int64)
-        of_cadc, of_madc = phase + self.cadc_number * period, self.madc_number * transfer.MADC_PERIOD
-        self.time = np.unique(np.concatenate([of_cadc, of_madc])).astype(np.float64)
-        self.cadc, self.madc = np.searchsorted(self.time, of_cadc), np.searchsorted(self.time, of_madc)
-        self.cadc_cycle = _sampled_in(of_cadc)
-
-
-def _sampled_in(time: NDArray[np.floating[Any]]) -> Indices:
-    """The cycle in which a sample is taken: at its edge, with rounding, the later one."""
-    return np.floor(time / CYCLE + 1e-6).astype(np.int64)
-
-
-def _within(period: float, phase: float, first: int, last: int) -> Indices:
-    """The numbers of the samples that are taken in cycles from ``first`` to before ``last``."""
-    low = max(0, int((first * CYCLE - phase) / period) - 1)
-    number = np.arange(low, int(last * CYCLE / period) + 2)
-    cycle = _sampled_in(phase + number * period)
-    return number[(cycle >= first) & (cycle < last)]
+            out.time.astype(np.int64), out.unit.astype(np.uint16), out.start(self.batch), self.lost,
+            readings.cadc(self.seen), readings.stamps(), readings.madc(self.seen, self.adaptation),
+        )  # fmt: skip
 
 
 def cycle_of(time: Float) -> Indices:
@@ -488,37 +350,6 @@ def cycle_of(time: Float) -> Indices:
     cycle = np.floor(time / CYCLE).astype(np.int64)
     cycle += (cycle + 1) * CYCLE <= time
     return cycle - (cycle * CYCLE > time)
-
-
-def _beside(waiting: Flight, new: Flight) -> Flight:
-    return waiting.beside(new) if len(waiting) else new.beside(Flight.none())
-
-
-def _late(trains: Trains, since: float) -> Trains:
-    """Spikes from ``since`` on."""
-    time, unit, start = trains
-    keep = time >= since
-    return time[keep], unit[keep], np.append(0, np.cumsum(keep))[start]
-
-
-def _resting(cells: Cells, samples: NDArray[np.uint64], key: int) -> SteppedState:
-    """At rest since long ago: with the noise that membranes and thresholds have at some moment."""
-    state = SteppedState.empty(cells, len(samples), np.float32)
-    given = cells.disturbance
-    assert given is not None
-    leak, reset = cells.field("leak"), cells.field("reset")
-    fires = leak >= cells.field("threshold")  # by itself: starts at its reset
-    state.membrane[:] = np.where(fires, reset - leak, 0.0)
-    shape = (len(samples), *leak.shape)
-    for part, rms, kind in (
-        (state.noise, np.where(fires, 0.0, given.noise), 0),
-        (state.shift, given.threshold_noise, 1),
-    ):
-        if rms.any():
-            sample = keyed(keyed(key, kind), samples)[:, None, None]
-            place = given.name.astype(np.uint64) + np.arange(leak.shape[0], dtype=np.uint64)[:, None] * CIRCUITS
-            part[:] = rms * normals_at(np.broadcast_to(keyed(sample, place), shape))
-    return state
 
 
 def potentials(chip: Chipful, state: ChipState) -> Float:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.chip import correlation, transfer
 from spikeloop.chip.by_value import ByValue
-from spikeloop.chip.circuits import Neurons, Pattern, neurons_of
+from spikeloop.chip.circuits import Pattern
 from spikeloop.chip.configuration import (
     CIRCUITS,
     COLUMNS,
@@ -22,27 +20,22 @@ from spikeloop.chip.configuration import (
     LINKS,
     OUTPUTS,
     AddressedEvents,
-    Analog,
     Configuration,
-    Instruments,
     Readout,
-    Routing,
     whole,
 )
-from spikeloop.chip.correlation import Sensors
-from spikeloop.chip.dynamics import dynamics_of
 from spikeloop.chip.imperfection import EVERYTHING, Imperfection, mismatch_without, noise_without
 from spikeloop.chip.instruments import watch
-from spikeloop.chip.learning import LearningState, learn
 from spikeloop.chip.mac import ArrayPass, check_factors
 from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, normals, uniforms
 from spikeloop.chip.multiplier import tile
-from spikeloop.chip.plan import Plan, Step, plan_of
-from spikeloop.chip.ppu import Processor, Task
-from spikeloop.chip.stepwise import Chipful, ChipState, Stepwise, groups_of
-from spikeloop.chip.terms import Switches, Terms
+from spikeloop.chip.plan import Step, plan_of
+from spikeloop.chip.ppu import Task
+from spikeloop.chip.prepared import check_again, neurons_on
+from spikeloop.chip.stretch import Going, stretch
 from spikeloop.chip.wiring import Wires
 from spikeloop.engine.arrays import Trains
+from spikeloop.engine.arriving import only
 from spikeloop.engine.bus import Entry, Exit, arrived, leave
 from spikeloop.engine.disturbed import Passage, Population, forward, keyed
 from spikeloop.engine.disturbed import normals as stream
@@ -126,7 +119,7 @@ class Twin:
         configuration.__post_init__()
         extended = configuration.terms is not None or configuration.switches is not None
         if keep or extended or start is not None or program:
-            return in_steps(self, configuration, drive, cycles, Going(start, keep, program or {}))
+            return stretch(self, configuration, drive, cycles, Going(start, keep, program or {}))
         return _Emulation(self, configuration, drive, cycles).readout()
 
     def multiply(
@@ -167,107 +160,6 @@ def _strengths(twin: Twin) -> Noise:
     return noise_without(noise, twin.ideal)
 
 
-@lru_cache(maxsize=16)
-def _check_again(*parts: ByValue[Routing] | ByValue[Analog] | ByValue[Instruments]) -> None:
-    """Raises ``OutOfRange`` where an array was changed in place after it was checked; looks once at the same values."""
-    for part in parts:
-        part.value.__post_init__()
-
-
-@lru_cache(maxsize=16)
-def _neurons(analog: ByValue[Analog], routing: ByValue[Routing], twin: Twin) -> Neurons:
-    made = neurons_of(analog.value, routing.value.head, routing.value.row_sign, twin.pattern())
-    floor, most, noise, threshold, name = made.population.disturbance
-    if Imperfection.FLOOR in twin.ideal:
-        floor = np.full_like(floor, -np.inf)
-    if Imperfection.SATURATION in twin.ideal:
-        most = np.full_like(most, np.inf)
-    strengths = twin.strengths()
-    noise = noise + strengths.membrane * transfer.STEP
-    threshold = threshold + strengths.threshold_spike * made.distance
-    return replace(made, population=Population(made.population.values, np.stack([floor, most, noise, threshold, name])))
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What a configuration was made of, for a chip that is run in steps."""
-
-    analog: ByValue[Analog]
-    routing: ByValue[Routing]
-    instruments: ByValue[Instruments]
-    terms: ByValue[Terms] | None
-    switches: ByValue[Switches] | None
-
-
-@lru_cache(maxsize=16)
-def _chipful(made: _Made, twin: Twin) -> Chipful:
-    neurons = _neurons(made.analog, made.routing, twin)
-    terms = None if made.terms is None else made.terms.value
-    switches = None if made.switches is None else made.switches.value
-    dynamics = dynamics_of(neurons, terms, switches, twin.pattern())
-    same = dynamics.tree[:, None] == dynamics.tree
-    plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
-    capacity = Imperfection.CAPACITY not in twin.ideal
-    groups = groups_of(neurons, dynamics, plan)
-    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups)
-
-
-@dataclass(frozen=True, eq=False)
-class Going:
-    """From where a run goes on, whether its state is wanted, and what the processor does; see `Twin.emulate`."""
-
-    start: object | None
-    keep: bool
-    program: Mapping[str, Task]
-
-
-def in_steps(twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int, going: Going) -> Readout:
-    """The readout of a run that is carried out cycle by cycle. Raises where ``start`` is of another chip or batch."""
-    parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
-    _check_again(*parts)
-    routing, analog, instruments = parts
-    terms = None if configuration.terms is None else ByValue(configuration.terms)
-    switches = None if configuration.switches is None else ByValue(configuration.switches)
-    chip = _chipful(_Made(analog, routing, instruments, terms, switches), twin)
-    active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
-    owner = twin, routing, analog, terms, switches, active
-    start = going.start
-    if start is not None:
-        _check_start(start, owner, len(drive), LearningState if going.program else ChipState)
-    chip.plan.cover(drive)
-    for each in start.chips if isinstance(start, LearningState) else (start,):
-        if isinstance(each, ChipState):
-            chip.plan.cover_addresses(each.arrivals.unit)
-    if going.program:
-        trial = start.chips[0].trial if isinstance(start, LearningState) else drive.trial
-        processor = _processor(twin, configuration.sensors, going.program, trial)
-        readout = learn(chip, processor, configuration, drive, cycles, start, owner)  # type: ignore[arg-type]
-        return readout if going.keep else replace(readout, state=None)
-    readout, state = Stepwise(chip, configuration, drive, cycles, start).run(owner)  # type: ignore[arg-type]
-    return replace(readout, state=state) if going.keep else readout
-
-
-def _processor(twin: Twin, sensors: Sensors | None, program: Mapping[str, Task], trial: int) -> Processor:
-    """The plasticity processor of a chip, with its sensors."""
-    pattern = twin.pattern()
-    windows = correlation.windows(sensors or Sensors(), pattern.seed, pattern.strengths)
-    channels = correlation.channels(pattern.seed, pattern.strengths, twin.strengths().cadc)
-    key = int(keyed(keyed(pattern.seed, Quantity.CORRELATION_NOISE), trial))
-    return Processor(program, windows, channels, key)
-
-
-def _check_start(start: object, owner: object, batch: int, kind: type[ChipState] | type[LearningState]) -> None:
-    if not isinstance(start, kind):
-        raise WrongType(f"start is {kind_of(start)}", where="Twin.emulate", expected="the state of a Readout")
-    if start.owner != owner:
-        raise OutOfRange(
-            "start is of another chip, or of another configuration of it", where="Twin.emulate",
-            expected="the same routing and analog parameters; weights and instruments may be others",
-        )  # fmt: skip
-    if len(start) != batch:
-        raise OutOfRange(f"start is of {len(start)} runs", where="Twin.emulate", expected=f"{batch}, as the drive")
-
-
 class _Emulation:
     """One call of `Twin.emulate`."""
 
@@ -277,8 +169,8 @@ class _Emulation:
         self.noise = twin.strengths()
         routing, analog = ByValue(configuration.routing), ByValue(configuration.analog)
         instruments = ByValue(configuration.instruments)
-        _check_again(routing, analog, instruments)
-        self.neurons = _neurons(analog, routing, twin)
+        check_again(routing, analog, instruments)
+        self.neurons = neurons_on(analog, routing, twin)
         self.plan = plan_of(routing, instruments, self.neurons, drive)
         self.code = np.ascontiguousarray(configuration.weight, np.uint8).reshape(-1)
         self.lost = np.zeros(self.batch, np.int64)
@@ -315,8 +207,7 @@ class _Emulation:
         entry = Entry(0 if Imperfection.CAPACITY in self.twin.ideal else LINKS, DEPTH, CYCLE, self.cycles)
         time, source = arrived((cycle, address, start), entry, self.lost, self.threads), self.plan.source[address]
         if self.lost.any():  # what comes when the run is over is lost, too
-            kept = time >= 0
-            time, source, start = time[kept], source[kept], np.append(0, np.cumsum(kept))[start]
+            return only((time, source, start), time >= 0)
         return time, source, start
 
     def _run(self, number: int, step: Step, arrived: Trains, sent: list[Trains]) -> Trains:

@@ -1,19 +1,23 @@
-"""What arrives at a stage from earlier ones. No torch here."""
+"""What arrives at a stage from earlier ones, and spike trains cut and put together. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Link, Run, Trains
 
 
 def arriving(link: Link, trains: Mapping[str, Trains], run: Run) -> Trains:
     """The spikes that a link from an earlier stage brings, recent ones first."""
-    new = trains[link.source]
-    recent = run.recent.get(link.source)
-    return new if recent is None else joined(recent, new)
+    return coming(link.source, trains, run.recent)
+
+
+def coming(name: str, trains: Mapping[str, Trains], recent: Mapping[str, Trains]) -> Trains:
+    """The spikes of a population, with those from before that are still on their way, which come first."""
+    return joined(recent[name], trains[name]) if name in recent else trains[name]
 
 
 def joined(first: Trains, second: Trains) -> Trains:
@@ -23,3 +27,9 @@ def joined(first: Trains, second: Trains) -> Trains:
     order = np.argsort(sample, kind="stable")
     time, unit = np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
     return time[order], unit[order], first[2] + second[2]
+
+
+def only(trains: Trains, keep: NDArray[np.bool_]) -> Trains:
+    """Only the events that ``keep`` (S,) says."""
+    time, unit, start = trains
+    return time[keep], unit[keep], np.append(0, np.cumsum(keep))[start]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Delays, Float, Peaks, Rows, Trains, Weights
-from spikeloop.engine.arriving import joined
 from spikeloop.engine.exact import Explosion
 
 CELL_FIELDS = (
@@ -237,12 +236,12 @@ def forward(
     run is ignored. Raises ``Explosion``.
     """
     number = {cells.name: n for n, cells in enumerate(stage.populations)}
-    links = [_link(link, number, trains, run) for link in stage.links]
-    wishes = [_asked(asks.get(cells.name, NOTHING)) for cells in stage.populations]
+    links = [link_in(link, number, trains, run) for link in stage.links]
+    wishes = [asked_in(asks.get(cells.name, NOTHING)) for cells in stage.populations]
     given = (run.batch, run.first, run.steps, run.spike_limit, run.step, run.threads)
     door = _core.stepped_forward_single if stage.dtype == np.float32 else _core.stepped_forward_double
     try:
-        made = door([_cells(cells) for cells in stage.populations], links, given, wishes)
+        made = door([cells_in(cells) for cells in stage.populations], links, given, wishes)
     except _core.Explosion as where:
         sample, unit, population = map(int, where.args)
         raise Explosion(stage.populations[population].name, sample, unit) from None
@@ -262,7 +261,8 @@ def largest_step(cells: Cells) -> float:
     return float(min(times)) / STEPS_PER_TIME_CONSTANT
 
 
-def _cells(cells: Cells) -> Any:
+def cells_in(cells: Cells) -> Any:
+    """A population as the native engine takes it."""
     given = cells.disturbance
     disturbed = None
     if given is not None:
@@ -280,7 +280,8 @@ def _cells(cells: Cells) -> Any:
     )
 
 
-def _link(link: SteppedLink, number: Mapping[str, int], trains: Mapping[str, Trains], run: SteppedRun) -> Any:
+def link_in(link: SteppedLink, number: Mapping[str, int], trains: Mapping[str, Trains], run: SteppedRun) -> Any:
+    """A link, likewise."""
     inside = link.source in number
     events = run.recent.get(link.source) if inside else trains[link.source]
     ends = (number.get(link.source, -1), number[link.target], link.receptor, link.compartment, events, link.amplitude)
@@ -291,110 +292,17 @@ def _link(link: SteppedLink, number: Mapping[str, int], trains: Mapping[str, Tra
     return ends, (*arrays, np.ascontiguousarray(link.weight).reshape(-1), link.delay, int(link.delays), size)
 
 
-def _asked(ask: SteppedAsk) -> Any:
+def asked_in(ask: SteppedAsk) -> Any:
+    """What is asked of it, likewise."""
     currents: Sequence[Any] = [(c.compartment, c.time, c.value) for c in ask.currents]
     peaks = None if ask.peaks is None else (ask.peaks.time, ask.peaks.value)
     start, end = (None if state is None else state.arrays() for state in (ask.start, ask.end))
-    return (ask.silent, start, end, _samplings(ask.samplings), currents, peaks, ask.count)
+    return (ask.silent, start, end, samplings_in(ask.samplings), currents, peaks, ask.count)
 
 
-def _samplings(asked: Sequence[SteppedSampling]) -> list[Any]:
+def samplings_in(asked: Sequence[SteppedSampling]) -> list[Any]:
+    """Samplings, likewise."""
     return [(int(s.quantity), s.time, s.unit, s.compartment, s.value) for s in asked]
-
-
-@dataclass(frozen=True, eq=False)
-class SteppedPull:
-    """What was observed of one population, and what a loss says of it.
-
-    spikes: of the output compartment, those of the run in absolute times.  count: (B, N) dL/dcount and push: (B, steps,
-    N) dL/dS of every step, from the populations it reaches, both in the stage's dtype.  samplings: of membranes alone;
-    peaks: at their times; ``value`` of both is the cotangent.
-    """
-
-    spikes: Trains
-    count: Weights | None = None
-    push: Weights | None = None
-    samplings: tuple[SteppedSampling, ...] = ()
-    peaks: Peaks | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class SteppedWants:
-    """weights: links whose gradient is wanted.  sources: sources outside the stage that want dL/dS.  beta: how narrow
-    the surrogate is.
-    """
-
-    weights: Sequence[str] = ()
-    sources: Sequence[str] = ()
-    beta: float = 10.0
-
-
-@dataclass(frozen=True, eq=False)
-class CellGradients:
-    """dL/d of what `Cells` holds, laid out as there; ``values`` has nothing of ``refractory``."""
-
-    values: Float
-    tau_syn: Float
-    reversal: Float
-    coupling: Float
-
-
-@dataclass(frozen=True, eq=False)
-class SteppedGradients:
-    """cells: by population.  weight: by link, shaped as its weights.  source: by source outside the stage, (B, steps,
-    N_source), dL/dS of every step: the ``push`` of that population's own sweep.
-    """
-
-    cells: Mapping[str, CellGradients]
-    weight: Mapping[str, Weights]
-    source: Mapping[str, Weights]
-
-
-def backward(
-    stage: SteppedStage,
-    trains: Mapping[str, Trains],
-    run: SteppedRun,
-    asks: Mapping[str, SteppedAsk],
-    pulls: Mapping[str, SteppedPull],
-    wants: SteppedWants,
-) -> SteppedGradients:
-    """Surrogate gradients through a stage on the grid of its steps, from observed spikes.
-
-    The model of cpp/stepped_smooth.hpp is run anew from ``start`` of ``asks`` (whose currents and silent neurons hold,
-    too; silent ones pass nothing on), resets forced by the spikes of ``pulls``, and differentiated exactly, but for
-    the spikes: S of a step has the derivative 1 / (unit (1 + beta \\|V - threshold\\| / unit)^2) where V is not held,
-    with V at the beginning of the step and ``unit`` the distance from reset to threshold, a constant. What a step
-    sends beside the spikes observed it sends in its middle. Noise, floors and saturation are not in the model. The
-    states of a sample at all steps are kept meanwhile, of as many samples as there are threads, in the
-    stage's dtype.
-    """
-    number = {cells.name: n for n, cells in enumerate(stage.populations)}
-    own = {name: pulls[name].spikes for name in number}
-    sent = {name: joined(run.recent[name], own[name]) if name in run.recent else own[name] for name in number}
-    links = [_link(link, number, trains, replace(run, recent=sent)) for link in stage.links]
-    weight = {link.name: np.zeros_like(link.weight, order="C") for link in stage.links if link.name in wants.weights}
-    outer = [name for name in wants.sources if name not in number]
-    source = {name: np.zeros((run.batch, run.steps, _units(stage, name)), stage.dtype) for name in outer}
-    flat = {name: array.reshape(-1) for name, array in weight.items()}
-    pushes = [(flat.get(link.name), source.get(link.source)) for link in stage.links]
-    given = (run.batch, run.first, run.steps, run.spike_limit, run.step, run.threads)
-    door = _core.stepped_backward_single if stage.dtype == np.float32 else _core.stepped_backward_double
-    wishes = [
-        _asked(replace(asks.get(name, NOTHING), end=None, samplings=(), peaks=None, count=None)) for name in number
-    ]
-    wanted = [_pulled(pulls[name]) for name in number]
-    found = door([_cells(cells) for cells in stage.populations], links, given, wishes, wanted, pushes, wants.beta)
-    return SteppedGradients({name: CellGradients(*found[n]) for name, n in number.items()}, weight, source)
-
-
-def _units(stage: SteppedStage, source: str) -> int:
-    link = next(link for link in stage.links if link.source == source)
-    return len(link.weight) if link.rows is None else len(link.rows.begin) - 1
-
-
-def _pulled(pull: SteppedPull) -> Any:
-    peaks = None if pull.peaks is None else (pull.peaks.time, pull.peaks.value)
-    return (pull.spikes, pull.count, pull.push, _samplings(pull.samplings), peaks)
 
 
 def error(

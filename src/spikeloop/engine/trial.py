@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Recovered, Run, Stage, States, Trains
-from spikeloop.engine.arriving import joined
+from spikeloop.engine.arriving import coming, only
 from spikeloop.engine.currents import Currents, leak_at
 from spikeloop.engine.plan import plan
 from spikeloop.engine.short_term import recovered
@@ -84,11 +84,7 @@ def anchors_of(
 
 def currents_of(trial: Trial) -> dict[str, Currents]:
     """J by population, of those that have one."""
-    found: dict[str, Currents] = {}
-    for name, steps in trial.steps.items():
-        value = np.ascontiguousarray(steps.value.detach().numpy())
-        found[name] = Currents(steps.time.numpy(), value if value.ndim == 3 else value[None])
-    return found
+    return {name: Currents(*steps._arrays) for name, steps in trial.steps.items()}
 
 
 def empty_states(batch: int, size: int) -> States:
@@ -129,7 +125,7 @@ def _ended(trial: Trial, trains: Mapping[str, Trains], run: Run, step: float) ->
     """Where the short-term plasticity of each link is at the end."""
     found, reach = dict[str, Recovered](), _reach(trial.network)
     for link in (link for stage in exact_stages(trial) for link in stage.links if link.short_term is not None):
-        time = _coming(link.source, trains, run)[0]
+        time = coming(link.source, trains, run.recent)[0]
         found[link.name] = recovered(link, trains[link.source], run, _still(time, run, reach[link.source] + step))
     return found
 
@@ -175,10 +171,10 @@ def _all_waiting(network: Network, trains: Mapping[str, Trains], run: Run, step:
     """The spikes until the end that may not have arrived by then."""
     found: dict[str, Trains] = {}
     for name, longest in _reach(network).items():
-        time, unit, start = _coming(name, trains, run)
-        keep = _still(time, run, longest + step)
+        spikes = coming(name, trains, run.recent)
+        keep = _still(spikes[0], run, longest + step)
         if longest > 0 or keep.any():
-            found[name] = time[keep], unit[keep], np.concatenate([[0], np.cumsum(keep)])[start]
+            found[name] = only(spikes, keep)
     return found
 
 
@@ -187,11 +183,6 @@ def _aged(late: Trains, run: Run, size: int) -> Events:
     sample = np.repeat(np.arange(run.batch), np.diff(start))
     parts = (torch.from_numpy(part) for part in (run.end - time, unit, sample))
     return Events._from_rows(*parts, batch=run.batch, size=size)
-
-
-def _coming(name: str, trains: Mapping[str, Trains], run: Run) -> Trains:
-    """The spikes of a population, recent ones first."""
-    return joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
 
 
 def _still(time: Float, run: Run, reach: float) -> NDArray[np.bool_]:

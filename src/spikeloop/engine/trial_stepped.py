@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from spikeloop.engine.stepped import Current
 from spikeloop.network import Network
 from spikeloop.protocols import Trial
@@ -23,6 +21,5 @@ def currents_into(trial: Trial, population: str) -> tuple[Current, ...]:
     for key, steps in trial.steps.items():
         name, compartment = place_of(trial.network, key)
         if name == population:
-            value = np.ascontiguousarray(steps.value.detach().numpy())
-            found.append(Current(compartment, steps.time.numpy(), value if value.ndim == 3 else value[None]))
+            found.append(Current(compartment, *steps._arrays))
     return tuple(found)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.arrays import Neurons, Stage, States, Trains
-from spikeloop.engine.arriving import joined
+from spikeloop.engine.arriving import coming
 from spikeloop.engine.plan import plan
 from spikeloop.engine.stepped import SteppedStage
 from spikeloop.engine.trial import run_of, start_of, trains_of
@@ -20,7 +20,7 @@ from spikeloop.gradient.clock import from_zero, without_currents
 from spikeloop.gradient.grid import Bundle, Cells, Grid, bundles
 from spikeloop.gradient.holds import steps
 from spikeloop.gradient.parts import part
-from spikeloop.gradient.sweep import Layer, Sweep, replay
+from spikeloop.gradient.sweep import Layer, ThroughLayers, replay, sweep
 from spikeloop.gradient.through_steps import Observed, ThroughSteps, fields_in_steps, in_steps
 from spikeloop.network import Key, Network
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Trial
@@ -112,32 +112,33 @@ class SuperSpike:
         run = run_of(trial)
         grid = Grid.over(trial.duration, self.dt, self._origin(trial, record, run.batch))
         trains, planned = _observed(trial, record), plan(trial.network, record.executed)
-        coming = {name: joined(run.recent[name], new) if name in run.recent else new for name, new in trains.items()}
-        look = _Look(grid, trial, record, trains, coming)
-        seen = Observed(trial, record, cotangent, trains, coming)
+        heard = {name: coming(name, trains, run.recent) for name in trains}
+        look = _Look(grid, trial, record, trains, heard)
+        seen = Observed(trial, record, cotangent, trains, heard)
         stages = [
             ThroughSteps(stage, grid, self.beta, run.threads, seen)
             if isinstance(stage, SteppedStage)
-            else [self._layer(look, stage, neurons) for neurons in stage.populations]
+            else self._through(look, stage, cotangent)
             for stage in planned
         ]
-        links = [link for stage in planned if isinstance(stage, Stage) for link in stage.links]
-        mine = [link for link in links if (link.name, "weight") in cotangent.wants]
-        exact = [layer for stage in stages if isinstance(stage, list) for layer in stage]
-        sweep = Sweep(
-            grid,
-            stages,
-            coming,
-            {layer.cells.name: _pull(grid, record, cotangent, layer.cells) for layer in exact},
-            {name: _push(grid, count) for name, count in cotangent.count.items()},
-            {link.name: torch.zeros_like(torch.from_numpy(link.weight)).flatten() for link in mine},
+        sweep(stages, {name: _push(grid, count) for name, count in cotangent.count.items()})
+        projections = trial.network.projections
+        return {
+            (owner, what): gradient.reshape(projections[owner].weight.shape) if what == "weight" else gradient
+            for stage in stages
+            for (owner, what), gradient in stage.gradients.items()
+        }
+
+    def _through(self, look: _Look, stage: Stage, cotangent: Cotangent) -> ThroughLayers:
+        layers = [self._layer(look, stage, neurons) for neurons in stage.populations]
+        mine = [link for link in stage.links if (link.name, "weight") in cotangent.wants]
+        return ThroughLayers(
+            look.grid,
+            layers,
+            look.coming,
+            {layer.cells.name: _pull(look.grid, look.record, cotangent, layer.cells) for layer in layers},
+            {(link.name, "weight"): torch.zeros_like(torch.from_numpy(link.weight)).flatten() for link in mine},
         )
-        sweep()
-        shapes = trial.network.projections
-        found = {(name, "weight"): g.reshape(shapes[name].weight.shape) for name, g in sweep.gradients.items()}
-        for stage in stages:
-            found |= {} if isinstance(stage, list) else stage.gradients
-        return found
 
     def _check(self, trial: Trial, cotangent: Cotangent) -> None:
         fields = fields_in_steps(trial.network)

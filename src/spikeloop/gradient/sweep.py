@@ -8,7 +8,7 @@ them in the middle of the step:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
@@ -19,6 +19,7 @@ from torch import Tensor
 from spikeloop.engine.arrays import States, Trains
 from spikeloop.gradient.grid import Arrivals, Bundle, Cells, Grid, arrivals
 from spikeloop.gradient.holds import Steps
+from spikeloop.network import Key
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ class Echo:
 
 
 class Through(Protocol):
-    """A stage that is differentiated by something else, on the same grid: populations and their precision by name."""
+    """A stage on the grid, and how the sweep goes back through it; what is wanted of it is kept there."""
 
     @property
     def dtypes(self) -> Mapping[str, torch.dtype]:
@@ -125,83 +126,89 @@ class Through(Protocol):
         """Whether a gradient of its own is asked for."""
         ...
 
-    def back(self, push: Mapping[str, Tensor], sources: Collection[str]) -> Mapping[str, Tensor]:
-        """From the loss's derivatives by its spikes those by the spikes of ``sources``, (K, B, N) each; what is wanted
-        of it is kept there."""
+    @property
+    def gradients(self) -> Mapping[Key, Tensor]:
+        """Those that are wanted, once it was gone through; weights in the order of their own list."""
+        ...
+
+    def back(self, push: Mapping[str, Tensor], earlier: Mapping[str, torch.dtype]) -> Iterable[tuple[str, Tensor]]:
+        """From the loss's derivatives by its spikes those by the spikes of populations in earlier stages, (K, B, N)
+        each, in these precisions; a population may come up several times."""
         ...
 
 
-@dataclass(eq=False)
-class Sweep:
-    """Back through all stages: gradients of the weights, by projection, in their own order (W,).
+def sweep(stages: Sequence[Through], push: Mapping[str, Tensor]) -> None:
+    """Back through all stages, the last one first, as far as any gradient is wanted.
 
-    stages: layers by stage, or what differentiates it, earlier ones first.
+    stages: earlier ones first.  push: by population (K, B, N), the loss's derivative by the number of spikes in each
+    step.
+    """
+    felt, owned = dict(push), [stage.wanted for stage in stages]
+    some = stages[owned.index(True) :] if any(owned) else ()
+    earlier = {name: dtype for stage in some for name, dtype in stage.dtypes.items()}
+    for stage in reversed(some):
+        for name in stage.dtypes:
+            del earlier[name]
+        own = {name: felt.pop(name) for name in stage.dtypes if name in felt}
+        for source, more in stage.back(own, earlier):
+            before = felt.get(source)
+            felt[source] = more if before is None else more.add_(before)
+
+
+@dataclass(eq=False)
+class ThroughLayers:
+    """A stage whose membranes are linear between its spikes; gradients of its weights, in their own order (W,).
+
     trains: by population, spikes still on their way from before included.
     pull: by population (K + 1, B, N), the loss's derivative by the membrane at the ends of the steps.
-    push: by population (K, B, N), by the number of spikes in each step.  sizes: of the flat weights that are wanted.
+    gradients: those that are wanted, added to.
     """
 
     grid: Grid
-    stages: Sequence[list[Layer] | Through]
+    layers: Sequence[Layer]
     trains: Mapping[str, Trains]
-    pull: dict[str, Tensor | None]
-    push: dict[str, Tensor]
-    gradients: dict[str, Tensor]
+    pull: Mapping[str, Tensor | None]
+    gradients: dict[Key, Tensor]
     _adjoints: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict[str, tuple[Tensor, Tensor]])
 
-    def __call__(self) -> None:
-        first = self._first()
-        earlier: dict[str, torch.dtype] = {}
-        for stage in self.stages[first:]:
-            earlier |= (
-                {layer.cells.name: layer.cells.dtype for layer in stage} if isinstance(stage, list) else stage.dtypes
-            )
-        for stage in reversed(self.stages[first:]):
-            if not isinstance(stage, list):
-                names = [name for name in stage.dtypes if earlier.pop(name)]
-                push = {name: self.push.pop(name) for name in names if name in self.push}
-                for source, felt in stage.back(push, earlier).items():
-                    self._push(source, felt.to(earlier[source]))
-                continue
-            self._stage(stage)
-            for layer in stage:
-                earlier.pop(layer.cells.name)
-            self._send_back(stage, earlier)
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """The precision of its populations, by name."""
+        return {layer.cells.name: layer.cells.dtype for layer in self.layers}
 
-    def _first(self) -> int:
-        """The earliest stage with a gradient that is wanted."""
-        owned = [
-            any(b.name in self.gradients for layer in stage for b in layer.bundles)
-            if isinstance(stage, list)
-            else stage.wanted
-            for stage in self.stages
-        ]
-        return owned.index(True) if any(owned) else len(owned)
+    @property
+    def wanted(self) -> bool:
+        """Whether a gradient of its own is asked for."""
+        return any((bundle.name, "weight") in self.gradients for layer in self.layers for bundle in layer.bundles)
 
-    def _owns(self, stage: Sequence[Layer]) -> bool:
-        return any(bundle.name in self.gradients for layer in stage for bundle in layer.bundles)
-
-    def _stage(self, stage: Sequence[Layer]) -> None:
-        names = [layer.cells.name for layer in stage]
-        dt = self.grid.dt
-        inner = [(m, Echo.of(b, m.cells, dt)) for m in stage for b in m.bundles if b.source in names]
-        for layer in stage:
-            self._adjoints[layer.cells.name] = self._ready(layer)
-        if inner:
-            self._together(stage, inner)
-        else:
-            for layer in stage:
-                _back(layer.steps, *self._adjoints[layer.cells.name])
-        for layer in stage:
+    def back(self, push: Mapping[str, Tensor], earlier: Mapping[str, torch.dtype]) -> Iterator[tuple[str, Tensor]]:
+        """As `Through` has it."""
+        self._through(push)
+        for layer in self.layers:
             for bundle in layer.bundles:
-                if bundle.name in self.gradients:
+                if (bundle.name, "weight") in self.gradients:
                     self._weigh(layer, bundle)
+        for layer in self.layers:
+            for bundle in layer.bundles:
+                if bundle.source in earlier:
+                    yield bundle.source, self._felt(layer, bundle).to(earlier[bundle.source])
 
-    def _together(self, stage: Sequence[Layer], inner: Sequence[tuple[Layer, Echo]]) -> None:
+    def _through(self, push: Mapping[str, Tensor]) -> None:
+        names, dt = set(self.dtypes), self.grid.dt
+        inner = [(m, Echo.of(b, m.cells, dt)) for m in self.layers for b in m.bundles if b.source in names]
+        for layer in self.layers:
+            self._adjoints[layer.cells.name] = self._ready(layer, push.get(layer.cells.name))
+        if inner:
+            self._together(inner)
+        else:
+            for layer in self.layers:
+                _back(layer.steps, *self._adjoints[layer.cells.name])
+
+    def _together(self, inner: Sequence[tuple[Layer, Echo]]) -> None:
         """Back through a loop: what a step's spikes do to later steps must be known before the step before."""
-        slopes = {layer.cells.name: layer.slope for layer in stage}
+        slopes = {layer.cells.name: layer.slope for layer in self.layers}
         for k in range(self.grid.steps - 1, -1, -1):
-            for layer in stage:
+            for layer in self.layers:
                 _back(layer.steps, *self._adjoints[layer.cells.name], slice(k, k + 1))
             for layer, echo in inner:
                 slope = slopes[echo.source]
@@ -209,11 +216,11 @@ class Sweep:
                 if slope is not None and len(felt):
                     self._adjoints[echo.source][0][k] += slope[k] * felt[0]
 
-    def _ready(self, layer: Layer) -> tuple[Tensor, Tensor]:
+    def _ready(self, layer: Layer, push: Tensor | None) -> tuple[Tensor, Tensor]:
         """Adjoints of membrane and current (K + 1, B, N) before the sweep: what the loss and later stages say."""
-        name, shape = layer.cells.name, (self.grid.steps + 1, self.grid.batch, layer.cells.size)
+        shape = (self.grid.steps + 1, self.grid.batch, layer.cells.size)
         membrane, current = (torch.empty(shape, dtype=layer.cells.dtype) for _ in range(2))
-        pull, push = self.pull.pop(name, None), self.push.pop(name, None)
+        pull = self.pull.get(layer.cells.name)
         if push is None or layer.slope is None:
             membrane.zero_()
         else:
@@ -224,20 +231,12 @@ class Sweep:
         current[-1] = 0.0
         return membrane, current
 
-    def _send_back(self, stage: Sequence[Layer], earlier: Mapping[str, torch.dtype]) -> None:
-        """Tell the sources in earlier stages."""
-        for layer in stage:
-            for bundle in layer.bundles:
-                if bundle.source in earlier:
-                    echo, adjoints = Echo.of(bundle, layer.cells, self.grid.dt), self._adjoints[layer.cells.name]
-                    felt = echo.felt(layer.steps, adjoints, 0, self.grid.steps).to(earlier[bundle.source])
-                    late = self.grid.steps - len(felt)
-                    felt = torch.cat([felt, felt.new_zeros(late, *felt.shape[1:])]) if late else felt
-                    self._push(bundle.source, felt)
-
-    def _push(self, source: str, felt: Tensor) -> None:
-        before = self.push.get(source)
-        self.push[source] = felt if before is None else felt.add_(before)
+    def _felt(self, layer: Layer, bundle: Bundle) -> Tensor:
+        """(K, B, N_source): the loss's derivative by one more spike of the bundle's source in each step."""
+        echo, adjoints = Echo.of(bundle, layer.cells, self.grid.dt), self._adjoints[layer.cells.name]
+        felt = echo.felt(layer.steps, adjoints, 0, self.grid.steps)
+        late = self.grid.steps - len(felt)
+        return torch.cat([felt, felt.new_zeros(late, *felt.shape[1:])]) if late else felt
 
     def _weigh(self, layer: Layer, bundle: Bundle) -> None:
         """Add the gradient of a bundle's weights."""
@@ -257,7 +256,7 @@ class Sweep:
         factor = freed.brought(cells, arrived, pairs)
         factor *= membrane[freed.step * self.grid.batch + freed.sample, freed.unit][pairs[0]]
         dense.index_put_((arrived.unit[pairs[1]], freed.unit[pairs[0]]), factor, accumulate=True)
-        bundle.add_gradient(dense, self.gradients[bundle.name])
+        bundle.add_gradient(dense, self.gradients[bundle.name, "weight"])
 
 
 def _back(moves: Steps, membrane: Tensor, current: Tensor, some: slice = slice(None)) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,18 +14,14 @@ from spikeloop.engine.plan import plan
 from spikeloop.engine.plan_stepped import name_of
 from spikeloop.engine.stepped import (
     CELL_FIELDS,
-    CellGradients,
     Cells,
     SteppedAsk,
-    SteppedGradients,
-    SteppedPull,
     SteppedRun,
     SteppedSampling,
     SteppedStage,
-    SteppedWants,
-    backward,
     largest_step,
 )
+from spikeloop.engine.stepped_adjoint import CellGradients, SteppedGradients, SteppedPull, SteppedWants, backward
 from spikeloop.engine.trial_stepped import currents_into, place_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.gradient.grid import Grid
@@ -99,8 +95,8 @@ class ThroughSteps:
         own = {link.name for link in self.stage.links} | set(self.dtypes)
         return any(owner in own for owner, _ in self.seen.cotangent.wants)
 
-    def back(self, push: Mapping[str, Tensor], sources: Collection[str]) -> Mapping[str, Tensor]:
-        """From the loss's derivatives by its spikes those by the spikes of ``sources``, (K, B, N) each."""
+    def back(self, push: Mapping[str, Tensor], earlier: Mapping[str, torch.dtype]) -> Iterator[tuple[str, Tensor]]:
+        """As `spikeloop.gradient.sweep.Through` has it."""
         wants = self.seen.cotangent.wants
         outside = {link.source for link in self.stage.links} - set(self.dtypes)
         asks = {cells.name: self._ask(cells.name) for cells in self.stage.populations}
@@ -112,12 +108,13 @@ class ThroughSteps:
             {name: self._pull(name, push.get(name)) for name in self.dtypes},
             SteppedWants(
                 [link.name for link in self.stage.links if (link.name, "weight") in wants],
-                [name for name in sources if name in outside],
+                [name for name in earlier if name in outside],
                 self.beta,
             ),
         )
         self._keep(found)
-        return {name: torch.from_numpy(felt).transpose(0, 1) for name, felt in found.source.items()}
+        for name, felt in found.source.items():
+            yield name, torch.from_numpy(felt).transpose(0, 1).to(earlier[name])
 
     def _ask(self, name: str) -> SteppedAsk:
         silent = self.seen.trial.silent.get(name)
@@ -142,9 +139,9 @@ class ThroughSteps:
         return SteppedPull(self.seen.spikes[name], None, pushed, tuple(samplings), peaks)
 
     def _keep(self, found: SteppedGradients) -> None:
-        projections, wants = self.seen.trial.network.projections, self.seen.cotangent.wants
+        wants = self.seen.cotangent.wants
         for name, weight in found.weight.items():
-            self.gradients[name, "weight"] = torch.from_numpy(weight).reshape(projections[name].weight.shape)
+            self.gradients[name, "weight"] = torch.from_numpy(weight)
         for cells in self.stage.populations:
             population = self.seen.trial.network.populations[cells.name]
             for what, gradient in _by_name(self, cells, found.cells[cells.name]).items():

@@ -35,8 +35,7 @@ from spikeloop.network import Network
 from spikeloop.observe import Every, Observe, neurons_of, times_of
 from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples
-from spikeloop.substrate.in_steps import InSteps, places_of
-from spikeloop.substrate.one_chip import PART as CHIP
+from spikeloop.substrate.in_steps import InSteps
 from spikeloop.substrate.plastic import learning
 
 _ANY_TIMES = Every(0.0)
@@ -74,14 +73,15 @@ class Ideal:
         """
         names = [name for name, population in network.populations.items() if population.kind is not None]
         plastic = {name for program in network.programs.values() for name in program.projections}
-        traces = {place: _ANY_TIMES for name in names for place in places_of(network, name)}
-        adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in places_of(network, name)}
+        traces = {place: _ANY_TIMES for name in names for place in network.places(name)}
+        adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in network.places(name)}
         return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
-        if trial.start is not None and CHIP in trial.start.parts:
-            raise Unsupported("the state is a chip's", where="start", expected="that of a run here", todo="Use OnChip")
+        if trial.start is not None and trial.start.opaque:
+            raise Unsupported("the state is a chip's: it shows no membranes", where="start",
+                              expected="that of a run here", todo="Use OnChip")  # fmt: skip
         return learning(self._run, trial) if trial.network.programs else self._run(trial)
 
     def _run(self, trial: Trial) -> Record:

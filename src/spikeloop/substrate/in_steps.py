@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from spikeloop.engine.arrays import Peaks, Run, Trains
-from spikeloop.engine.arriving import joined
+from spikeloop.engine.arriving import coming, joined
 from spikeloop.engine.stepped import (
     Cells,
     Quantity,
@@ -24,7 +24,6 @@ from spikeloop.engine.stepped import (
 )
 from spikeloop.engine.trial_stepped import currents_into, place_of
 from spikeloop.errors import OutOfRange, Unsupported
-from spikeloop.network import Network
 from spikeloop.observe import When, neurons_of, times_of
 from spikeloop.protocols import Trial
 from spikeloop.record import Samples, State
@@ -63,7 +62,7 @@ class InSteps:
     def forward(self, stage: SteppedStage, trains: Mapping[str, Trains], run: Run) -> dict[str, Trains]:
         """The spikes of the stage's populations within the run."""
         names = [cells.name for cells in stage.populations]
-        outside = {name: _all(name, trains, run) for name in {link.source for link in stage.links} - {*names}}
+        outside = {name: coming(name, trains, run.recent) for name in {link.source for link in stage.links} - {*names}}
         found: dict[str, Trains] = {}
         sent = {name: before(self.clock.start, run.recent[name]) for name in names if name in run.recent}
         asks = {name: self.asks[name] for name in names}
@@ -145,18 +144,6 @@ def ask_of(trial: Trial, cells: Cells, paused: Paused | None) -> SteppedAsk:
         currents=currents if paused is None else joined_currents(paused.currents, currents, trial.begin),
         peaks=Peaks(np.empty((batch, size)), np.empty((batch, size))) if peaks else None,
     )
-
-
-def places_of(network: Network, name: str) -> list[str]:
-    """What a population and its compartments are called where something is observed or driven."""
-    structure = network.populations[name].structure
-    assert structure is not None
-    return [name, *(f"{name}.{site.name}" for site in structure.sites if site.name)]
-
-
-def _all(name: str, trains: Mapping[str, Trains], run: Run) -> Trains:
-    """The spikes of a source outside the stage, with those from before the run."""
-    return joined(run.recent[name], trains[name]) if name in run.recent else trains[name]
 
 
 def _paused(trial: Trial, name: str, clock: Clock) -> Paused:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Float
 from spikeloop.engine.correlation import Moments
-from spikeloop.errors import ActivityExplosion, RuleFailed, SpikeloopError, WrongType, kind_of
+from spikeloop.errors import ActivityExplosion
 from spikeloop.network import Network
+from spikeloop.plasticity.execute import execute
 from spikeloop.plasticity.floating import FloatSynapses, FloatView, Moment
 from spikeloop.plasticity.memory import Learned, Memory
 from spikeloop.plasticity.rule import Program
-from spikeloop.plasticity.watchdog import Overdue, Watchdog
+from spikeloop.plasticity.watchdog import Watchdog
 from spikeloop.population import Population
 from spikeloop.protocols import Trial
 from spikeloop.record import Record, State
@@ -108,7 +109,7 @@ class Learner:
         where = f"program {name!r}, call {number} at {at:g} s, sample {self.number}"
         views = {each: self._view(name, each, where) for each in program.projections}
         view = FloatView(name, views, self.memory[name], Moment(at, number, self.number, program.seed))
-        _called(program, view, where, watchdog)
+        execute(program.kernel, view, program.budget, where, watchdog)
         for each, seen in views.items():
             self.synapses[each].adopt(seen)
         for count in self.counts[name].values():
@@ -123,25 +124,6 @@ class Learner:
             "membrane": _membrane(self.network.populations[ends.target], self.state, ends.target),
         }
         return self.synapses[projection].view(f"{where}, projection {projection}", seen)
-
-
-def _called(program: Program, view: FloatView, where: str, watchdog: Watchdog) -> None:
-    try:
-        returned = watchdog.call(program.kernel, view, program.budget)
-    except Overdue:
-        raise RuleFailed(
-            f"the rule did not end within {program.budget:g} s",
-            where=where,
-            expected="a call within its budget",
-            todo="Look for a loop that never ends, or raise budget",
-        ) from None
-    except SpikeloopError:
-        raise
-    except Exception as error:
-        raise RuleFailed(f"the rule raised {type(error).__name__}: {error}", where=where) from error
-    if returned is not None:
-        raise WrongType(f"the rule returns {kind_of(returned)}", where=where, expected="nothing",
-                        todo="Assign what shall change: view.weights = ...")  # fmt: skip
 
 
 def _bare(network: Network) -> Network:

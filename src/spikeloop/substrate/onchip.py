@@ -13,7 +13,7 @@ from torch import Tensor
 from spikeloop.chip import lower
 from spikeloop.chip.calibrate import Calibration
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, Chip, whole
-from spikeloop.chip.mapping import Rows, refuse, site_key
+from spikeloop.chip.mapping import Rows, refuse
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part, split
 from spikeloop.chip.transfer import MADC_PERIOD
@@ -88,6 +88,11 @@ class OnChip:
         return tuple(self.chip) if isinstance(self.chip, Sequence) else (self.chip,)
 
     @property
+    def _remembers(self) -> bool:
+        """Whether the chips give states, and have plasticity processors."""
+        return all(getattr(chip, "remembers", False) for chip in self.chips)
+
+    @property
     def period(self) -> float:
         """Model seconds between samples of the column ADC, at best."""
         return CADC_PERIOD_MIN * CYCLE * self.speedup
@@ -106,16 +111,12 @@ class OnChip:
             parts = []
         cut = {name for part in parts for name in part.first if part.cuts(network, name)}
         few = None if parts else (MADC_NEURONS, MADC_PERIOD * self.speedup)
-        remembers = not parts and all(getattr(chip, "remembers", False) for chip in self.chips)
+        remembers = not parts and self._remembers
         plastic = {name for program in network.programs.values() for name in program.projections}
-        sites = [
-            site_key(name, site.name)
-            for name in names if (structure := network.populations[name].structure) is not None
-            for site in structure.sites if site.name
-        ]  # fmt: skip
-        adapting = [*names, *sites] if remembers and not cut else []
+        places = [place for name in names for place in network.places(name)]
+        adapting = places if remembers and not cut else []
         return Observe(
-            {name: Every(self.period) for name in [*names, *sites] if name not in cut},
+            {name: Every(self.period) for name in places if name not in cut},
             frozenset(names), remembers, few,
             adaptation={name: Every(_NEVER) for name in adapting}, history=plastic if remembers else (),
         )  # fmt: skip
@@ -130,7 +131,7 @@ class OnChip:
         number = next(self._numbers) if trial.number is None else trial.number
         number = number if before is None else before.number
         parts = self._parts(trial.network)
-        if parts or not all(getattr(chip, "remembers", False) for chip in self.chips):
+        if parts or not self._remembers:
             self._refuse(trial, parts)
         if not parts:
             return emulated(trial, setup_of(trial.network, self._wish(number, self.rows_per_input)), number)

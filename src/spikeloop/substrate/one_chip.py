@@ -30,7 +30,7 @@ from spikeloop.chip.mapping import site_key
 from spikeloop.chip.ppu import Executed
 from spikeloop.chip.setup import Setup
 from spikeloop.chip.wiring import circuits_of
-from spikeloop.errors import CannotObserve, Unsupported
+from spikeloop.errors import CannotObserve, ShapeMismatch, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.observe import When, times_of
@@ -72,19 +72,25 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     parts = {**({} if state is None else {PART: state}), **({} if learned is None else {LEARNED: learned[0]})}
     return replace(
         record,
-        state=State(time=trial.begin + trial.duration, parts=parts) if trial.observe.state else None,
+        state=State(time=trial.end, parts=parts) if trial.observe.state else None,
         **({} if learned is None else learned[1]),
     )
 
 
 def continued(trial: Trial) -> Continued | None:
-    """A chip's part of the state that ``trial`` starts from. Raises ``Unsupported`` where it has none."""
+    """A chip's part of the state that ``trial`` starts from.
+
+    Raises ``Unsupported`` where it has none, ``ShapeMismatch`` where that is of another batch.
+    """
     if trial.start is None:
         return None
     part = trial.start.parts.get(PART)
     if not isinstance(part, Continued):
         raise Unsupported("a chip cannot continue from a state of another place", where="start",
                           expected="record.state of a run on it", todo="Leave out start=")  # fmt: skip
+    if len(part) != trial.batch:
+        what = f"the state is of {len(part)} samples"
+        raise ShapeMismatch(what, where="start", expected=f"{trial.batch}, as the drive")
     return part
 
 
@@ -95,7 +101,7 @@ def _run(
     wish, network = setup.wish, trial.network
     keep = trial.observe.state or before is not None
     first = 0 if before is None else before.cycle
-    last = max(first + 1, int(np.floor((trial.begin + trial.duration) / (wish.speedup * CYCLE) + 1e-6)))
+    last = max(first + 1, int(np.floor(trial.end / (wish.speedup * CYCLE) + 1e-6)))
     muted = _muted(setup, trial)
     if not keep and not network.programs:
         events = lower.lower_events(trial.drive, setup.placement, wish.speedup, muted, draw)
@@ -105,7 +111,7 @@ def _run(
     events = addressed(sent, trial.batch, muted, draw)
     options: dict[str, Any] = {"start": None if before is None else before.chip, "keep": keep}
     if network.programs:
-        span = trial.begin, trial.begin + trial.duration
+        span = trial.begin, trial.end
         learned = learned_of(trial.start)
         options["program"] = tasks.tasks_of(network, setup, span, trial.batch, learned)
     out = wish.chip.emulate(configuration, events, last - first, **options)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikeloop.engine.arrays import Float, Trains
+from spikeloop.engine.arriving import only
 from spikeloop.engine.stepped import Cells, Current, SteppedState
 
 
@@ -90,12 +91,12 @@ def within(clock: Clock, trains: Trains) -> Trains:
     keep = time <= clock.end
     if clock.start < clock.begin:
         keep &= time > clock.begin
-    return trains if keep.all() else _kept(trains, keep)
+    return trains if keep.all() else only(trains, keep)
 
 
 def before(time: float, trains: Trains) -> Trains:
     """The spikes that were sent before ``time``."""
-    return _kept(trains, trains[0] < time)
+    return only(trains, trains[0] < time)
 
 
 def joined_currents(old: tuple[Current, ...], new: tuple[Current, ...], begin: float) -> tuple[Current, ...]:
@@ -123,8 +124,3 @@ def _joined(old: Current | None, new: Current | None, begin: float) -> Current:
     value = np.concatenate([np.broadcast_to(part, (batch, *part.shape[1:])) for part in rows], 1)
     time = np.concatenate([old.time[past], [begin][: 1 - same], new.time[future]])
     return Current(given.compartment, time, np.ascontiguousarray(value))
-
-
-def _kept(trains: Trains, keep: np.ndarray) -> Trains:
-    time, unit, start = trains
-    return time[keep], unit[keep], np.concatenate([[0], np.cumsum(keep)])[start]

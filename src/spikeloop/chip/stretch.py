@@ -1,0 +1,108 @@
+"""A run of a twin that may go on from another, or be gone on from: carried out in steps of one cycle."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from spikeloop.chip import correlation
+from spikeloop.chip.by_value import ByValue
+from spikeloop.chip.configuration import AddressedEvents, Analog, Configuration, Instruments, Readout, Routing
+from spikeloop.chip.correlation import Sensors
+from spikeloop.chip.dynamics import dynamics_of
+from spikeloop.chip.groups import Chipful, groups_of
+from spikeloop.chip.imperfection import Imperfection
+from spikeloop.chip.learning import LearningState, learn
+from spikeloop.chip.mismatch import Quantity, keyed
+from spikeloop.chip.plan import Plan
+from spikeloop.chip.ppu import Processor, Task
+from spikeloop.chip.prepared import check_again, neurons_on
+from spikeloop.chip.stepwise import ChipState, Stepwise
+from spikeloop.chip.terms import Switches, Terms
+from spikeloop.errors import OutOfRange, WrongType, kind_of
+
+if TYPE_CHECKING:
+    from spikeloop.chip.twin import Twin
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a configuration was made of, for a chip that is run in steps."""
+
+    analog: ByValue[Analog]
+    routing: ByValue[Routing]
+    instruments: ByValue[Instruments]
+    terms: ByValue[Terms] | None
+    switches: ByValue[Switches] | None
+
+
+@lru_cache(maxsize=16)
+def _chipful(made: _Made, twin: Twin) -> Chipful:
+    neurons = neurons_on(made.analog, made.routing, twin)
+    terms = None if made.terms is None else made.terms.value
+    switches = None if made.switches is None else made.switches.value
+    dynamics = dynamics_of(neurons, terms, switches, twin.pattern())
+    same = dynamics.tree[:, None] == dynamics.tree
+    plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
+    capacity = Imperfection.CAPACITY not in twin.ideal
+    groups = groups_of(neurons, dynamics, plan)
+    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups)
+
+
+@dataclass(frozen=True, eq=False)
+class Going:
+    """From where a run goes on, whether its state is wanted, and what the processor does; see `Twin.emulate`."""
+
+    start: object | None
+    keep: bool
+    program: Mapping[str, Task]
+
+
+def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int, going: Going) -> Readout:
+    """The readout of a run that is carried out cycle by cycle. Raises where ``start`` is of another chip or batch."""
+    parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
+    check_again(*parts)
+    routing, analog, instruments = parts
+    terms = None if configuration.terms is None else ByValue(configuration.terms)
+    switches = None if configuration.switches is None else ByValue(configuration.switches)
+    chip = _chipful(_Made(analog, routing, instruments, terms, switches), twin)
+    active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
+    owner = twin, routing, analog, terms, switches, active
+    start = going.start
+    if start is not None:
+        _check_start(start, owner, len(drive), LearningState if going.program else ChipState)
+    chip.plan.cover(drive)
+    for each in start.chips if isinstance(start, LearningState) else (start,):
+        if isinstance(each, ChipState):
+            chip.plan.cover_addresses(each.arrivals.unit)
+    if going.program:
+        trial = start.chips[0].trial if isinstance(start, LearningState) else drive.trial
+        processor = _processor(twin, configuration.sensors, going.program, trial)
+        readout = learn(chip, processor, configuration, drive, cycles, start, owner)  # type: ignore[arg-type]
+        return readout if going.keep else replace(readout, state=None)
+    readout, state = Stepwise(chip, configuration, drive, cycles, start).run(owner)  # type: ignore[arg-type]
+    return replace(readout, state=state) if going.keep else readout
+
+
+def _processor(twin: Twin, sensors: Sensors | None, program: Mapping[str, Task], trial: int) -> Processor:
+    """The plasticity processor of a chip, with its sensors."""
+    pattern = twin.pattern()
+    windows = correlation.windows(sensors or Sensors(), pattern.seed, pattern.strengths)
+    channels = correlation.channels(pattern.seed, pattern.strengths, twin.strengths().cadc)
+    key = int(keyed(keyed(pattern.seed, Quantity.CORRELATION_NOISE), trial))
+    return Processor(program, windows, channels, key)
+
+
+def _check_start(start: object, owner: object, batch: int, kind: type[ChipState] | type[LearningState]) -> None:
+    if not isinstance(start, kind):
+        raise WrongType(f"start is {kind_of(start)}", where="Twin.emulate", expected="the state of a Readout")
+    if start.owner != owner:
+        raise OutOfRange(
+            "start is of another chip, or of another configuration of it", where="Twin.emulate",
+            expected="the same routing and analog parameters; weights and instruments may be others",
+        )  # fmt: skip
+    if len(start) != batch:
+        raise OutOfRange(f"start is of {len(start)} runs", where="Twin.emulate", expected=f"{batch}, as the drive")

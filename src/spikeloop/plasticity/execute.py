@@ -1,0 +1,35 @@
+"""A call of a rule's kernel, wherever it runs: what may go wrong with it, said in one voice."""
+
+from __future__ import annotations
+
+from spikeloop.errors import RuleFailed, SpikeloopError, WrongType, kind_of
+from spikeloop.plasticity.view import Kernel
+from spikeloop.plasticity.watchdog import Overdue, Watchdog
+
+
+def execute(kernel: Kernel, view: object, budget: float, where: str, watchdog: Watchdog) -> None:
+    """Call ``kernel`` on ``view`` (a `View`), for at most ``budget`` seconds of the host's time.
+
+    where: which call it is.
+    Raises ``RuleFailed where it raises or does not end, ``WrongType`` where it returns something.
+    """
+    try:
+        returned = watchdog.call(kernel, view, budget)
+    except Overdue:
+        raise RuleFailed(
+            f"the rule did not end within {budget:g} s",
+            where=where,
+            expected="a call within its budget",
+            todo="Look for a loop that never ends, or raise budget",
+        ) from None
+    except SpikeloopError:
+        raise
+    except Exception as error:
+        raise RuleFailed(f"the rule raised {type(error).__name__}: {error}", where=where) from error
+    if returned is not None:
+        raise WrongType(
+            f"the rule returns {kind_of(returned)}",
+            where=where,
+            expected="nothing",
+            todo="Assign what shall change: view.weights = ...",
+        )
