@@ -125,8 +125,6 @@ class OnChip:
         """Carry out ``trial``."""
         if any(projection.short_term is not None for projection in trial.network.projections.values()):
             raise Unsupported("short-term plasticity is not run on a chip yet", where=repr(self), todo="Run on Ideal()")
-        for name in trial.steps:
-            raise Unsupported("a chip has no such currents", where=f"drive {name!r}", todo="Drive it with Events")
         before = continued(trial)
         number = next(self._numbers) if trial.number is None else trial.number
         number = number if before is None else before.number
