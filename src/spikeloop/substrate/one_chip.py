@@ -148,7 +148,8 @@ def _history(trial: Trial, setup: Setup, done: Sequence[Processed]) -> dict[str,
         for name in each.projections.keys() & set(trial.observe.history):
             unit = tasks.unit_of(trial.network, setup, name, done[0].learning.ends.get((program, name)))
             calls = min(len(log.history) for log in logs)
-            codes = np.array([[log.history[k][name] for log in logs] for k in range(calls)])
+            shape = calls, len(logs), *done[0].learning.code[program, name].shape  # of no calls, too
+            codes = np.array([[log.history[k][name] for log in logs] for k in range(calls)]).reshape(shape)
             found[name] = Recorded(_times(setup, logs[0].time[:calls]), torch.from_numpy(codes * unit))
     return found
 
