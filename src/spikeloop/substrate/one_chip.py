@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.chip import lower, tasks, transfer
+from spikeloop.chip import lower, lower_inputs, tasks, transfer
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.configuration import (
     CADC_PERIOD_MIN,
@@ -25,6 +25,7 @@ from spikeloop.chip.configuration import (
     Readout,
 )
 from spikeloop.chip.host import Backlog, Continued, addressed, send
+from spikeloop.chip.inputs import Switching
 from spikeloop.chip.learning import Processed
 from spikeloop.chip.mapping import site_key
 from spikeloop.chip.ppu import Executed
@@ -50,11 +51,15 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     draw = draw if before is None else before.number
     lowered = lower.lower_weights(network, setup.placement, setup.scales, wish.strict)
     instruments = _instruments(setup, network, trial.observe)
+    inputs, currents = lower_inputs.lower_steps(
+        network, trial.steps, setup.placement, setup.inputs, wish.speedup,
+        (setup.scales, setup.calibration.target, np.ones(CIRCUITS)),
+    )  # fmt: skip
     configuration = Configuration(
         lowered.weight, setup.placement.routing, setup.analog, instruments, setup.terms, setup.switches,
-        tasks.sensors_of(network, wish.speedup),
+        tasks.sensors_of(network, wish.speedup), inputs,
     )  # fmt: skip
-    out, state = _run(trial, setup, configuration, before, draw)
+    out, state = _run(trial, setup, configuration, before, (draw, currents))
     spikes = _spikes(setup, trial, out)
     membrane, peak, adaptation = _membranes(setup, trial, out)
     cost = Cost(
@@ -95,21 +100,23 @@ def continued(trial: Trial) -> Continued | None:
 
 
 def _run(
-    trial: Trial, setup: Setup, configuration: Configuration, before: Continued | None, draw: int
-) -> tuple[Readout, Continued | None]:
-    """What the chip read, and where it was left."""
+    trial: Trial, setup: Setup, configuration: Configuration, before: Continued | None,
+    given: tuple[int, Switching | None],
+) -> tuple[Readout, Continued | None]:  # fmt: skip
+    """What the chip read, and where it was left; given: the draw of its noise, and how currents are switched."""
+    draw, currents = given
     wish, network = setup.wish, trial.network
     keep = trial.observe.state or before is not None
     first = 0 if before is None else before.cycle
     last = max(first + 1, int(np.floor(trial.end / (wish.speedup * CYCLE) + 1e-6)))
     muted = _muted(setup, trial)
-    if not keep and not network.programs:
+    if not keep and not network.programs and currents is None:
         events = lower.lower_events(trial.drive, setup.placement, wish.speedup, muted, draw)
         return wish.chip.emulate(configuration, events, last - first), None
     backlog = Backlog.none(trial.batch) if before is None else before.backlog
     sent, backlog = send(trial.drive, setup.placement, wish.speedup, last, backlog)
-    events = addressed(sent, trial.batch, muted, draw)
-    options: dict[str, Any] = {"start": None if before is None else before.chip, "keep": keep}
+    events = replace(addressed(sent, trial.batch, muted, draw), currents=currents)
+    options: dict[str, Any] = {"keep": keep, **({} if before is None else {"start": before.chip})}
     if network.programs:
         span = trial.begin, trial.end
         learned = learned_of(trial.start)
@@ -142,7 +149,8 @@ def _history(trial: Trial, setup: Setup, done: Sequence[Processed]) -> dict[str,
         for name in each.projections.keys() & set(trial.observe.history):
             unit = tasks.unit_of(trial.network, setup, name, done[0].learning.ends.get((program, name)))
             calls = min(len(log.history) for log in logs)
-            codes = np.array([[log.history[k][name] for log in logs] for k in range(calls)])
+            shape = calls, len(logs), *done[0].learning.code[program, name].shape  # of no calls, too
+            codes = np.array([[log.history[k][name] for log in logs] for k in range(calls)]).reshape(shape)
             found[name] = Recorded(_times(setup, logs[0].time[:calls]), torch.from_numpy(codes * unit))
     return found
 
