@@ -117,7 +117,7 @@ def _made(network: Network, wish: Wish) -> Setup:
     switches = lower_terms.nominal_switches(placement.switches, wanted)
     inputs = lower_inputs.nominal_inputs(network, placement, calibration.target, scales, wish.speedup)
     if wish.calibration is None and (terms is not None or switches is not None):
-        found = calibrated_terms(wish.chip, calibration, wanted)
+        found = calibrated_terms(wish.chip, calibration, wanted, wish.cache)
         terms, switches = found.terms(terms), found.switches(switches)
     analog = locked(replace(calibration.analog, fires=spiking))
     setup = Setup(

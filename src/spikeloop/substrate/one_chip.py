@@ -39,7 +39,7 @@ from spikeloop.observe import When, times_of
 from spikeloop.plasticity.memory import PART as LEARNED
 from spikeloop.plasticity.memory import Learned, learned_of
 from spikeloop.protocols import Every, Observe, Trial
-from spikeloop.record import Cost, Lowering, Peak, Record, Recorded, Samples, State
+from spikeloop.record import Calls, Cost, Lowering, Peak, Record, Recorded, Samples, State
 
 PART = "chip"
 """Where a chip's own state lies in ``State.parts``."""
@@ -138,6 +138,7 @@ def _learned(trial: Trial, setup: Setup, out: Readout) -> tuple[Learned, dict[st
         "sources": {name: torch.from_numpy(value) for name, value in sources.items()},
         "history": _history(trial, setup, done),
         "recorded": {name: _recorded(setup, [each.log[name] for each in done]) for name in network.programs},
+        "calls": {name: _calls([each.log[name] for each in done]) for name in network.programs},
     }
     return tasks.handed_on(network, weights, sources, done), fields
 
@@ -164,6 +165,12 @@ def _recorded(setup: Setup, logs: Sequence[Executed]) -> dict[str, Recorded]:
         value = np.array([[log.recorded[k][name] for log in logs] for k in calls])
         found[name] = Recorded(_times(setup, [logs[0].time[k] for k in calls]), torch.from_numpy(value))
     return found
+
+
+def _calls(logs: Sequence[Executed]) -> Calls:
+    cycles = [took for log in logs for took in log.cycles]
+    late, skipped, saturated = (sum(getattr(log, what) for log in logs) for what in ("late", "skipped", "saturations"))
+    return Calls(len(cycles), late, skipped, max(cycles, default=0) * CYCLE, saturated)
 
 
 def _times(setup: Setup, cycles: Sequence[int]) -> Tensor:
