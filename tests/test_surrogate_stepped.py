@@ -282,8 +282,3 @@ def test_what_it_cannot_do_is_refused() -> None:
     delayed = Network(dict(delayed.populations.items()), [late])
     with pytest.raises(Unsupported, match="no gradient of delay"):
         run(delayed, EVENTS, DURATION, rule=SuperSpike(DT)).count["cells"].sum().backward()
-    state = run(net, EVENTS, 25 * MS, observe=Observe(state=True), substrate=PLACE).state
-    later = Events.from_lists([[26 * MS], []], [[0], []], 2)
-    record = run(net, later, 20 * MS, start=state, rule=SuperSpike(DT), substrate=PLACE)
-    with pytest.raises(Unsupported, match="start"):
-        record.count["cells"].sum().backward()
