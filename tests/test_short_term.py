@@ -220,6 +220,4 @@ def test_what_cannot_be_is_refused():
         projection(0.5, "none")
     net = sl.Network(populations, [projection(ShortTerm(0.5, 1.0), "none")])
     with pytest.raises(sl.Unsupported, match="short-term"):
-        sl.run(net, drive(), 0.1, rule=sl.SuperSpike(1e-3))
-    with pytest.raises(sl.Unsupported, match="short-term"):
         sl.run(net, drive(), 0.1, substrate=sl.OnChip(sl.Twin(1)))

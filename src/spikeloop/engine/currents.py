@@ -28,7 +28,7 @@ from spikeloop.engine.arrays import (
 )
 from spikeloop.engine.arriving import arriving, joined
 from spikeloop.engine.exact import Explosion, forward
-from spikeloop.engine.short_term import recent_sizes, recovered, rested, unrolled
+from spikeloop.engine.short_term import recent_sizes, recovered, rested, samples_of, unrolled
 from spikeloop.engine.snapshot import Kept, mark
 
 _LEAK, _THRESHOLD, _RESET = 3, 2, 4  # rows of `Neurons.values`
@@ -144,9 +144,8 @@ class _Driven:
         """Where a short-term link within the stage is when the run begins, of some samples."""
         assert link.short_term is not None
         x, last = rested(self.run.batch, link.short_term, self.run.recovered.get(link.name))
-        size, recent = recent_sizes(link, self.run), self.run.recent.get(link.source)
-        own = slice(0, 0) if recent is None else slice(int(recent[2][some.start]), int(recent[2][some.stop]))
-        return Recovered(x[some], last[some], size[own])
+        whole = Recovered(x, last, recent_sizes(link, self.run))
+        return samples_of(whole, self.run.recent.get(link.source), some)
 
 
 class _Course:

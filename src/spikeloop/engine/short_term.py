@@ -135,6 +135,12 @@ def recovered(link: Projected, trains: Trains, run: Course, waiting: NDArray[np.
     return Recovered(found.end, found.last, _sizes(link, trains, run, found)[waiting])
 
 
+def samples_of(found: Recovered, recent: Trains | None, some: slice) -> Recovered:
+    """Some samples of it; recent: the spikes that ``size`` is of."""
+    own = slice(0, 0) if recent is None else slice(int(recent[2][some.start]), int(recent[2][some.stop]))
+    return Recovered(found.x[some], found.last[some], found.size[own])
+
+
 def own_sizes(link: Projected, trains: Trains, run: Course) -> Float:
     """The sizes of a run's own spikes."""
     assert link.short_term is not None

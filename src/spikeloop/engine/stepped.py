@@ -266,6 +266,13 @@ def largest_step(cells: Cells) -> float:
     return float(min(times)) / STEPS_PER_TIME_CONSTANT
 
 
+def steps_of(time: Float, step: float) -> NDArray[np.int64]:
+    """The step k with k h <= time < (k + 1) h of each time, whatever rounding does."""
+    number = np.floor(time / step).astype(np.int64)
+    number += (number + 1) * step <= time
+    return number - (number * step > time)
+
+
 def cells_in(cells: Cells) -> Any:
     """A population as the native engine takes it."""
     given = cells.disturbance

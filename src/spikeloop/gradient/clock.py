@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from spikeloop.engine.arrays import Recovered
+from spikeloop.engine.trial import SHORT_TERM
 from spikeloop.errors import Unsupported
 from spikeloop.events import Events
 from spikeloop.protocols import Trial
@@ -23,7 +27,16 @@ def from_zero(trial: Trial, record: Record) -> tuple[Trial, Record]:
         membrane={name: Samples(s.time - begin, s.unit, s.value) for name, s in record.membrane.items()},
         peak={name: Peak(peak.time - begin, peak.value) for name, peak in record.peak.items()},
     )
-    return replace(trial, drive=drive, start=replace(start, time=0.0, parts={})), moved
+    return replace(trial, drive=drive, start=replace(start, time=0.0, parts=_resources(start.parts, begin))), moved
+
+
+def _resources(parts: Mapping[str, object], begin: float) -> dict[str, object]:
+    """What short-term links go on with, counted from ``begin``, too."""
+    found: Any = parts.get(SHORT_TERM)
+    if not isinstance(found, dict):
+        return {}
+    given: dict[str, Recovered] = found  # pyright: ignore[reportUnknownVariableType]
+    return {SHORT_TERM: {name: replace(each, last=each.last - begin) for name, each in given.items()}}
 
 
 def without_currents(trial: Trial, rule: str) -> None:

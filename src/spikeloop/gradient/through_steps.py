@@ -12,14 +12,17 @@ from torch import Tensor
 from spikeloop.engine.arrays import Peaks, Trains
 from spikeloop.engine.plan import plan
 from spikeloop.engine.plan_stepped import name_of
+from spikeloop.engine.short_term_grid import Draws
 from spikeloop.engine.stepped import (
     CELL_FIELDS,
     Cells,
     SteppedAsk,
+    SteppedLink,
     SteppedRun,
     SteppedSampling,
     SteppedStage,
     largest_step,
+    steps_of,
 )
 from spikeloop.engine.stepped_adjoint import CellGradients, SteppedGradients, SteppedPull, SteppedWants, backward
 from spikeloop.engine.trial_stepped import currents_into, place_of
@@ -111,10 +114,16 @@ class ThroughSteps:
                 [name for name in earlier if name in outside],
                 self.beta,
             ),
+            {link.name: self._draws(link) for link in self.stage.links if link.short_term is not None},
         )
         self._keep(found)
         for name, felt in found.source.items():
             yield name, torch.from_numpy(felt).transpose(0, 1).to(earlier[name])
+
+    def _draws(self, link: SteppedLink) -> Draws:
+        """What the events of a short-term link met."""
+        run = SteppedRun(self.grid.batch, self.grid.dt, self.grid.steps)
+        return Draws.of(link, self.seen.spikes[link.source], run, lambda time, _: steps_of(time, self.grid.dt))
 
     def _ask(self, name: str) -> SteppedAsk:
         silent = self.seen.trial.silent.get(name)
