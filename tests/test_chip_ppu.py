@@ -264,7 +264,22 @@ def test_saturations_are_counted() -> None:
     placed = ready(net)
     record = run(net, drive(), 100e-3, substrate=placed, number=1)
     assert float(record.weights[NAME].max()) <= 0.8
+    calls = record.calls[NAME]
+    assert (calls.late, calls.skipped) == (0, 0)
+    assert calls.made % len(record) == 0
+    assert calls.saturated == calls.made * record.weights[NAME][0].numel()  # 0.875 + 0.875, and 1 + 1
+    assert calls.longest is not None
+    assert 0 < calls.longest < 50e-6
     assert ppu.MEMORY == 16384
+
+
+def test_a_number_that_is_none_is_refused() -> None:
+    def kernel(view) -> None:
+        view.weights = view.weights * float("nan")
+
+    net = network(kernel, period=50e-3, sensor=None)
+    with pytest.raises(OutOfRange, match="NaN or infinite"):
+        run(net, drive(), 100e-3, substrate=ready(net), number=1)
 
 
 def test_the_window_of_an_ideal_chips_sensors_is_recovered_within_5_percent() -> None:

@@ -8,8 +8,12 @@ import pytest
 from chips import IDEAL
 
 from spikeloop.chip import store
+from spikeloop.chip.by_value import digest
 from spikeloop.chip.calibrate import Calibration, default_target, nominal
+from spikeloop.chip.calibrate_terms import TermsCalibration
+from spikeloop.chip.configuration import CIRCUITS
 from spikeloop.chip.mismatch import Mismatch
+from spikeloop.chip.terms import Kinds
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.errors import DataError
 
@@ -69,19 +73,19 @@ def test_another_chip_target_or_version_has_another_file(made, monkeypatch):
         Twin(7, ideal=EVERYTHING - {Imperfection.DEAD}),
         Twin(7, mismatch=Mismatch(dead=0.1), ideal=EVERYTHING - {Imperfection.DEAD}),
     ]
-    paths = [store.path_of(chip, TARGET) for chip in chips]
-    paths.append(store.path_of(IDEAL, default_target(tau_mem=7e-6)))
+    paths = [store.path_of(chip, digest(TARGET)) for chip in chips]
+    paths.append(store.path_of(IDEAL, digest(default_target(tau_mem=7e-6))))
     monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
-    paths.append(store.path_of(IDEAL, TARGET))
+    paths.append(store.path_of(IDEAL, digest(TARGET)))
     monkeypatch.setattr(store, "_code", lambda: "another law")
-    paths.append(store.path_of(IDEAL, TARGET))
+    paths.append(store.path_of(IDEAL, digest(TARGET)))
     assert len(set(paths)) == len(paths)
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "foreign", "other chip", "other target", "older"])
 def test_a_file_that_is_not_what_its_name_says_is_measured_anew(made, harm):
     kept = in_another_process()
-    path = store.path_of(IDEAL, TARGET)
+    path = store.path_of(IDEAL, digest(TARGET))
     assert path is not None
     whole = path.read_bytes()
     if harm == "flip":
@@ -140,7 +144,7 @@ def test_a_chip_that_does_not_say_which_one_it_is_is_not_kept(made):
         def __repr__(self):
             return repr(IDEAL)
 
-    assert store.path_of(Somebody(), TARGET) is None  # type: ignore[arg-type]
+    assert store.path_of(Somebody(), digest(TARGET)) is None  # type: ignore[arg-type]
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(made, monkeypatch, tmp_path):
@@ -152,8 +156,39 @@ def test_a_folder_that_cannot_be_written_is_no_error(made, monkeypatch, tmp_path
 def test_without_a_folder_of_its_own_it_lies_in_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.delenv(store.VARIABLE)
     monkeypatch.setattr(store, "user_cache", lambda: tmp_path)
-    path = store.path_of(IDEAL, TARGET)
+    path = store.path_of(IDEAL, digest(TARGET))
     assert path is not None
     assert path.parent == tmp_path / "calibrations"
     monkeypatch.setattr(store, "user_cache", lambda: None)
-    assert store.path_of(IDEAL, TARGET) is None
+    assert store.path_of(IDEAL, digest(TARGET)) is None
+
+
+@pytest.mark.parametrize("harm", [None, "flip", "foreign"])
+def test_that_of_adex_terms_is_kept_too(made, monkeypatch, harm):
+    """One file for the calibration and the kinds of terms; what is no such file is measured anew."""
+    calls, calibration = [], nominal(IDEAL, TARGET)
+    off = {"a": np.linspace(-0.1, 0.1, CIRCUITS), "b": np.zeros(CIRCUITS)}
+    found = TermsCalibration(off, {"a": np.arange(CIRCUITS) % 3 > 0, "b": np.ones(CIRCUITS, bool)})
+    monkeypatch.setattr(store, "calibrate_terms", lambda *given: calls.append(given[2]) or found)
+
+    def kept(adaptation=True):
+        store._known_terms.cache_clear()
+        kinds = Kinds(exponential=False, adaptation=adaptation, coupling=False)
+        return store._known_terms(IDEAL, calibration, kinds, True)
+
+    kept()
+    (path,) = store.path_of(IDEAL, b"").parent.iterdir()
+    if harm == "flip":
+        with np.load(path) as file:
+            np.savez(path, **{**dict(file), "off": 1 + file["off"]})
+    elif harm == "foreign":
+        calibration.save(path)
+    again = kept()
+    assert len(calls) == (1 if harm is None else 2)
+    for name, value in off.items():
+        np.testing.assert_array_equal(again.off[name], value)
+        np.testing.assert_array_equal(again.success[name], found.success[name])
+        assert again.success[name].dtype == bool
+    kept(adaptation=False)
+    assert len(calls) == (2 if harm is None else 3)
+    store._known_terms.cache_clear()

@@ -128,20 +128,7 @@ def test_a_state_belongs_to_a_chip_and_a_batch() -> None:
         run(net, Events.from_lists([[]] * 3, [[]] * 3, 10), 1e-3, substrate=ready(net), start=ideal)
 
 
-def unmappable(**changes) -> Network:
-    neuron = AdEx(**{"tau_mem": 10e-3, "tau_syn": 5e-3, **changes})
-    receptor = "exc" if isinstance(changes.get("tau_syn"), dict) else None
-    weight = torch.zeros(4, 2)
-    return Network(
-        {"input": Population(4), "cells": Population(2, neuron)},
-        [Projection("input", "cells", weight, receptor=receptor)],
-    )
-
-
 BAD = {
-    "receptors": (lambda: unmappable(tau_syn={"exc": 5e-3, "inh": 9e-3}), Unsupported, "it has 2 receptors"),
-    "conductance": (lambda: unmappable(reversal=3.0), Unsupported, "a receptor is conductance-based"),
-    "no leak": (lambda: unmappable(leaky=False), Unsupported, "it has no leak"),
     "slope": (lambda: adaptive(slope_factor=20.0, refractory=0.0), OutOfRange, "slope needs code"),
     "a": (lambda: adaptive(a=9.0, refractory=0.0), OutOfRange, "a needs code"),
     "coupling": (lambda: branched() and Network(

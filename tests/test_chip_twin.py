@@ -23,6 +23,7 @@ from spikeloop import LI, LIF, Events, Observe, OnChip, feedforward, recurrent, 
 from spikeloop.chip import plan, transfer
 from spikeloop.chip.calibrate import default_target
 from spikeloop.chip.configuration import CYCLE, AddressedEvents
+from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mac import ArrayPass
 from spikeloop.chip.mapping import place
 from spikeloop.chip.mismatch import Mismatch, Noise
@@ -150,7 +151,12 @@ def extended(twin: Twin):
         connect_soma=half, connect_conductance=~half, connect_soma_right=half, conductance=np.full(512, 300)
     )
     plain = configuration(40, 6, watch=ALL_CIRCUITS, leak=np.where(half, 214, 240))
-    wanted = replace(plain, terms=terms, switches=switches)
+    inputs = Inputs(
+        separate=np.ones((2, 512), bool), conductance=np.ones((2, 512), bool),
+        reversal=np.stack([np.full(512, 700), np.full(512, 100)]), offset=np.full(512, 100),
+        offset_switch=np.ones(512, np.int8), leak_off=np.arange(512) % 8 == 0,
+    )  # fmt: skip
+    wanted = replace(plain, terms=terms, switches=switches, inputs=inputs)
     place = Place(np.arange(8).reshape(1, 1, 8), np.array([EXCITATORY]), False, np.arange(8), np.full(8, 63.0))
 
     def kernel(view) -> None:
@@ -162,7 +168,10 @@ def extended(twin: Twin):
     return out, out.program[0].learning.code["rule", "all"]
 
 
-EXTENDED = {Imperfection.EXPONENTIAL, Imperfection.ADAPTATION, Imperfection.CONDUCTANCE, Imperfection.CORRELATION}
+EXTENDED = {
+    Imperfection.EXPONENTIAL, Imperfection.ADAPTATION, Imperfection.CONDUCTANCE, Imperfection.CORRELATION,
+    Imperfection.LINE, Imperfection.REVERSAL, Imperfection.OFFSET, Imperfection.LEAKAGE,
+}  # fmt: skip
 IN_FORCE = {Imperfection.THRESHOLD_SPIKE: Noise(threshold_spike=0.05)}  # its default strength is zero
 STRONG = {Imperfection.DEAD: replace(Mismatch(), dead=0.1)}  # half a per cent of 512 may be nobody
 

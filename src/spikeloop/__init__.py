@@ -31,7 +31,7 @@ from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, 
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
 from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, Rule, Substrate, Trial
-from spikeloop.record import Cost, Lowering, Peak, Record, Recorded, Samples, State
+from spikeloop.record import Calls, Cost, Lowering, Peak, Record, Recorded, Samples, State
 from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.substrate.onchip import OnChip
@@ -42,6 +42,7 @@ __all__ = [
     "NOTHING",
     "ActivityExplosion",
     "AdEx",
+    "Calls",
     "CannotObserve",
     "CheckpointError",
     "Compartment",

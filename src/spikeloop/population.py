@@ -111,6 +111,15 @@ class Population(Exact):
         """Whether its units emit spikes: inputs do, LI does not, others do if they have a threshold at their output."""
         return self.structure is None or self.structure.spiking
 
+    def part(self, units: slice) -> Population:
+        """Some of its neurons as a population of its own, with the numbers they have now, fixed."""
+        made = Population(len(range(self.size)[units]))
+        made.structure, made.kind, made.fields = self.structure, self.kind, self.fields
+        for field in self.fields:
+            value = getattr(self, field).detach()
+            made._store(field, value[units] if value.ndim else value, False)
+        return made
+
     def time_constants(self, compartment: str, receptor: str) -> tuple[Tensor, Tensor]:
         """(tau_mem, tau_syn) of a place, as `Structure.place` gives it: () or (size,) each, without a graph."""
         assert self.structure is not None

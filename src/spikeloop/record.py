@@ -104,6 +104,22 @@ class Recorded:
     value: Tensor
 
 
+@dataclass(frozen=True)
+class Calls:
+    """What became of the calls of a plasticity program. Numbers over the whole batch.
+
+    made: executed ones.  late, skipped: those that a chip's processor, busy with others, executed later than they were
+    due, or not at all.  longest: seconds of chip time that one took; None: nothing that takes a chip's time.
+    saturated: results of its arithmetic that lay beyond the range of a number and became its end.
+    """
+
+    made: int = 0
+    late: int = 0
+    skipped: int = 0
+    longest: float | None = None
+    saturated: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """Where a run ended, to continue from: by population.
@@ -146,6 +162,7 @@ class Record:
     sources: by sparse plastic projection, (B, K) int64: the sources of the synapses at the end.
     history: by plastic projection, `Recorded` weights after every call of its program, (U, B, S, T), if asked for.
     recorded: by program and name, what its kernel recorded.
+    calls: by program, what became of its calls.
     """
 
     spikes: Mapping[str, Events]
@@ -163,6 +180,7 @@ class Record:
     sources: Mapping[str, Tensor] = field(default_factory=dict)
     history: Mapping[str, Recorded] = field(default_factory=dict)
     recorded: Mapping[str, Mapping[str, Recorded]] = field(default_factory=dict)
+    calls: Mapping[str, Calls] = field(default_factory=dict)
     adaptation: Mapping[str, Samples] = field(default_factory=dict)
     current: Mapping[str, Samples] = field(default_factory=dict)
     begin: float = 0.0

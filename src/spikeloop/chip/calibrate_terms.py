@@ -6,15 +6,18 @@ over what the law gives (of the exponential's threshold, the difference). Means 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeloop._files import checksum, read_arrays, write_arrays
 from spikeloop.chip import fit, transfer
 from spikeloop.chip.bench import ALL, SOME, Bench, routing
-from spikeloop.chip.calibration import Calibration, clock_for, code_of, refractory_code
+from spikeloop.chip.calibration import VERSION, Calibration, clock_for, code_of, refractory_code
 from spikeloop.chip.configuration import (
     CADC_PERIOD_MIN,
     CAPACITANCE_MAX,
@@ -28,6 +31,7 @@ from spikeloop.chip.configuration import (
     Configuration,
 )
 from spikeloop.chip.terms import Kinds, Switches, Terms
+from spikeloop.errors import DataError
 
 Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -41,6 +45,7 @@ _BELOW_FIRING = (1.5, 3.0, 5.0, 7.0)  # steps below the leak that fires a neuron
 _LIFT = 0.4  # steps: less is not seen
 _A_CODE, _B_CODE = 150, 900
 _TAU = 60e-6
+_FORMAT, _KEPT = "spikeloop.chip.terms", ("off", "success")
 _WITHIN = {SLOPE: 0.4, THRESHOLD: 25.0, TAU: 0.8, A: 0.8, B: 0.8, COUPLING: 0.9}  # farther off: it failed
 
 
@@ -53,6 +58,20 @@ class TermsCalibration:
 
     off: Mapping[str, Float]
     success: Mapping[str, Flags]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a .npz that `load` reads."""
+        arrays: dict[str, NDArray[Any]] = {"names": np.array(list(self.off))}
+        arrays |= {what: np.array([getattr(self, what)[name] for name in self.off]) for what in _KEPT}
+        write_arrays(path, _FORMAT, VERSION, arrays | {"checksum": np.array(checksum(arrays))})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TermsCalibration:
+        """From a file of `save`. Raises ``DataError`` where it is missing, damaged, foreign or newer."""
+        arrays = read_arrays(path, _FORMAT, VERSION, ("names", *_KEPT, "checksum"))
+        if str(arrays["checksum"]) != checksum({name: arrays[name] for name in ("names", *_KEPT)}):
+            raise DataError("the checksum is wrong", where=str(path), todo="The file is damaged: calibrate anew")
+        return cls(*(dict(zip(map(str, arrays["names"]), arrays[what], strict=True)) for what in _KEPT))
 
     def terms(self, codes: Terms | None) -> Terms | None:
         """``codes`` of the laws, changed for what was measured."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS, COLUMNS, DRIVERS, HALVES, ROWS, Analog, Integers
+from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mac import Columns
 from spikeloop.chip.mismatch import Float, Mismatch, Quantity, Spread, keyed, normals, uniforms
 from spikeloop.chip.terms import Switches, Terms
@@ -30,7 +31,7 @@ class Neurons:
     takes it, volts and seconds.  distance: (N,) threshold - leak, volts.  synapse: (2, 256, 256) float32, what weight 1
     of a synapse adds to its neuron's current, volts, without the row's sign, but with the neuron's gain for it.
     reset: (N,) volts, above the threshold, too.  capacitance: (N,), codes of all joined circuits together.  written: a
-    hash of what the analog memory holds.
+    hash of what the analog memory holds.  floating: (N,), whose leaks are off.
     """
 
     head: NDArray[np.int64]
@@ -41,6 +42,7 @@ class Neurons:
     reset: Float
     capacitance: Float
     written: int
+    floating: NDArray[np.bool_]
 
 
 class Pattern:
@@ -67,14 +69,20 @@ class Pattern:
         return uniforms(self.seed, Quantity.DEAD, (CIRCUITS,)) < self.strengths.dead
 
 
-def contents(analog: Analog | Columns | Terms | Switches) -> int:
+def contents(analog: Analog | Columns | Terms | Switches | Inputs) -> int:
     """A hash of what the analog memory holds."""
     words = np.concatenate([np.asarray(getattr(analog, each.name), np.uint64).ravel() for each in fields(analog)])
     return int(np.bitwise_xor.reduce(keyed(keyed(1, np.arange(len(words), dtype=np.uint64)), words)))
 
 
-def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, pattern: Pattern) -> Neurons:
-    """The neurons that ``pattern`` makes of the codes."""
+def neurons_of(
+    analog: Analog,
+    routing_head: Integers,
+    row_sign: Integers,
+    pattern: Pattern,
+    leak_off: NDArray[np.bool_] | None = None,
+) -> Neurons:
+    """The neurons that ``pattern`` makes of the codes; leak_off: (512,), as in `Inputs`."""
     s, written = pattern.strengths, contents(analog)
     heads, of = np.unique(routing_head, return_inverse=True)
 
@@ -84,6 +92,10 @@ def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, patte
 
     leak_g = transfer.conductance(analog.leak_bias, analog.leak_division)
     leak_g = leak_g / np.exp(pattern.varied(Quantity.TAU_MEM, s.tau_mem, written))
+    off, pulled = np.zeros(CIRCUITS, bool) if leak_off is None else np.asarray(leak_off, bool), np.zeros(CIRCUITS)
+    if off.any():  # what is left of it is another conductance, to another potential
+        leak_g = np.where(off, _leakage(analog, pattern), leak_g)
+        pulled = off * leak_g * transfer.STEP * s.leakage_potential * pattern.normal(Quantity.LEAKAGE_POTENTIAL)
     capacitance, conductance = merge(np.maximum(analog.capacitance, 1.0)), merge(leak_g)
     tau_mem = transfer.LEAK_TIME * capacitance / CAPACITANCE_MAX / conductance
     size = merge(np.ones(CIRCUITS))
@@ -98,7 +110,8 @@ def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, patte
     threshold = np.where(fires, leak + distance, NOT_SPIKING)
     hold = transfer.refractory_seconds(analog.refractory, analog.refractory_clock)[heads]
     hold = hold * (1 + s.refractory * pattern.normal(Quantity.REFRACTORY)[heads])
-    values = np.stack([tau_mem, tau_syn, threshold, leak, np.minimum(reset, threshold - 1e-3), np.maximum(hold, 0)])
+    rest = leak + merge(pulled) / conductance
+    values = np.stack([tau_mem, tau_syn, threshold, rest, np.minimum(reset, threshold - 1e-3), np.maximum(hold, 0)])
     jump = transfer.REFERENCE_JUMP * tau_mem / transfer.REFERENCE_TAU * CAPACITANCE_MAX / capacitance
     most = SATURATION * 63 * jump * merge(1 + s.saturation * pattern.normal(Quantity.SATURATION))
     low = leak - transfer.STEP * (FLOOR + s.floor * pattern.normal(Quantity.FLOOR)[heads])
@@ -106,7 +119,15 @@ def neurons_of(analog: Analog, routing_head: Integers, row_sign: Integers, patte
     synapse = _synapses(analog, row_sign, pattern, written) * jump[of].reshape(HALVES, 1, COLUMNS)
     population = Population(values, disturbance)
     single = synapse.astype(np.float32)
-    return Neurons(heads.astype(np.int64), of, population, distance, single, reset, capacitance, written)
+    floating = merge(off.astype(np.float64)) > 0
+    return Neurons(heads.astype(np.int64), of, population, distance, single, reset, capacitance, written, floating)
+
+
+def _leakage(analog: Analog, pattern: Pattern) -> Float:
+    """Conductance of circuits whose leak is off, in units of what code 1 gives the leak."""
+    time = transfer.LEAKAGE_TIME * np.exp(pattern.strengths.leakage * pattern.normal(Quantity.LEAKAGE))
+    capacitance: Float = np.maximum(analog.capacitance, 1.0)
+    return transfer.LEAK_TIME * capacitance / CAPACITANCE_MAX / time
 
 
 def _potential(code: Integers, quantity: Quantity, spread: Spread, pattern: Pattern, written: int) -> Float:

@@ -41,6 +41,7 @@ from spikeloop.chip.geometry import (
     full,
     whole,
 )
+from spikeloop.chip.inputs import Inputs, Switching
 from spikeloop.chip.terms import Switches, Terms
 from spikeloop.errors import OutOfRange, WrongType, kind_of
 
@@ -197,7 +198,7 @@ class Configuration:
     """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63.
 
     terms: what neurons have beside leak and threshold; switches: how compartments are connected; sensors: of
-    correlations. None: all off.
+    correlations; inputs: what flows into membranes otherwise. None: all off.
     """
 
     weight: Integers = field(default_factory=full((HALVES, ROWS, COLUMNS), 0, np.uint8))
@@ -207,13 +208,14 @@ class Configuration:
     terms: Terms | None = None
     switches: Switches | None = None
     sensors: Sensors | None = None
+    inputs: Inputs | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("routing", Routing), ("analog", Analog), ("instruments", Instruments)):
             if not isinstance(value := getattr(self, name), kind):
                 raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
                                 expected=f"an object of {kind.__name__}")  # fmt: skip
-        for name, kind in (("terms", Terms), ("switches", Switches), ("sensors", Sensors)):
+        for name, kind in (("terms", Terms), ("switches", Switches), ("sensors", Sensors), ("inputs", Inputs)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
                                 expected=f"an object of {kind.__name__}, or None")  # fmt: skip
@@ -229,6 +231,7 @@ class AddressedEvents:
     cycle: (S,), when, in cycles of 8 ns, ascending within a run.  address: (S,), 16 bit.  start: (B + 1,): run b owns
     rows start[b]:start[b + 1].  muted: (B, 512) or (0, 512): circuits whose events are cut off in that run.
     trial: which draw of the trial-to-trial noise a twin makes; an instrument has its own.
+    currents: when constant currents are switched; None: never.
     """
 
     cycle: Integers
@@ -236,6 +239,7 @@ class AddressedEvents:
     start: Integers
     muted: Flags = field(default_factory=lambda: np.zeros((0, CIRCUITS), np.bool_))
     trial: int = 0
+    currents: Switching | None = None
 
     def __post_init__(self) -> None:
         where = "addressed events"
@@ -244,6 +248,11 @@ class AddressedEvents:
         check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), where)
         check("muted", self.muted, (0 if np.shape(self.muted)[:1] == (0,) else len(self), CIRCUITS), 0, 1, where)
         _check_runs(self.cycle, self.start, where)
+        if self.currents is not None:
+            self.currents.__post_init__()
+            if len(self.currents.switch) not in (1, len(self)):
+                raise OutOfRange(f"currents are of {len(self.currents.switch)} runs", where=where,
+                                 expected=f"1, or {len(self)}")  # fmt: skip
         whole(self.trial, "trial", where)
 
     def __len__(self) -> int:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from spikeloop.chip import transfer
 from spikeloop.chip.circuits import NOT_SPIKING, Neurons, Pattern, contents
-from spikeloop.chip.configuration import CAPACITANCE_MAX
+from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS
+from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mismatch import Float, Quantity
 from spikeloop.chip.terms import Switches, Terms
 
@@ -34,19 +35,42 @@ class Couplings:
 
 
 @dataclass(frozen=True, eq=False)
+class Lines:
+    """The receptors of N compartments: one, where both synaptic lines are alike, or the two of them.
+
+    tau_syn: (1 or 2, N) s.  reversal: likewise, volts, NaN: current-based.  strength: (2, N), what their weights are
+    multiplied by.
+    """
+
+    tau_syn: Float
+    reversal: Float
+    strength: Float
+
+    @property
+    def two(self) -> bool:
+        """Whether excitation and inhibition are apart."""
+        return len(self.tau_syn) > 1
+
+
+@dataclass(frozen=True, eq=False)
 class Dynamics:
     """All of a chip's compartments, in the order of `Neurons`.
 
     values: (11, N), rows as in ``engine.stepped.CELL_FIELDS``, volts and seconds.  tree: (N,), which neuron each
-    compartment is part of: the lowest of its compartments.
+    compartment is part of: the lowest of its compartments.  offset: (512,), volts (current times its neuron's
+    resistance) of each circuit's constant current where it is on.
     """
 
     values: Float
     couplings: Couplings
     tree: Indices
+    lines: Lines
+    offset: Float
 
 
-def dynamics_of(neurons: Neurons, terms: Terms | None, switches: Switches | None, pattern: Pattern) -> Dynamics:
+def dynamics_of(
+    neurons: Neurons, terms: Terms | None, switches: Switches | None, inputs: Inputs | None, pattern: Pattern
+) -> Dynamics:
     """The numbers that ``pattern`` makes of the codes."""
     tau_mem, _, threshold, leak, _, refractory = neurons.population.values
     size = len(neurons.head)
@@ -59,7 +83,8 @@ def dynamics_of(neurons: Neurons, terms: Terms | None, switches: Switches | None
         slope, exponential, tau_adaptation, a, b, neurons.capacitance / CAPACITANCE_MAX,
     ])  # fmt: skip
     couplings = _couplings(neurons, switches, pattern)
-    return Dynamics(values, couplings, _trees(size, couplings))
+    lines = _lines(neurons, inputs, pattern)
+    return Dynamics(values, couplings, _trees(size, couplings), lines, _offset(neurons, inputs, pattern))
 
 
 def _terms(neurons: Neurons, terms: Terms, pattern: Pattern) -> tuple[Float, Float, Float, Float, Float]:
@@ -99,6 +124,51 @@ def _couplings(neurons: Neurons, switches: Switches | None, pattern: Pattern) ->
     spread = pattern.varied(Quantity.CONDUCTANCE, pattern.strengths.conductance, contents(switches))
     tau = transfer.tau_coupling(switches.conductance, switches.conductance_scale) * np.exp(spread)
     return Couplings(neurons.of[found.one], neurons.of[found.other], tau[found.circuit])
+
+
+def _lines(neurons: Neurons, inputs: Inputs | None, pattern: Pattern) -> Lines:
+    tau, size = neurons.population.values[1], len(neurons.head)
+    lasting = None if inputs is None else inputs.lasting
+    if inputs is None or lasting is None or not inputs.two_lines:
+        return Lines(tau[None], np.full((1, size), np.nan), np.ones((2, size)))
+    written, count = contents(lasting), np.bincount(neurons.of, minlength=size)
+
+    def mean(values: Float) -> Float:
+        """Of the circuits of each neuron."""
+        return np.bincount(neurons.of, values, size) / count
+
+    of_line = [
+        _line(inputs, row, quantities, pattern, written)
+        for row, quantities in enumerate((
+            (Quantity.LINE_EXCITATORY, Quantity.REVERSAL_EXCITATORY),
+            (Quantity.LINE_INHIBITORY, Quantity.REVERSAL_INHIBITORY),
+        ))
+    ]  # fmt: skip
+    separate, follows = inputs.separate[:, neurons.head], inputs.conductance[:, neurons.head]
+    tau_syn = np.where(separate, [mean(own) for own, _ in of_line], tau)
+    reversal = np.where(follows, [mean(potential) for _, potential in of_line], np.nan)
+    leak, reference = neurons.population.values[3], transfer.volts(inputs.reference)[neurons.head]
+    strength = np.where(follows, (reversal - leak) / (reversal - reference), 1.0)
+    return Lines(tau_syn, reversal, strength)
+
+
+def _line(
+    inputs: Inputs, row: int, quantities: tuple[Quantity, Quantity], pattern: Pattern, written: int
+) -> tuple[Float, Float]:
+    """(512,) each: time constant, s, and reversal potential, volts."""
+    of_time, of_potential = quantities
+    nominal = transfer.SYNAPSE_TIME / transfer.conductance(inputs.synapse_bias[row], inputs.synapse_division[row])
+    shift = transfer.STEP * pattern.varied(of_potential, pattern.strengths.reversal, written)
+    tau: Float = nominal * np.exp(pattern.varied(of_time, pattern.strengths.line, written))
+    return tau, transfer.volts(inputs.reversal[row]) + shift
+
+
+def _offset(neurons: Neurons, inputs: Inputs | None, pattern: Pattern) -> Float:
+    if inputs is None:
+        return np.zeros(CIRCUITS)
+    spread = pattern.varied(Quantity.OFFSET, pattern.strengths.offset, contents(inputs))
+    resistance = transfer.resistance(neurons.population.values[0], neurons.capacitance)[neurons.of]
+    return transfer.offset(inputs.offset) * np.exp(spread) * resistance
 
 
 def _trees(size: int, couplings: Couplings) -> Indices:

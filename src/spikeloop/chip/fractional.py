@@ -93,8 +93,7 @@ class Lanes:
     @classmethod
     def of(cls, value: Any, form: Format, meter: Meter) -> Self:
         """The numbers nearest to ``value``; constants beyond the range become its ends (1 in Q0.15: 1 - 2 ** -15)."""
-        wide = np.rint(np.ldexp(np.asarray(value, np.float64), form.point)).astype(np.int64)
-        return cls(Meter().fit(wide, form), form, meter)
+        return cls(Meter().fit(_nearest(np.asarray(value, np.float64), form), form), form, meter)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(np.ldexp(self.raw.astype(np.float64), -self.format.point), dtype)
@@ -202,7 +201,7 @@ class Lanes:
         if self.format.point == 0 and np.array_equal(value, np.rint(value)):
             return self._made(self.raw * value.astype(np.int64), self.format)
         form = self.format if self.format.point else Format(self.format.bits, self.format.bits - 1)
-        factor = np.rint(np.ldexp(value, form.point)).astype(np.int64)  # wider than a lane: whole part and fraction
+        factor = _nearest(value, form)  # wider than a lane: whole part and fraction
         return self._made(self.raw * factor >> self.format.point, form, times=1 + bool(np.any(np.abs(value) >= 1)))
 
     __rmul__ = __mul__
@@ -332,6 +331,13 @@ def _key(key: Any) -> Any:
     if isinstance(key, tuple):
         return tuple(map(_key, key))
     return key.raw if isinstance(key, Lanes) and not key.format.point else key
+
+
+def _nearest(value: NDArray[np.float64], form: Format) -> Wide:
+    """``value`` in units of the last bit."""
+    if not np.isfinite(value).all():
+        raise OutOfRange("a number is NaN or infinite", where=_WHERE, expected="finite numbers beside the vectors")
+    return np.rint(np.ldexp(value, form.point)).astype(np.int64)
 
 
 def _cannot(what: str, todo: str) -> Unsupported:

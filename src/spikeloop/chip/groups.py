@@ -57,15 +57,15 @@ def groups_of(neurons: Neurons, dynamics: Dynamics, plan: Plan) -> tuple[tuple[G
 
 def _group(name: str, each: Alike, step: Step, neurons: Neurons, dynamics: Dynamics) -> Group:
     member = each.member
-    shape = (1, *member.shape)
     floor, most, noise, threshold, _ = neurons.population.disturbance[:, member]
+    lines = dynamics.lines
     head = neurons.head[member[each.output]]
     cells = Cells(
         name,
         np.ascontiguousarray(dynamics.values[:, member]),
         np.ones(len(member), bool),
-        neurons.population.values[1, member].reshape(shape),
-        np.full(shape, np.nan),
+        lines.tau_syn[:, member],
+        lines.reversal[:, member],
         each.pair,
         dynamics.couplings.tau[each.coupling],
         each.output,
@@ -74,14 +74,17 @@ def _group(name: str, each: Alike, step: Step, neurons: Neurons, dynamics: Dynam
     return Group(name, each, np.searchsorted(step.neuron, member), cells)
 
 
-def resting(cells: Cells, samples: NDArray[np.uint64], key: int) -> SteppedState:
-    """At rest since long ago: with the noise that membranes and thresholds have at some moment."""
+def resting(cells: Cells, samples: NDArray[np.uint64], key: int, floating: NDArray[np.bool_]) -> SteppedState:
+    """At rest since long ago: with the noise that membranes and thresholds have at some moment.
+
+    floating: (C, N), compartments without a leak, which begin at their reset.
+    """
     state = SteppedState.empty(cells, len(samples), np.float32)
     given = cells.disturbance
     assert given is not None
     leak, reset = cells.field("leak"), cells.field("reset")
     fires = leak >= cells.field("threshold")  # by itself: starts at its reset
-    state.membrane[:] = np.where(fires, reset - leak, 0.0)
+    state.membrane[:] = np.where(fires | floating, reset - leak, 0.0)
     shape = (len(samples), *leak.shape)
     for part, rms, kind in (
         (state.noise, np.where(fires, 0.0, given.noise), 0),

@@ -44,6 +44,10 @@ class Imperfection(Enum):
     ADAPTATION = "adaptation"
     CONDUCTANCE = "conductance"
     CORRELATION = "correlation"
+    LINE = "line"
+    REVERSAL = "reversal"
+    OFFSET = "offset"
+    LEAKAGE = "leakage"
 
 
 EVERYTHING = frozenset(Imperfection)
@@ -75,6 +79,10 @@ _MISMATCH_OFF: dict[Imperfection, dict[str, object]] = {
     Imperfection.CORRELATION: {
         "correlation_amplitude": 0.0, "correlation_time": 0.0, "correlation_baseline": 0.0,
     },
+    Imperfection.LINE: {"line": _OFF},
+    Imperfection.REVERSAL: {"reversal": _OFF},
+    Imperfection.OFFSET: {"offset": _OFF},
+    Imperfection.LEAKAGE: {"leakage": 0.0, "leakage_potential": 0.0},
 }  # fmt: skip
 _NOISE_OFF: dict[Imperfection, dict[str, float]] = {
     Imperfection.MEMBRANE_NOISE: {"membrane": 0.0},

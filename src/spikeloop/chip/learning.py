@@ -127,13 +127,14 @@ def _only(drive: AddressedEvents, sample: int) -> AddressedEvents:
     part = slice(int(drive.start[sample]), int(drive.start[sample + 1]))
     muted = drive.muted[sample : sample + 1] if len(drive.muted) else np.zeros((0, CIRCUITS), bool)
     count = part.stop - part.start
-    return AddressedEvents(drive.cycle[part], drive.address[part], np.array([0, count]), muted, drive.trial)
+    currents = None if drive.currents is None else drive.currents.of(sample)
+    return AddressedEvents(drive.cycle[part], drive.address[part], np.array([0, count]), muted, drive.trial, currents)
 
 
 def _between(drive: AddressedEvents, first: int, last: int) -> AddressedEvents:
     keep = (drive.cycle >= first) & (drive.cycle < last)
     cycle, address = drive.cycle[keep], drive.address[keep]
-    return AddressedEvents(cycle, address, np.array([0, len(cycle)]), drive.muted, drive.trial)
+    return AddressedEvents(cycle, address, np.array([0, len(cycle)]), drive.muted, drive.trial, drive.currents)
 
 
 def _one_after_the_other(outs: list[Readout]) -> Readout:

@@ -35,7 +35,7 @@ from spikeloop.chip.transfer import REFERENCE_PSP
 from spikeloop.engine.arriving import only
 from spikeloop.engine.bus import hold_back
 from spikeloop.engine.codes import Rounded, lay, rounded
-from spikeloop.errors import OutOfRange
+from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Network
 from spikeloop.neuron import Site
@@ -155,6 +155,7 @@ def check_reach(network: Network, speedup: float) -> None:
     for name, population in network.populations.items():
         for site in population.structure.sites if population.structure is not None else ():
             _check_above(name, population, site)
+            _check_floating(name, population, site)
             for field, value in _wanted(population, site, 1, speedup).items():
                 if field in RANGES and len(wrong := outside(np.asarray(value), *RANGES[field][:2])):
                     raise _unreachable((name, population, site.name), field, np.asarray(value), int(wrong[0]), speedup)
@@ -172,6 +173,33 @@ def _check_above(name: str, population: Population, site: Site) -> None:
             expected="a leak below the threshold: their distance is what a chip's potentials are scaled to",
             todo="Lower the leak, or run the network on Ideal()",
         )  # fmt: skip
+
+
+def _check_floating(name: str, population: Population, site: Site) -> None:
+    """A neuron without a leak begins at its reset; its other terms are currents over the leak's."""
+    if site.leaky:
+        return
+    leak, reset, a, slope = (_or_zero(population, field, site) for field in ("leak", "reset", "a", "slope_factor"))
+    where = f"population {site_key(name, site.name)!r}"
+    apart = np.flatnonzero((reset != leak) & site.fires)
+    if len(apart):
+        raise Unsupported(
+            f"it has no leak, and its reset is {reset[apart[0]]:g}, its leak {leak[apart[0]]:g}", where=where,
+            expected="one number: a chip's membrane that has no leak begins where it is reset",
+            todo="Set leak=reset, or run it on Ideal",
+        )  # fmt: skip
+    if a.any() or slope.any():
+        raise Unsupported(
+            f"it has {'a' if a.any() else 'slope_factor'}, but no leak", where=where,
+            expected="b alone: on a chip the others are measured by the leak's conductance",
+            todo="Take a long tau_mem, or run it on Ideal",
+        )  # fmt: skip
+
+
+def _or_zero(population: Population, what: str, site: Site) -> Float:
+    assert population.structure is not None
+    known = population.structure.name_of(what, site.name) is not None
+    return number(population, what, site.name) if known else np.zeros(population.size)
 
 
 def _unreachable(of: tuple[str, Population, str], field: str, value: Float, neuron: int, speedup: float) -> OutOfRange:
@@ -230,6 +258,8 @@ def _wanted(population: Population, site: Site, circuits: int, speedup: float) -
         wanted["refractory"] = np.maximum(number(population, "refractory", site.name) / speedup, SHORTEST_HOLD)
         if several:
             wanted["threshold"] = _level(population, scale, "threshold", site)
+    elif several and not site.leaky:
+        wanted["reset"] = wanted["leak"]
     return wanted
 
 

@@ -20,6 +20,7 @@ from spikeloop.chip.allocation import Allocation, Source, Target
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS, DRIVERS, HALVES, Flags, Routing
 from spikeloop.chip.morphology import Form, form
+from spikeloop.chip.receptors import lines_of
 from spikeloop.chip.terms import Switches
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
@@ -98,19 +99,7 @@ def refuse(network: Network) -> None:
             raise Unsupported("it has short-term plasticity", where=f"projection {name}",
                               expected="none: the twin's drivers send pulses of one length",
                               todo="Run it on Ideal")  # fmt: skip
-    for name, population in network.populations.items():
-        for site in population.structure.sites if population.structure is not None else ():
-            where = f"population {name!r}" + (f", compartment {site.name!r}" if site.name else "")
-            if len(site.receptors) > 1:
-                raise Unsupported(f"it has {len(site.receptors)} receptors", where=where,
-                                  expected="one: both lines of a circuit decay with one time constant",
-                                  todo="Run it on Ideal")  # fmt: skip
-            if not site.leaky:
-                raise Unsupported("it has no leak", where=where, expected="a leak: potentials are calibrated by it",
-                                  todo="Take a long tau_mem, or run it on Ideal")  # fmt: skip
-        if population.structure is not None and any(each.what == "reversal" for each in population.structure.fields):
-            raise Unsupported("a receptor is conductance-based", where=f"population {name!r}",
-                              expected="current-based receptors", todo="Run it on Ideal")  # fmt: skip
+    lines_of(network)
     for name, projection in network.projections.items():
         delay = projection.delay.detach()
         if delay.numel() and bool((delay != 0).any()):

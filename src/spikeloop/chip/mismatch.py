@@ -65,6 +65,13 @@ class Quantity(IntEnum):
     ADAPTATION_A = 131
     ADAPTATION_B = 132
     CONDUCTANCE = 133
+    LINE_EXCITATORY = 144
+    LINE_INHIBITORY = 145
+    REVERSAL_EXCITATORY = 146
+    REVERSAL_INHIBITORY = 147
+    OFFSET = 148
+    LEAKAGE = 149
+    LEAKAGE_POTENTIAL = 150
 
 
 def mixed(words: Words) -> Words:
@@ -136,7 +143,8 @@ class Mismatch:
     Potentials in CADC steps of 4.5 mV, all else relative. ``dead`` is a probability. Those from ``mac_column`` on are
     of the array as a multiplier: ``mac_offset`` and ``mac_floor`` in steps of the result, ``mac_pulse`` in activation
     steps, ``mac_bend`` a share of the columns. From ``slope`` on: of AdEx terms, couplings and correlation sensors;
-    ``exponential_threshold`` and ``correlation_baseline`` in CADC steps.
+    ``exponential_threshold`` and ``correlation_baseline`` in CADC steps. From ``line`` on: of lines that are not alike,
+    constant currents, and what flows without a leak; ``reversal`` and ``leakage_potential`` in CADC steps.
     """
 
     leak: Spread = Spread(10.0, 1.5)
@@ -171,6 +179,11 @@ class Mismatch:
     correlation_amplitude: float = 0.6
     correlation_time: float = 0.6
     correlation_baseline: float = 0.3
+    line: Spread = Spread(0.30, 0.05)
+    reversal: Spread = Spread(10.0, 1.5)
+    offset: Spread = Spread(0.25, 0.05)
+    leakage: float = 0.35
+    leakage_potential: float = 20.0
 
     def scaled(self, factor: float) -> Self:
         """Every strength times ``factor``."""

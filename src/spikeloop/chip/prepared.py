@@ -13,6 +13,7 @@ from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import Neurons, neurons_of
 from spikeloop.chip.configuration import Analog, Instruments, Routing
 from spikeloop.chip.imperfection import Imperfection
+from spikeloop.chip.inputs import Inputs
 from spikeloop.engine.disturbed import Population
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ def check_again(*parts: ByValue[Routing] | ByValue[Analog] | ByValue[Instruments
 
 
 @lru_cache(maxsize=16)
-def neurons_on(analog: ByValue[Analog], routing: ByValue[Routing], twin: Twin) -> Neurons:
-    made = neurons_of(analog.value, routing.value.head, routing.value.row_sign, twin.pattern())
+def neurons_on(
+    analog: ByValue[Analog], routing: ByValue[Routing], twin: Twin, inputs: ByValue[Inputs] | None = None
+) -> Neurons:
+    leak_off = None if inputs is None else inputs.value.leak_off
+    made = neurons_of(analog.value, routing.value.head, routing.value.row_sign, twin.pattern(), leak_off)
     floor, most, noise, threshold, name = made.population.disturbance
     if Imperfection.FLOOR in twin.ideal:
         floor = np.full_like(floor, -np.inf)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
 from spikeloop._warn import warn
-from spikeloop.chip import lower, lower_terms, transfer
+from spikeloop.chip import lower, lower_inputs, lower_terms, transfer
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.calibrate import VERSION, Calibration, Target
 from spikeloop.chip.calibration import refractory_code
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
+from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mapping import Placement, Rows, place, site_key
+from spikeloop.chip.receptors import lines_of
 from spikeloop.chip.store import calibrated, calibrated_terms
 from spikeloop.chip.terms import Switches, Terms
 from spikeloop.errors import DoesNotFit, OutOfRange
@@ -26,6 +29,7 @@ _SLACK = {
     "tau_mem": (0.0, " s"), "tau_syn": (0.0, " s"),
     "reset": (0.02, " of the way to the threshold"), "refractory": (0.1e-6, " s"),
 }  # fmt: skip
+Part = TypeVar("Part", Terms, Switches, Inputs)
 _KEPT = 8  # setups of one network: its neurons' values may change at every step
 _ROUNDED = 0.03  # of a refractory time: what the chip's own calibration tolerates (hardware.md 1.3)
 
@@ -63,6 +67,7 @@ class Setup:
     scales: dict[str, lower.Scale]
     terms: Terms | None = None
     switches: Switches | None = None
+    inputs: Inputs | None = None
     watch: dict[object, Instruments] = field(default_factory=dict)
 
     @property
@@ -77,7 +82,8 @@ _setups: WeakKeyDictionary[Network, dict[object, Setup]] = WeakKeyDictionary()
 def setup_of(network: Network, wish: Wish) -> Setup:
     """Placement, calibration and scales; made anew when a neuron or a synapse's ends changed, in place or not."""
     synapses = tuple(projection.synapses for projection in network.projections.values())
-    key, known = (wish.key, synapses, _values(network)), _setups.setdefault(network, {})
+    lines = tuple(lines_of(network).values())
+    key, known = (wish.key, synapses, lines, _values(network)), _setups.setdefault(network, {})
     if key not in known:
         if len(known) == _KEPT:
             known.pop(next(iter(known)))
@@ -109,17 +115,22 @@ def _made(network: Network, wish: Wish) -> Setup:
     wanted = lower_terms.terms_target(network, placement, wish.speedup)
     terms = lower_terms.nominal_terms(wanted, calibration.target, placement.routing.head, placement)
     switches = lower_terms.nominal_switches(placement.switches, wanted)
+    inputs = lower_inputs.nominal_inputs(network, placement, calibration.target, scales, wish.speedup)
     if wish.calibration is None and (terms is not None or switches is not None):
-        found = calibrated_terms(wish.chip, calibration, wanted)
+        found = calibrated_terms(wish.chip, calibration, wanted, wish.cache)
         terms, switches = found.terms(terms), found.switches(switches)
     analog = locked(replace(calibration.analog, fires=spiking))
     setup = Setup(
         wish, placement, calibration, analog, scales,
-        None if terms is None else locked(terms), None if switches is None else locked(switches),
+        _kept(terms), _kept(switches), _kept(inputs),
     )  # fmt: skip
     _report(setup)
     _report_holds(network, setup)
     return setup
+
+
+def _kept(part: Part | None) -> Part | None:
+    return None if part is None else locked(part)
 
 
 def _placed(network: Network, wish: Wish) -> tuple[Placement, Calibration]:

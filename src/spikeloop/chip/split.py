@@ -1,7 +1,8 @@
 """Networks larger than one chip: cut into parts that run one after the other, the spikes of each driving the next.
 
 Populations stay whole where they fit. One that does not is cut into slices of neurons, each of which needs all of its
-inputs but none of the others; populations that reach each other have to be on one chip at once.
+inputs but none of the others; populations that reach each other, or whose weights one rule changes, have to be on one
+chip at once.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from torch import Tensor
 from spikeloop.chip.mapping import place
 from spikeloop.errors import DoesNotFit
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF
 from spikeloop.population import Population
-from spikeloop.projection import Projection
+from spikeloop.projection import Onto, Projection
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,9 @@ def _groups(network: Network) -> list[list[str]]:
     for projection in network.projections.values():
         if projection.source in names:
             reaches[names.index(projection.source), names.index(projection.target)] = True
+    for program in network.programs.values():  # one rule is one processor's
+        together = [names.index(network.projections[each].target) for each in program.projections]
+        reaches[np.ix_(together, together)] = True
     for _ in names:
         reaches = reaches @ reaches
     found: list[list[str]] = []
@@ -116,6 +119,12 @@ def _groups(network: Network) -> list[list[str]]:
 
 def _slices(network: Network, rows: int, group: list[str]) -> list[Part]:
     """One population in as few slices of equal size as fit."""
+    for key, program in network.programs.items():
+        if any(network.projections[each].target in group for each in program.projections):
+            raise _too_large(
+                _part(network, rows, group),
+                f"the rule {key!r} sees all its weights, so it has to run on one chip at once",
+            )
     if any(p.source in group and p.target in group for p in network.projections.values()):
         raise _too_large(
             _part(network, rows, group), "its neurons reach each other, so it has to run on one chip at once"
@@ -155,11 +164,10 @@ def _part(network: Network, rows: int, names: Collection[str], units: slice | No
     for name in names:
         given = network.populations[name]
         chosen = units or slice(0, given.size)
-        values = {field: _of(given, field, chosen) for field in given.fields}
-        assert given.kind is LIF or given.kind is LI
-        populations[name], first[name] = Population(chosen.stop - chosen.start, given.kind(**values)), chosen.start
+        populations[name], first[name] = given.part(chosen), chosen.start
     of_inputs = {name: rows if network.populations[name].kind is None else 1 for name in populations}
-    return Part(Network(populations, projections), of_inputs, first, index)
+    programs = {key: p for key, p in network.programs.items() if p.projections.keys() <= projections.keys()}
+    return Part(Network(populations, projections, programs), of_inputs, first, index)
 
 
 def _of(population: Population, field: str, units: slice) -> Tensor:
@@ -171,10 +179,12 @@ def _sub_projection(projection: Projection, units: slice) -> tuple[Projection, T
     """What leads to ``units`` of the target, and which of the weights, counted flat, that takes."""
     weight, synapses = projection.weight.detach(), projection.synapses
     ends = projection.source, projection.target
+    compartment, receptor = projection.place
+    onto: Onto = {"compartment": compartment or None, "receptor": receptor or None, "short_term": projection.short_term}
     if synapses is None:
         index = torch.arange(weight.numel()).reshape(weight.shape)[:, units].contiguous()
-        return Projection(*ends, weight[:, units]), index.reshape(-1)
+        return Projection(*ends, weight[:, units], **onto), index.reshape(-1)
     kept = (synapses.target >= units.start) & (synapses.target < units.stop)
     index = synapses.index[kept]
     pre, post = synapses.source[kept], synapses.target[kept] - units.start
-    return Projection.sparse(*ends, pre, post, weight.reshape(-1)[index]), index
+    return Projection.sparse(*ends, pre, post, weight.reshape(-1)[index], **onto), index

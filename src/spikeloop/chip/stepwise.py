@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,10 +31,12 @@ from spikeloop.chip.lanes import Flight, Lanes, empty_lanes, flight_of
 from spikeloop.chip.mismatch import Float, Quantity, keyed, normals, normals_at, uniforms
 from spikeloop.chip.plan import Step
 from spikeloop.chip.readings import Clock, Readings
+from spikeloop.chip.wiring import Wires
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.arriving import only
 from spikeloop.engine.stepped import (
     Cells,
+    Current,
     SteppedAsk,
     SteppedLink,
     SteppedRun,
@@ -233,12 +236,13 @@ class Stepwise:
         stage = SteppedStage(cells, tuple(links), np.dtype(np.float32))
         asks, watched, ends = dict[str, SteppedAsk](), list[Watched](), list[SteppedState]()
         for g, (group, each) in enumerate(zip(groups, cells, strict=True)):
-            start = resting(each, self._samples, self.key(Quantity.STEPPED)) if before is None else before[g]
+            start = self._resting(group, each) if before is None else before[g]
             samplings = self._samplings(step, group)
             ends.append(SteppedState.empty(each, self.batch, np.float32))
             asks[group.name] = SteppedAsk(
-                silent=self._muted(group), start=start, end=ends[g], samplings=tuple(s for _, s in samplings)
-            )
+                silent=self._muted(group), start=start, end=ends[g], samplings=tuple(s for _, s in samplings),
+                currents=tuple(self._currents(group)),
+            )  # fmt: skip
             watched += samplings
         recent = {} if self.before is None else self.before.senders[number].recent
         run = SteppedRun(self.batch, CYCLE, self.last - self.first, self.first, self.threads, recent=recent)
@@ -262,6 +266,26 @@ class Stepwise:
         disturbance = replace(given, key=self._engine_key)
         return replace(cells, values=values, disturbance=disturbance)
 
+    def _resting(self, group: Group, cells: Cells) -> SteppedState:
+        floating = self.chip.neurons.floating[group.alike.member]
+        return resting(cells, self._samples, self.key(Quantity.STEPPED), floating)
+
+    def _currents(self, group: Group) -> Iterator[Current]:
+        """The constant currents of every compartment that has one, as the drive switches them."""
+        inputs, switched = self.configuration.inputs, self.drive.currents
+        if inputs is None or not self.chip.dynamics.offset.any():
+            return
+        time, state = np.zeros(1), np.asarray(inputs.offset_switch)[None, None]
+        if switched is not None and len(switched.cycle):
+            first = np.broadcast_to(state, (len(switched.switch), 1, CIRCUITS))
+            time = np.append(-CYCLE, switched.cycle * CYCLE)
+            state = np.concatenate([first, switched.switch], 1)
+        volts = state * self.chip.dynamics.offset
+        for compartment, member in enumerate(group.alike.member):
+            value = volts @ (self.chip.neurons.of[:, None] == member).astype(np.float64)  # joined circuits' add up
+            if value.any():
+                yield Current(compartment, time, np.ascontiguousarray(value))
+
     def _links(
         self, number: int, step: Step, arrived: Flight, sent: list[Flight]
     ) -> tuple[dict[str, Trains], list[SteppedLink]]:
@@ -272,25 +296,37 @@ class Stepwise:
         if len(outside.cell):
             source = plan.source[arrived.unit]
             trains[_OUTSIDE] = arrived.trains(self.batch, source)
-            links += self._fan(number, _OUTSIDE, outside.weights(self.code, plan.height))
+            links += self._fan(number, _OUTSIDE, outside)
         for k, wires in step.inside:
             trains[f"step {k}"] = sent[k].trains(self.batch)
-            links += self._fan(number, f"step {k}", wires.weights(self.code, plan.height))
+            links += self._fan(number, f"step {k}", wires)
         if step.loop is not None and len(step.loop.cell):
-            weight = step.loop.weights(self.code, plan.height)
             for group in self.chip.groups[number]:
-                rows = weight[group.place[group.alike.output]]
-                links += self._fan(number, group.name, rows)
+                links += self._fan(number, group.name, step.loop, group.place[group.alike.output])
         return trains, links
 
-    def _fan(self, number: int, source: str, weight: NDArray[np.float32]) -> Iterator[SteppedLink]:
-        """Links from one source to every compartment of the step that it reaches."""
-        for group in self.chip.groups[number]:
-            for compartment, place in enumerate(group.place):
-                part = np.ascontiguousarray(weight[:, place])
-                if part.any():
-                    name = f"{source} to {group.name}, {compartment}"
-                    yield SteppedLink(name, source, group.name, part, np.zeros(1), compartment=compartment)
+    def _fan(self, number: int, source: str, wires: Wires, rows: Indices | None = None) -> Iterator[SteppedLink]:
+        """Links from one source, or some of its units, to every receptor and compartment of the step it reaches."""
+        lines, member = self.chip.dynamics.lines, self.chip.plan.steps[number].neuron
+        for receptor, height in enumerate(self._heights):
+            weight = wires.weights(self.code, height)
+            weight = weight if rows is None else weight[rows]
+            if lines.two:
+                weight = weight * lines.strength[receptor, member].astype(np.float32)
+            for group in self.chip.groups[number]:
+                for compartment, place in enumerate(group.place):
+                    part = np.ascontiguousarray(weight[:, place])
+                    if part.any():
+                        name = f"{source} to {group.name}, {compartment}"
+                        yield SteppedLink(
+                            name, source, group.name, part, np.zeros(1), receptor=receptor, compartment=compartment
+                        )
+
+    @cached_property
+    def _heights(self) -> tuple[NDArray[np.float32], ...]:
+        """What weight 1 of each synapse adds: to the only receptor, or to the excitatory and to the inhibitory one."""
+        height = self.chip.plan.height
+        return (np.maximum(height, 0), np.minimum(height, 0)) if self.chip.dynamics.lines.two else (height,)
 
     def _muted(self, group: Group) -> NDArray[np.uint8] | None:
         if not len(self.drive.muted):

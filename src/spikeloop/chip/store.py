@@ -43,32 +43,36 @@ def calibrated(chip: Chip, target: Target, cache: bool = True) -> Calibration:
 
 @lru_cache(maxsize=32)
 def _known(chip: Chip, wanted: ByValue[Target], cache: bool) -> Calibration:
-    path = path_of(chip, wanted.value) if cache else None
+    path = path_of(chip, digest(wanted.value)) if cache else None
     found = None if path is None else _read(path, chip, wanted)
     if found is None:
         found = calibrate(chip, wanted.value, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
-        if path is not None:
-            _write(path, found)
+        _write(path, found)
     return found
 
 
-def calibrated_terms(chip: Chip, calibration: Calibration, wanted: TermsTarget) -> TermsCalibration:
+def calibrated_terms(chip: Chip, calibration: Calibration, wanted: TermsTarget, cache: bool = True) -> TermsCalibration:
     """How the chip's AdEx terms and couplings are off; measured once for a calibration and the kinds of them."""
-    return _known_terms(chip, calibration, wanted.kinds)
+    return _known_terms(chip, calibration, wanted.kinds, cache)
 
 
 @lru_cache(maxsize=8)
-def _known_terms(chip: Chip, calibration: Calibration, kinds: Kinds) -> TermsCalibration:
-    return calibrate_terms(chip, calibration, kinds, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
+def _known_terms(chip: Chip, calibration: Calibration, kinds: Kinds, cache: bool) -> TermsCalibration:
+    path = path_of(chip, digest(calibration) + repr(kinds).encode()) if cache else None
+    found = None if path is None else _read_terms(path)
+    if found is None:
+        found = calibrate_terms(chip, calibration, kinds, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
+        _write(path, found)
+    return found
 
 
-def path_of(chip: Chip, target: Target) -> Path | None:
-    """Where the calibration is kept; None if it is not."""
+def path_of(chip: Chip, of: bytes) -> Path | None:
+    """Where the calibration for what has the hash ``of`` is kept; None if it is not."""
     given = os.environ.get(VARIABLE)
     folder = Path(given) if given else user_cache()
     if given == "off" or folder is None or not isinstance(chip, Identified):
         return None
-    words = (chip.identity, repr(chip), str(VERSION), _code(), digest(target).hex())
+    words = (chip.identity, repr(chip), str(VERSION), _code(), of.hex())
     name = sha256("\n".join(words).encode()).hexdigest()[:32]
     return folder / f"{name}.npz" if given else folder / "calibrations" / f"{name}.npz"
 
@@ -83,7 +87,16 @@ def _read(path: Path, chip: Chip, wanted: ByValue[Target]) -> Calibration | None
     return found if right else None
 
 
-def _write(path: Path, calibration: Calibration) -> None:
+def _read_terms(path: Path) -> TermsCalibration | None:
+    try:
+        return TermsCalibration.load(path)
+    except DataError:
+        return None
+
+
+def _write(path: Path | None, calibration: Calibration | TermsCalibration) -> None:
+    if path is None:
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         calibration.save(path)

@@ -15,6 +15,7 @@ from spikeloop.chip.correlation import Sensors
 from spikeloop.chip.dynamics import dynamics_of
 from spikeloop.chip.groups import Chipful, groups_of
 from spikeloop.chip.imperfection import Imperfection
+from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.learning import LearningState, learn
 from spikeloop.chip.mismatch import Quantity, keyed
 from spikeloop.chip.plan import Plan
@@ -37,14 +38,16 @@ class _Made:
     instruments: ByValue[Instruments]
     terms: ByValue[Terms] | None
     switches: ByValue[Switches] | None
+    inputs: ByValue[Inputs] | None
 
 
 @lru_cache(maxsize=16)
 def _chipful(made: _Made, twin: Twin) -> Chipful:
-    neurons = neurons_on(made.analog, made.routing, twin)
+    neurons = neurons_on(made.analog, made.routing, twin, made.inputs)
     terms = None if made.terms is None else made.terms.value
     switches = None if made.switches is None else made.switches.value
-    dynamics = dynamics_of(neurons, terms, switches, twin.pattern())
+    inputs = None if made.inputs is None else made.inputs.value
+    dynamics = dynamics_of(neurons, terms, switches, inputs, twin.pattern())
     same = dynamics.tree[:, None] == dynamics.tree
     plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
     capacity = Imperfection.CAPACITY not in twin.ideal
@@ -68,9 +71,11 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
     routing, analog, instruments = parts
     terms = None if configuration.terms is None else ByValue(configuration.terms)
     switches = None if configuration.switches is None else ByValue(configuration.switches)
-    chip = _chipful(_Made(analog, routing, instruments, terms, switches), twin)
+    inputs = None if configuration.inputs is None else ByValue(configuration.inputs)
+    lasting = None if configuration.inputs is None else configuration.inputs.lasting
+    chip = _chipful(_Made(analog, routing, instruments, terms, switches, inputs), twin)
     active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
-    owner = twin, routing, analog, terms, switches, active
+    owner = twin, routing, analog, terms, switches, None if lasting is None else ByValue(lasting), active
     start = going.start
     if start is not None:
         _check_start(start, owner, len(drive), LearningState if going.program else ChipState)

@@ -50,6 +50,11 @@ REFERENCE_B = 500.0
 REFERENCE_PULSE = 10 * STEP
 ADAPTATION_READ = 0.6
 """Volts that the fast ADC reads where there is no adaptation (law ours)."""
+OFFSET_CODE = 0.5e-3
+"""Volts (current times resistance) per code of a constant current where tau_mem is 6 us: a published f-I curve begins
+at codes 200 to 270, with 10 us and 45 CADC steps to the threshold (bss2_software.md 2.1)."""
+LEAKAGE_TIME = 110e-6
+"""tau_mem in seconds where the leak is off: a published guess is 60 to 200 us (hardware.md 3)."""
 CONDUCTANCE_TIME = 409e-6
 """tau_icc in seconds at code 1, full capacitance: with 4 times it 0.1 us, with a fourth 30 us (range 1.3, law ours)."""
 
@@ -110,6 +115,11 @@ def psp(gain: Array | float, tau_mem: Array | float, tau_syn: Array | float, cap
     """CADC steps that the potential rises by after one weight step, for a gain code."""
     jump = REFERENCE_JUMP / STEP * np.asarray(tau_mem) / REFERENCE_TAU * CAPACITANCE_MAX / np.asarray(capacitance)
     return np.asarray(gain) / REFERENCE_GAIN * jump * response_peak(tau_mem, tau_syn)
+
+
+def offset(code: Array | float) -> Float:
+    """Volts that a constant current lifts a membrane by where tau_mem is 6 us, at full capacitance."""
+    return np.asarray(code, np.float64) * OFFSET_CODE
 
 
 def slope(code: Array | float) -> Float:

@@ -117,7 +117,8 @@ class Twin:
         cycles = whole(cycles, "cycles", "Twin.emulate", 1)
         drive.__post_init__()  # arrays can be changed in place after they were checked
         configuration.__post_init__()
-        extended = configuration.terms is not None or configuration.switches is not None
+        added = configuration.terms, configuration.switches, configuration.inputs, drive.currents
+        extended = any(part is not None for part in added)
         if keep or extended or start is not None or program:
             return stretch(self, configuration, drive, cycles, Going(start, keep, program or {}))
         return _Emulation(self, configuration, drive, cycles).readout()

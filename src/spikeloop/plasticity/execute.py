@@ -11,7 +11,7 @@ def execute(kernel: Kernel, view: object, budget: float, where: str, watchdog: W
     """Call ``kernel`` on ``view`` (a `View`), for at most ``budget`` seconds of the host's time.
 
     where: which call it is.
-    Raises ``RuleFailed where it raises or does not end, ``WrongType`` where it returns something.
+    Raises ``RuleFailed`` where it raises or does not end, ``WrongType`` where it returns something.
     """
     try:
         returned = watchdog.call(kernel, view, budget)

@@ -17,12 +17,11 @@ from spikeloop.chip.mapping import Rows, refuse
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part, split
 from spikeloop.chip.transfer import MADC_PERIOD
-from spikeloop.engine.plan import on_a_grid
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported, WrongType, kind_of
 from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Record
-from spikeloop.substrate.in_parts import in_parts
+from spikeloop.substrate.in_parts import in_parts, known_parts
 from spikeloop.substrate.one_chip import continued, emulated
 
 _NEVER = 1e6  # seconds: no sampling is as slow, so that all of it is the fast converter's
@@ -111,10 +110,10 @@ class OnChip:
             parts = []
         cut = {name for part in parts for name in part.first if part.cuts(network, name)}
         few = None if parts else (MADC_NEURONS, MADC_PERIOD * self.speedup)
-        remembers = not parts and self._remembers
+        remembers = self._remembers
         plastic = {name for program in network.programs.values() for name in program.projections}
         places = [place for name in names for place in network.places(name)]
-        adapting = places if remembers and not cut else []
+        adapting = places if remembers and not parts else []
         return Observe(
             {name: Every(self.period) for name in places if name not in cut},
             frozenset(names), remembers, few,
@@ -125,14 +124,12 @@ class OnChip:
         """Carry out ``trial``."""
         if any(projection.short_term is not None for projection in trial.network.projections.values()):
             raise Unsupported("short-term plasticity is not run on a chip yet", where=repr(self), todo="Run on Ideal()")
-        for name in trial.steps:
-            raise Unsupported("a chip has no such currents", where=f"drive {name!r}", todo="Drive it with Events")
-        before = continued(trial)
+        parts = self._parts(trial.network)
+        before = known_parts(trial, len(parts)) if parts else continued(trial)
         number = next(self._numbers) if trial.number is None else trial.number
         number = number if before is None else before.number
-        parts = self._parts(trial.network)
-        if parts or not self._remembers:
-            self._refuse(trial, parts)
+        if not self._remembers:
+            self._refuse(trial)
         if not parts:
             return emulated(trial, setup_of(trial.network, self._wish(number, self.rows_per_input)), number)
         return in_parts(trial, [(part, self._wish(k, part.rows)) for k, part in enumerate(parts)], number)
@@ -148,19 +145,16 @@ class OnChip:
                 codes[name].append(torch.from_numpy(code))
         return {name: torch.cat(found, 1) for name, found in codes.items()}
 
-    def _refuse(self, trial: Trial, parts: list[Part]) -> None:
-        """Raise ``Unsupported`` where only a chip that remembers, and the network as a whole, could carry it out."""
+    def _refuse(self, trial: Trial) -> None:
+        """Raise ``Unsupported`` where only a chip that remembers could carry it out."""
         what = "weights change" if trial.network.programs else "a state is wanted" if trial.observe.state else ""
         what = "it goes on from a state" if trial.start is not None else what
         if what:
-            why = f"the network takes {len(parts)} runs" if parts else "the chip forgets"
-            raise Unsupported(f"{what}, and {why}", where=repr(self), expected="a network that fits on one Twin",
-                              todo="Take a smaller network, or run it on Ideal()")  # fmt: skip
+            raise Unsupported(f"{what}, and the chip forgets", where=repr(self), expected="a Twin",
+                              todo="Run it on a Twin, or on Ideal()")  # fmt: skip
 
     def _parts(self, network: Network) -> list[Part]:
         refuse(network)
-        if on_a_grid(network):
-            return []  # placing it says what is short
         parts = split(network, self.rows_per_input)
         if parts and self.calibration is not None:
             raise Unsupported(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.chip import lower, tasks, transfer
+from spikeloop.chip import lower, lower_inputs, tasks, transfer
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.configuration import (
     CADC_PERIOD_MIN,
@@ -25,6 +25,7 @@ from spikeloop.chip.configuration import (
     Readout,
 )
 from spikeloop.chip.host import Backlog, Continued, addressed, send
+from spikeloop.chip.inputs import Switching
 from spikeloop.chip.learning import Processed
 from spikeloop.chip.mapping import site_key
 from spikeloop.chip.ppu import Executed
@@ -37,7 +38,7 @@ from spikeloop.observe import When, times_of
 from spikeloop.plasticity.memory import PART as LEARNED
 from spikeloop.plasticity.memory import Learned, learned_of
 from spikeloop.protocols import Every, Observe, Trial
-from spikeloop.record import Cost, Lowering, Peak, Record, Recorded, Samples, State
+from spikeloop.record import Calls, Cost, Lowering, Peak, Record, Recorded, Samples, State
 
 PART = "chip"
 """Where a chip's own state lies in ``State.parts``."""
@@ -50,11 +51,15 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     draw = draw if before is None else before.number
     lowered = lower.lower_weights(network, setup.placement, setup.scales, wish.strict)
     instruments = _instruments(setup, network, trial.observe)
+    inputs, currents = lower_inputs.lower_steps(
+        network, trial.steps, setup.placement, setup.inputs, wish.speedup,
+        (setup.scales, setup.calibration.target, np.ones(CIRCUITS)),
+    )  # fmt: skip
     configuration = Configuration(
         lowered.weight, setup.placement.routing, setup.analog, instruments, setup.terms, setup.switches,
-        tasks.sensors_of(network, wish.speedup),
+        tasks.sensors_of(network, wish.speedup), inputs,
     )  # fmt: skip
-    out, state = _run(trial, setup, configuration, before, draw)
+    out, state = _run(trial, setup, configuration, before, (draw, currents))
     spikes = _spikes(setup, trial, out)
     membrane, peak, adaptation = _membranes(setup, trial, out)
     cost = Cost(
@@ -95,21 +100,23 @@ def continued(trial: Trial) -> Continued | None:
 
 
 def _run(
-    trial: Trial, setup: Setup, configuration: Configuration, before: Continued | None, draw: int
-) -> tuple[Readout, Continued | None]:
-    """What the chip read, and where it was left."""
+    trial: Trial, setup: Setup, configuration: Configuration, before: Continued | None,
+    given: tuple[int, Switching | None],
+) -> tuple[Readout, Continued | None]:  # fmt: skip
+    """What the chip read, and where it was left; given: the draw of its noise, and how currents are switched."""
+    draw, currents = given
     wish, network = setup.wish, trial.network
     keep = trial.observe.state or before is not None
     first = 0 if before is None else before.cycle
     last = max(first + 1, int(np.floor(trial.end / (wish.speedup * CYCLE) + 1e-6)))
     muted = _muted(setup, trial)
-    if not keep and not network.programs:
+    if not keep and not network.programs and currents is None:
         events = lower.lower_events(trial.drive, setup.placement, wish.speedup, muted, draw)
         return wish.chip.emulate(configuration, events, last - first), None
     backlog = Backlog.none(trial.batch) if before is None else before.backlog
     sent, backlog = send(trial.drive, setup.placement, wish.speedup, last, backlog)
-    events = addressed(sent, trial.batch, muted, draw)
-    options: dict[str, Any] = {"start": None if before is None else before.chip, "keep": keep}
+    events = replace(addressed(sent, trial.batch, muted, draw), currents=currents)
+    options: dict[str, Any] = {"keep": keep, **({} if before is None else {"start": before.chip})}
     if network.programs:
         span = trial.begin, trial.end
         learned = learned_of(trial.start)
@@ -130,6 +137,7 @@ def _learned(trial: Trial, setup: Setup, out: Readout) -> tuple[Learned, dict[st
         "sources": {name: torch.from_numpy(value) for name, value in sources.items()},
         "history": _history(trial, setup, done),
         "recorded": {name: _recorded(setup, [each.log[name] for each in done]) for name in network.programs},
+        "calls": {name: _calls([each.log[name] for each in done]) for name in network.programs},
     }
     return tasks.handed_on(network, weights, sources, done), fields
 
@@ -141,7 +149,8 @@ def _history(trial: Trial, setup: Setup, done: Sequence[Processed]) -> dict[str,
         for name in each.projections.keys() & set(trial.observe.history):
             unit = tasks.unit_of(trial.network, setup, name, done[0].learning.ends.get((program, name)))
             calls = min(len(log.history) for log in logs)
-            codes = np.array([[log.history[k][name] for log in logs] for k in range(calls)])
+            shape = calls, len(logs), *done[0].learning.code[program, name].shape  # of no calls, too
+            codes = np.array([[log.history[k][name] for log in logs] for k in range(calls)]).reshape(shape)
             found[name] = Recorded(_times(setup, logs[0].time[:calls]), torch.from_numpy(codes * unit))
     return found
 
@@ -155,6 +164,12 @@ def _recorded(setup: Setup, logs: Sequence[Executed]) -> dict[str, Recorded]:
         value = np.array([[log.recorded[k][name] for log in logs] for k in calls])
         found[name] = Recorded(_times(setup, [logs[0].time[k] for k in calls]), torch.from_numpy(value))
     return found
+
+
+def _calls(logs: Sequence[Executed]) -> Calls:
+    cycles = [took for log in logs for took in log.cycles]
+    late, skipped, saturated = (sum(getattr(log, what) for log in logs) for what in ("late", "skipped", "saturations"))
+    return Calls(len(cycles), late, skipped, max(cycles, default=0) * CYCLE, saturated)
 
 
 def _times(setup: Setup, cycles: Sequence[int]) -> Tensor:

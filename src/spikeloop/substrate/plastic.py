@@ -18,7 +18,7 @@ from spikeloop.plasticity.memory import PART, Learned, learned_of
 from spikeloop.plasticity.rule import Program
 from spikeloop.plasticity.watchdog import Watchdog
 from spikeloop.protocols import Trial
-from spikeloop.record import Record, Recorded, State
+from spikeloop.record import Calls, Record, Recorded, State
 from spikeloop.substrate.learner import Learner
 from spikeloop.substrate.pieces import batch_of, joined, samples_of
 
@@ -68,6 +68,7 @@ class _Course:
         self.pieces: list[list[Record]] = []
         self.recorded: Recording = {}
         self.history: defaultdict[str, list[tuple[float, list[Any]]]] = defaultdict(list)
+        self.before = dict(self.count)
 
     def call(self, at: float, watchdog: Watchdog) -> None:
         """Call the programs that are due."""
@@ -92,6 +93,7 @@ class _Course:
                 program: {key: _stacked(calls) for (owner, key), calls in self.recorded.items() if owner == program}
                 for program in self.programs
             },
+            "calls": {name: Calls((self.count[name] - self.before[name]) * self.trial.batch) for name in self.programs},
             "state": self._state() if self.trial.observe.state else None,
         }
         return Record(**fields)
