@@ -1,7 +1,7 @@
-"""Short-term plasticity on a grid of steps: what events met, and what one more spike of a step would change. No torch here.
+"""Short-term plasticity on a grid of steps: what events met, and what one more spike of a step would change. No torch.
 
-One more spike in a step would take the fraction U of what the step's first observed spike met there, or of what is there
-in the step's middle, and be as large as a spike that meets this; the events after it would find so much less.
+One more spike in a step would take the fraction U of what the step's first observed spike met there, or of what is
+there in the step's middle, and be as large as a spike that meets this; the events after it would find so much less.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Draws:
         size, step = sizes_of(found.x, own[1], link.short_term), step_of(own[0], sample)
         x, previous, trains = found.x, found.previous, own
         if recent is not None:
-            before, after = np.zeros(len(recent[0])), recent[2][1:][sample]  # how many from before come first
+            before, after = np.zeros(len(recent[0]), np.int64), recent[2][1:][sample]  # how many from before come first
             shifted = np.where(previous < 0, -1, previous + after)
             trains = joined(recent, own)
             size = joined((recent_sizes(link, run), *recent[1:]), (size, *own[1:]))[0]
             x, previous, step = (
                 joined((old, *recent[1:]), (new, *own[1:]))[0]  # type: ignore[arg-type]
-                for old, new in ((before, x), (before.astype(np.int64) - 1, shifted), (before.astype(np.int64) + BEFORE, step))
-            )  # fmt: skip
+                for old, new in ((before, x), (before - 1, shifted), (before + BEFORE, step))
+            )
         first, last = (np.ascontiguousarray(part) for part in rested(run.batch, link.short_term, start))
         return cls(link.short_term, trains, size, x, previous.astype(np.int64), step.astype(np.int64), first, last)
 
@@ -67,7 +67,7 @@ class Draws:
 
 @dataclass(eq=False)
 class DrawnBack:
-    """A sweep back through the steps. by_size: (E,), dL/d(size) of every event, to be filled before its step is passed."""
+    """A sweep back through the steps; by_size: (E,), dL/d(size) of every event, is filled before its step is passed."""
 
     draws: Draws
     by_size: Float = field(init=False)
@@ -75,12 +75,8 @@ class DrawnBack:
     def __post_init__(self) -> None:
         self.by_size = np.zeros(len(self.draws.size))
         shape = self.draws.first.shape
-        self._state = (
-            np.zeros(shape),
-            np.zeros(shape, np.int64),
-            np.zeros(shape, np.int64),
-            np.zeros(shape[0], np.int64),
-        )
+        numbers = (np.zeros(size, np.int64) for size in (shape, shape, shape[:1]))
+        self._state = (np.zeros(shape), *numbers)
         _core.set_out(self._given, self._state)
 
     @property

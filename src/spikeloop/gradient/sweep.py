@@ -229,8 +229,7 @@ class ThroughLayers:
                 slope, adjoints = slopes[echoes[0].source], self._adjoints[layer.cells.name]
                 if slope is None:
                     continue
-                felt = sum((echo.over(layer.steps, adjoints, k, k + 1) for echo in echoes[1:]),
-                           echoes[0].over(layer.steps, adjoints, k, k + 1))  # fmt: skip
+                felt = torch.stack([echo.over(layer.steps, adjoints, k, k + 1) for echo in echoes]).sum(0)
                 if drawing is not None:
                     felt = drawing.back(adjoints, k, felt)
                 self._adjoints[echoes[0].source][0][k] += slope[k] * felt[0]
@@ -263,7 +262,9 @@ class ThroughLayers:
         for bundle in bundles:
             echo = Echo.of(bundle, layer.cells, self.grid.dt)
             felt.append(echo.over(layer.steps, adjoints, 0, self.grid.steps))
-        drawing, total = self._drawing(layer, bundles), sum(felt[1:], felt[0])
+        total, drawing = felt[0], self._drawing(layer, bundles)
+        for more in felt[1:]:
+            total += more
         return total if drawing is None else drawing.back(adjoints, 0, total)
 
     def _weigh(self, layer: Layer, bundle: Bundle) -> None:
