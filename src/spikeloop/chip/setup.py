@@ -19,7 +19,7 @@ from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mapping import Placement, Rows, place, site_key
 from spikeloop.chip.receptors import lines_of
 from spikeloop.chip.store import calibrated, calibrated_terms
-from spikeloop.chip.terms import Switches, Terms
+from spikeloop.chip.terms import Kinds, Switches, Terms
 from spikeloop.errors import DoesNotFit, OutOfRange
 from spikeloop.network import Network
 
@@ -116,9 +116,10 @@ def _made(network: Network, wish: Wish) -> Setup:
     terms = lower_terms.nominal_terms(wanted, calibration.target, placement.routing.head, placement)
     switches = lower_terms.nominal_switches(placement.switches, wanted)
     inputs = lower_inputs.nominal_inputs(network, placement, calibration.target, scales, wish.speedup)
-    if wish.calibration is None and (terms is not None or switches is not None):
-        found = calibrated_terms(wish.chip, calibration, wanted, wish.cache)
-        terms, switches = found.terms(terms), found.switches(switches)
+    kinds = _kinds(wanted, inputs)
+    if wish.calibration is None and any(kinds):
+        found = calibrated_terms(wish.chip, calibration, kinds, wish.cache)
+        terms, switches, inputs = found.terms(terms), found.switches(switches), found.inputs(inputs)
     analog = locked(replace(calibration.analog, fires=spiking))
     setup = Setup(
         wish, placement, calibration, analog, scales,
@@ -127,6 +128,21 @@ def _made(network: Network, wish: Wish) -> Setup:
     _report(setup)
     _report_holds(network, setup)
     return setup
+
+
+def _kinds(wanted: lower_terms.TermsTarget, inputs: Inputs | None) -> Kinds:
+    """What is to be calibrated beside `Analog`, but for constant currents."""
+    if inputs is None:
+        return wanted.kinds
+    return wanted.kinds._replace(line=bool(inputs.separate.any()), reversal=bool(inputs.conductance.any()))
+
+
+def strength_of_currents(setup: Setup) -> lower.Float:
+    """(512,): constant currents over what the law gives; measured when they are first wanted."""
+    if setup.wish.calibration is not None:
+        return np.ones(CIRCUITS)
+    kinds = Kinds(False, False, False, offset=True)
+    return calibrated_terms(setup.wish.chip, setup.calibration, kinds, setup.wish.cache).current
 
 
 def _kept(part: Part | None) -> Part | None:

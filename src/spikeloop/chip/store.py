@@ -51,9 +51,11 @@ def _known(chip: Chip, wanted: ByValue[Target], cache: bool) -> Calibration:
     return found
 
 
-def calibrated_terms(chip: Chip, calibration: Calibration, wanted: TermsTarget, cache: bool = True) -> TermsCalibration:
-    """How the chip's AdEx terms and couplings are off; measured once for a calibration and the kinds of them."""
-    return _known_terms(chip, calibration, wanted.kinds, cache)
+def calibrated_terms(
+    chip: Chip, calibration: Calibration, wanted: TermsTarget | Kinds, cache: bool = True
+) -> TermsCalibration:
+    """How the chip's terms, couplings and inputs are off; measured once for a calibration and the kinds of them."""
+    return _known_terms(chip, calibration, wanted if isinstance(wanted, Kinds) else wanted.kinds, cache)
 
 
 @lru_cache(maxsize=8)
