@@ -221,8 +221,6 @@ def test_what_cannot_be_is_refused():
     net = sl.Network(populations, [projection(ShortTerm(0.5, 1.0), "none")])
     with pytest.raises(sl.Unsupported, match="short-term"):
         sl.run(net, drive(), 0.1, rule=sl.SuperSpike(1e-3))
-    with pytest.raises(sl.Unsupported, match="short-term"):
-        sl.run(net, drive(), 0.1, substrate=sl.OnChip(sl.Twin(1)))
 
 
 def test_where_it_cannot_be_yet_it_is_refused():

@@ -57,7 +57,7 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     )  # fmt: skip
     configuration = Configuration(
         lowered.weight, setup.placement.routing, setup.analog, instruments, setup.terms, setup.switches,
-        tasks.sensors_of(network, wish.speedup), inputs,
+        tasks.sensors_of(network, wish.speedup), inputs, setup.drivers,
     )  # fmt: skip
     out, state = _run(trial, setup, configuration, before, (draw, currents))
     spikes = _spikes(setup, trial, out)
