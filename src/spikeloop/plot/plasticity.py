@@ -31,16 +31,16 @@ def stdp_window(apart: ArrayLike, change: ArrayLike, fitted: Correlation | None 
 
 
 def weight_distribution(weights: ArrayLike, predicted: float | None = None, *, ax: Axes) -> Axes:
-    """A histogram of weights, with the mean that a theory predicts."""
+    """A histogram of weights, with their mean and the one that a theory predicts, each labelled on its own side."""
     values = np.asarray(weights).ravel()
     ax.hist(values, bins=40, color=paler(COLOURS[0]), edgecolor=COLOURS[0], linewidth=0.5)
-    ax.axvline(values.mean(), color=COLOURS[0], linewidth=1.6)
-    ax.annotate(f"mean {values.mean():.3g} ", (values.mean(), 0.92), xycoords=("data", "axes fraction"), ha="right",
-                color=COLOURS[0], fontsize=9)  # fmt: skip
+    lines = [(values.mean(), "mean", COLOURS[0], "-")]
     if predicted is not None:
-        ax.axvline(predicted, color=COLOURS[1], linewidth=1.6, linestyle="--")
-        ax.annotate(f" theory {predicted:.3g}", (predicted, 0.92), xycoords=("data", "axes fraction"),
-                    color=COLOURS[1], fontsize=9)  # fmt: skip
+        lines.append((predicted, "theory", COLOURS[1], "--"))
+    for side, (at, name, colour, dash) in zip(("right", "left"), sorted(lines), strict=False):
+        ax.axvline(at, color=colour, linewidth=1.6, linestyle=dash)
+        ax.annotate(f" {name} {at:.3g} ", (at, 1.01), xycoords=("data", "axes fraction"), ha=side, va="bottom",
+                    color=colour, fontsize=9)  # fmt: skip
     return tidy(ax, "Weight", "Synapses")
 
 
