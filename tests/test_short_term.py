@@ -218,6 +218,3 @@ def test_what_cannot_be_is_refused():
         sl.Network(populations, [projection(ShortTerm((0.1, 0.2), 1.0), "none")])
     with pytest.raises(sl.WrongType, match="the short-term plasticity is a float"):
         projection(0.5, "none")
-    net = sl.Network(populations, [projection(ShortTerm(0.5, 1.0), "none")])
-    with pytest.raises(sl.Unsupported, match="short-term"):
-        sl.run(net, drive(), 0.1, substrate=sl.OnChip(sl.Twin(1)))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spikeloop.chip.circuits import Neurons, Pattern
 from spikeloop.chip.configuration import CIRCUITS
+from spikeloop.chip.drivers import Pulses
 from spikeloop.chip.dynamics import Alike, Dynamics, alike
 from spikeloop.chip.mismatch import Noise, keyed, normals_at
 from spikeloop.chip.plan import Plan, Step
@@ -31,7 +32,8 @@ class Group:
 class Chipful:
     """A configured chip, as it stays from run to run.
 
-    capacity: whether links and outputs pass one event a cycle.  groups: by step of the plan.
+    capacity: whether links and outputs pass one event a cycle.  groups: by step of the plan.  pulses: of its plastic
+    drivers, if there are any.
     """
 
     neurons: Neurons
@@ -41,6 +43,7 @@ class Chipful:
     noise: Noise
     capacity: bool
     groups: tuple[tuple[Group, ...], ...]
+    pulses: Pulses | None = None
 
 
 def groups_of(neurons: Neurons, dynamics: Dynamics, plan: Plan) -> tuple[tuple[Group, ...], ...]:

@@ -26,6 +26,7 @@ from spikeloop.chip.configuration import (
     Configuration,
     Readout,
 )
+from spikeloop.chip.driving import Driving
 from spikeloop.chip.groups import Chipful, Group, resting
 from spikeloop.chip.lanes import Flight, Lanes, empty_lanes, flight_of
 from spikeloop.chip.mismatch import Float, Quantity, keyed, normals, normals_at, uniforms
@@ -51,7 +52,7 @@ Indices = NDArray[np.int64]
 
 LATENCY = 3.0
 """Standard deviations of the jitter between a crossing and its event, and where the jitter is cut off."""
-_OUTSIDE = "outside"
+_OUTSIDE, _EVERY = "outside", np.arange(CIRCUITS)
 Watched = tuple[Indices, SteppedSampling]
 """Which of the chip's neurons a sampling looks at, and what it sees."""
 
@@ -74,7 +75,8 @@ class ChipState:
     """Where a run of a chip was cut: nobody's business but the chip's.
 
     cycle: the clock.  trial: the draw of the noise.  links, arrivals: of the events from outside, cycles and addresses.
-    cells: by step and group.  senders: by step.  owner: which chip, and which configuration.
+    cells: by step and group.  senders: by step.  owner: which chip, and which configuration.  resources: of the plastic
+    drivers, as in `Driving`.
     """
 
     cycle: int
@@ -84,6 +86,7 @@ class ChipState:
     cells: tuple[tuple[SteppedState, ...], ...]
     senders: tuple[Sender, ...]
     owner: object
+    resources: tuple[Float, Float] | None = None
 
     def __len__(self) -> int:
         return len(self.links.free)
@@ -110,6 +113,7 @@ class Stepwise:
     arrived: Flight
     inside: list[Flight]
     fired: list[Flight]
+    driving: Driving | None
 
     def __init__(
         self, chip: Chipful, configuration: Configuration, drive: AddressedEvents, cycles: int, start: ChipState | None,
@@ -129,6 +133,8 @@ class Stepwise:
         self.adaptation = {}
         self.arrived = Flight.none()
         self.inside, self.fired = [], []
+        resources = None if start is None else start.resources
+        self.driving = None if chip.pulses is None else Driving(chip.pulses, chip.plan, self.batch, resources)
 
     def key(self, quantity: Quantity) -> int:
         """The stream of a quantity in this trial."""
@@ -154,7 +160,8 @@ class Stepwise:
             head = self.chip.neurons.head[step.neuron]
             self.inside.append(Flight(exits.sample, exits.time, head[exits.unit]))
             self.fired += [Flight(f.sample, f.time, head[f.unit]) for f in self._fired(number, spikes)]
-        state = ChipState(self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner)
+        resources = None if self.driving is None else (self.driving.x, self.driving.last)
+        state = ChipState(self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner, resources)
         return self._readout(sent), state
 
     def events(self) -> dict[str, tuple[Float, Indices]]:
@@ -296,17 +303,32 @@ class Stepwise:
         if len(outside.cell):
             source = plan.source[arrived.unit]
             trains[_OUTSIDE] = arrived.trains(self.batch, source)
-            links += self._fan(number, _OUTSIDE, outside)
+            links += self._fan(number, _OUTSIDE, self._plain(outside))
         for k, wires in step.inside:
             trains[f"step {k}"] = sent[k].trains(self.batch)
-            links += self._fan(number, f"step {k}", wires)
+            links += self._fan(number, f"step {k}", self._plain(wires))
         if step.loop is not None and len(step.loop.cell):
             for group in self.chip.groups[number]:
                 links += self._fan(number, group.name, step.loop, group.place[group.alike.output])
+        if self.driving is not None:
+            for sender, row, wires in ((0, plan.source, outside), *((k + 1, _EVERY, w) for k, w in step.inside)):
+                for place, part, rows in self.driving.reached(wires):
+                    name = f"driver {place} from {sender}"
+                    trains[name], length = self.driving.passed(place, arrived, sent).of(sender, row, rows, self.batch)
+                    links += self._fan(number, name, part, rows, length)
         return trains, links
 
-    def _fan(self, number: int, source: str, wires: Wires, rows: Indices | None = None) -> Iterator[SteppedLink]:
-        """Links from one source, or some of its units, to every receptor and compartment of the step it reaches."""
+    def _plain(self, wires: Wires) -> Wires:
+        """Those of drivers without plasticity."""
+        return wires if self.driving is None else wires.some(self.driving.plain)
+
+    def _fan(
+        self, number: int, source: str, wires: Wires, rows: Indices | None = None, length: Float | None = None
+    ) -> Iterator[SteppedLink]:
+        """Links from one source, or some of its units, to every receptor and compartment of the step it reaches.
+
+        length: of each event's pulse, where a driver is plastic.
+        """
         lines, member = self.chip.dynamics.lines, self.chip.plan.steps[number].neuron
         for receptor, height in enumerate(self._heights):
             weight = wires.weights(self.code, height)
@@ -318,8 +340,9 @@ class Stepwise:
                     part = np.ascontiguousarray(weight[:, place])
                     if part.any():
                         name = f"{source} to {group.name}, {compartment}"
+                        ends = name, source, group.name
                         yield SteppedLink(
-                            name, source, group.name, part, np.zeros(1), receptor=receptor, compartment=compartment
+                            *ends, part, np.zeros(1), receptor=receptor, compartment=compartment, amplitude=length
                         )
 
     @cached_property

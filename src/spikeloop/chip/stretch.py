@@ -12,6 +12,7 @@ from spikeloop.chip import correlation
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.configuration import AddressedEvents, Analog, Configuration, Instruments, Readout, Routing
 from spikeloop.chip.correlation import Sensors
+from spikeloop.chip.drivers import Drivers, pulses_of
 from spikeloop.chip.dynamics import dynamics_of
 from spikeloop.chip.groups import Chipful, groups_of
 from spikeloop.chip.imperfection import Imperfection
@@ -39,6 +40,7 @@ class _Made:
     terms: ByValue[Terms] | None
     switches: ByValue[Switches] | None
     inputs: ByValue[Inputs] | None
+    drivers: ByValue[Drivers] | None
 
 
 @lru_cache(maxsize=16)
@@ -52,7 +54,8 @@ def _chipful(made: _Made, twin: Twin) -> Chipful:
     plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
     capacity = Imperfection.CAPACITY not in twin.ideal
     groups = groups_of(neurons, dynamics, plan)
-    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups)
+    pulses = None if made.drivers is None else pulses_of(made.drivers.value, twin.pattern())
+    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups, pulses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +75,12 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
     terms = None if configuration.terms is None else ByValue(configuration.terms)
     switches = None if configuration.switches is None else ByValue(configuration.switches)
     inputs = None if configuration.inputs is None else ByValue(configuration.inputs)
+    drivers = None if configuration.drivers is None else ByValue(configuration.drivers)
     lasting = None if configuration.inputs is None else configuration.inputs.lasting
-    chip = _chipful(_Made(analog, routing, instruments, terms, switches, inputs), twin)
+    chip = _chipful(_Made(analog, routing, instruments, terms, switches, inputs, drivers), twin)
     active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
-    owner = twin, routing, analog, terms, switches, None if lasting is None else ByValue(lasting), active
+    lasted = None if lasting is None else ByValue(lasting)
+    owner = twin, routing, analog, terms, switches, lasted, drivers, active
     start = going.start
     if start is not None:
         _check_start(start, owner, len(drive), LearningState if going.program else ChipState)

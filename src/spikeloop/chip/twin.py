@@ -112,12 +112,14 @@ class Twin:
         start: the state of a readout, to go on from, on its clock: the drive's cycles, and those that come back, count
         from where that clock began, and the noise is that trial's.  keep: whether the readout shall have its state.
         program: what the plasticity processor shall do meanwhile; each run then has an array of its own.
-        A run with any of these, and one of neurons with AdEx terms or couplings, is carried out in steps of one cycle.
+        A run with any of these, and one with any of a configuration's optional parts but sensors, is carried out in
+        steps of one cycle.
         """
         cycles = whole(cycles, "cycles", "Twin.emulate", 1)
         drive.__post_init__()  # arrays can be changed in place after they were checked
         configuration.__post_init__()
-        added = configuration.terms, configuration.switches, configuration.inputs, drive.currents
+        given = configuration
+        added = given.terms, given.switches, given.inputs, given.drivers, drive.currents
         extended = any(part is not None for part in added)
         if keep or extended or start is not None or program:
             return stretch(self, configuration, drive, cycles, Going(start, keep, program or {}))

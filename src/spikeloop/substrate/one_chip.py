@@ -58,7 +58,7 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     )  # fmt: skip
     configuration = Configuration(
         lowered.weight, setup.placement.routing, setup.analog, instruments, setup.terms, setup.switches,
-        sensors_of(network, setup.placement.synapse, wish.speedup), inputs,
+        sensors_of(network, setup.placement.synapse, wish.speedup), inputs, setup.drivers,
     )  # fmt: skip
     out, state = _run(trial, setup, configuration, before, (draw, currents))
     spikes = _spikes(setup, trial, out)
