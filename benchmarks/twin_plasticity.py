@@ -122,11 +122,13 @@ def homeostasis(chip: Twin, neurons: int = 512, updates: int = 100, target: int 
     record = run(net, drive, duration, substrate=OnChip(chip), number=1)
     spikes = record.spikes["cells"]
     rate = [
-        torch.bincount(spikes.unit[(spikes.time >= low) & (spikes.time < low + 10 * period)], minlength=neurons) / 10
-        for low in (0.0, duration / 2, duration - 10 * period)
+        torch.bincount(spikes.unit[(spikes.time >= low) & (spikes.time < low + n * period)], minlength=neurons) / n
+        for low, n in ((0.0, 1), (0.0, 10), (duration / 2, 10), (duration - 10 * period, 10))
     ]
+    near = ((rate[-1] - target).abs() <= 1).double().mean()
     shown = " | ".join(f"{each.mean():.2f} ± {each.std():.2f}" for each in rate)
-    return f"| {chip!r} | {target} | {shown} | {record.cost.chip_time:.2g} | {time.perf_counter() - began:.0f} |"
+    seconds = f"{record.cost.chip_time:.2g} | {time.perf_counter() - began:.0f}"
+    return f"| {chip!r} | {target} | {shown} | {near:.1%} | {seconds} |"
 
 
 def multiplicative(chip: Twin, updates: int = 240) -> str:
@@ -174,7 +176,10 @@ TABLES: dict[str, tuple[Callable[[Twin], str], str]] = {
         show_window,
         "| chip | amplitude/target | spread (log) | time constant/target | spread (log) | seconds |",
     ),
-    "homeostasis": (homeostasis, "| chip | target | first 10 | middle 10 | last 10 updates | chip seconds | seconds |"),
+    "homeostasis": (
+        homeostasis,
+        "| chip | target | first update | first 10 | middle 10 | last 10 | within 1 of it | chip seconds | seconds |",
+    ),
     "multiplicative": (
         multiplicative,
         "| chip | predicted ± over synapses | found ± over synapses | off | correlation | seen | pooled | seconds |",

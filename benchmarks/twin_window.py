@@ -47,7 +47,7 @@ class Windows:
     """Of the synapses of one line to N neurons: what was found, (2, N), NaN where nothing could be, and what they are.
 
     amplitude, of the full range and per pair; tau in seconds.  apart: (P, N), seconds from one event of a pair to the
-    other.  change: (2, P, N), by one pair, NaN where the sensor was full or the pair is the other sensor's.
+    other.  change: (2, P, N), by one pair, NaN where the sensor was full, or not all pairs were its own.
     """
 
     amplitude: Float
@@ -104,21 +104,26 @@ def measure(chip: Twin, neurons: int = 64, points: int = 12, calibration: Calibr
     record = run(
         net, {"test": test, "trigger": trigger}, calls[-1], substrate=OnChip(chip, calibration=calibration), number=1
     )
-    fired = np.stack([_mean_delay(record, sample, neurons) for sample in range(2 * points)])  # (2 P, N)
-    signed = fired + distance[:, None]
-    apart, change = np.abs(signed), np.full((2, 2 * points, neurons), np.nan)
+    delays = [_delays(record, sample, neurons) for sample in range(2 * points)]
+    first, mean, last = (np.stack(each) + distance[:, None] for each in zip(*delays, strict=True))  # (2 P, N)
+    apart, change = np.abs(mean), np.full((2, 2 * points, neurons), np.nan)
     for side, name in enumerate(SIDES):
         reading = record.recorded["test_to_cells"][name].value[:, :, 0].numpy()
-        change[side] = np.where(signed > 0 if side == 0 else signed < 0, _of_one_pair(reading), np.nan)
+        change[side] = np.where(first > 0 if side == 0 else last < 0, _of_one_pair(reading), np.nan)
     fits = [[_fit(apart[:, n], change[side, :, n]) for n in range(neurons)] for side in range(2)]
     return Windows(*np.moveaxis(np.array(fits), 2, 0), *_true(chip, net, calibration), apart, change)
 
 
-def _mean_delay(record: Record, sample: int, neurons: int) -> Float:
-    """(neurons,): how long after the trigger they fire."""
+def _delays(record: Record, sample: int, neurons: int) -> tuple[Float, Float, Float]:
+    """(neurons,) each: how long after the trigger they fire, at first, on average and at last; NaN where not always."""
     spikes = record.spikes["cells"][sample]
     unit, late = spikes.unit.numpy(), (spikes.time.detach().numpy() - FIRST) % EVERY
-    return np.bincount(unit, late, neurons) / np.maximum(np.bincount(unit, minlength=neurons), 1)
+    first, last = np.full(neurons, np.inf), np.full(neurons, -np.inf)
+    np.minimum.at(first, unit, late)
+    np.maximum.at(last, unit, late)
+    number = np.bincount(unit, minlength=neurons)
+    always = np.where(number == COUNTS[-1], 1.0, np.nan)
+    return always * first, np.bincount(unit, late, neurons) / np.maximum(number, 1), always * last
 
 
 def _of_one_pair(reading: Float) -> Float:
@@ -163,8 +168,9 @@ def rows_of(chip: Twin, windows: Windows, seconds: float) -> list[str]:
     rows: list[str] = []
     for side, name in enumerate(SIDES):
         found = windows.found[side]
-        weak = np.nanmax(windows.change[side], 0, initial=0.0) * COUNTS[-1] < VISIBLE
-        parts = [f"{found.sum()} of {len(found)}", f"{(weak & ~found).sum()}"]
+        heard = np.isfinite(windows.change[side]).sum(0) >= 4
+        unseen = [(~found & heard).sum(), (~found & ~heard).sum()]
+        parts = [f"{found.sum()} of {len(found)}", *map(str, unseen)]
         for value, true, nominal in (
             (windows.amplitude, windows.true_amplitude, AMPLITUDE), (windows.tau, windows.true_tau, TAU)
         ):  # fmt: skip
@@ -179,7 +185,8 @@ def rows_of(chip: Twin, windows: Windows, seconds: float) -> list[str]:
 
 
 HEAD = (
-    "| chip | sensor | fitted | too weak | amplitude/target | spread (log) | of all | off, median | error, median "
+    "| chip | sensor | fitted | too weak | neuron fails "
+    "| amplitude/target | spread (log) | of all | off, median | error, median "
     "| time constant/target | spread (log) | of all | off, median | error, median | seconds |"
 )
 
@@ -202,7 +209,7 @@ def draw(windows: Windows, path: Path = IMAGE) -> None:
         left.plot(sign * time, 1e3 * sign * size, color="black", linewidth=1.2, linestyle="--")
     left.annotate("asked for", (1.2, 1e3 * AMPLITUDE * 0.78), xytext=(30, 40), textcoords="offset points", fontsize=9,
                   arrowprops={"arrowstyle": "-", "linewidth": 0.7})  # fmt: skip
-    tidy(left, "Spike after arrival (ms)", "Change by one pair (1/1000 of the range)")
+    tidy(left, "Spike after arrival (ms)", "Change by one pair (1/1000)")
     for ax, name, scale, value, true in zip(
         right, ("Amplitude (1/1000)", "Time constant (ms)"), (1e3, 1e3), (windows.amplitude, windows.tau),
         (windows.true_amplitude, windows.true_tau), strict=True,
