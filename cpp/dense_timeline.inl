@@ -62,7 +62,8 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     double unwanted = 0;
     for (const auto& c : r.membrane[out.sample]) {
         const size_t p = std::lower_bound(out.active.begin(), out.active.end(), c.unit) - out.active.begin();
-        add_membrane_mark(scratch.marks[c.unit], spike_marks[c.unit], c, r.begin, r.want_neuron ? out.neuron[p].threshold : unwanted);
+        const double given = r.start.held ? r.start.held[out.sample * job.size() + c.unit] : 0.0;
+        add_membrane_mark(scratch.marks[c.unit], spike_marks[c.unit], c, r.begin, given, r.want_neuron ? out.neuron[p].threshold : unwanted);
     }
     for (const int32_t m : out.active) sort_marks(scratch.marks[m]);
 }

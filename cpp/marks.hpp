@@ -42,9 +42,15 @@ inline void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike
     if (n.refractory > 0 && time + n.refractory <= duration) marks.push_back({time + n.refractory, MarkKind::release, false, false, false, 0, spike});
 }
 
-inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, const MembraneCotangent& c, double begin,
+// `given`: how long V is held from the start on. It is then what the state says, and a sample of it depends on nothing.
+inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, const MembraneCotangent& c, double begin, double given,
                               double& threshold_gradient) {
     const double time = c.time - begin;
+    if (time < given) {
+        const auto last = marks.begin() + ptrdiff_t(spike_marks);
+        const auto spike = std::find_if(marks.begin(), last, [](const Mark& mark) { return mark.kind == MarkKind::spike; });
+        if (spike == last || spike->time > time) return;
+    }
     if (c.peak)
         for (size_t k = 0; k < spike_marks; ++k)
             if (marks[k].kind == MarkKind::spike && marks[k].time == time) {
@@ -70,12 +76,13 @@ inline void mark_back(const Neuron& n, const Mark& mark, Adjoint& l, bool& held,
             else
                 l.v -= mark.cotangent * n.a;
             return;
-        case MarkKind::release: {
-            const double moved = release_back(n, l, mark.i, grad);
-            if (mark.spike >= 0) spike_cotangent[mark.spike] += moved;
+        case MarkKind::release:
+            if (mark.spike >= 0)
+                spike_cotangent[mark.spike] += release_back(n, l, mark.i, grad);
+            else
+                l.v = 0;  // what V was released from, and when, the state said
             held = true;
             return;
-        }
         case MarkKind::spike:
             if (mark.released) spike_cotangent[mark.spike] += release_back(n, l, mark.i, grad);
             spike_back(n, l, spike_cotangent[mark.spike], mark.i, slope, grad);

@@ -90,7 +90,7 @@ class Undo {
             for (size_t l = 0; l < spike_marks.size(); ++l) spike_marks[l] = marks_[first + l].size();
             for (const auto& membrane : c.membrane[sample_]) {
                 const int64_t m = first + membrane.unit;
-                add_membrane_mark(marks_[m], spike_marks[membrane.unit], membrane, begin, sums_.neuron[m].threshold);
+                add_membrane_mark(marks_[m], spike_marks[membrane.unit], membrane, begin, begin_[m].free, sums_.neuron[m].threshold);
             }
             for (size_t l = 0; l < spike_marks.size(); ++l) sort_marks(marks_[first + l]);
         }

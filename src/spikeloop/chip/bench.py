@@ -38,6 +38,9 @@ ALL, SOME, INHIBITORY = 1, 2, 3
 """Labels: a known few of the excitatory synapses, a known few of the inhibitory ones, and the other excitatory ones."""
 
 
+_MIDDLE = 110.0  # steps: of the reference that channels are compared with
+
+
 def _cycles(seconds: float) -> int:
     return round(seconds / CYCLE)
 
@@ -118,6 +121,13 @@ class Bench:
         reading = self.run(Configuration(instruments=instruments), [[]] * 4, 50 * CADC_PERIOD_MIN).cadc
         self.converter_noise = float(reading.astype(np.float64).std((0, 1)).mean())
         return reading.astype(np.float64).mean((0, 1)) - shift * self.gain
+
+    def shift(self, analog: Analog) -> Float:
+        """(512,) steps: how far off the channels are with these codes; what is left of them differs by writing."""
+        code = np.rint(transfer.code_of_steps(np.array([_MIDDLE]))).astype(np.int16)
+        instruments = replace(self.instruments(), cadc_reference=code)
+        out = self.run(Configuration(analog=analog, instruments=instruments), [[]] * 4, 50 * CADC_PERIOD_MIN)
+        return self.steps(out.cadc).mean((0, 1)) - transfer.steps_of_volts(transfer.volts(code))
 
     # ---- potentials --------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from spikeloop.chip.configuration import (
     Analog,
     Chip,
     Configuration,
+    Routing,
 )
 from spikeloop.chip.terms import Kinds, Switches, Terms
 from spikeloop.errors import DataError
@@ -41,8 +42,7 @@ _WRITINGS = 6
 _CODES_PER_STEP = transfer.STEP / transfer.CODE_VOLTS
 _LEVEL, _ABOVE, _BELOW = 100.0, 32.0, 45.0  # steps: where neurons rest, what fires them, how far below they are held
 _STEEP = 7.0  # steps: the slope with which exponentials are measured
-_BELOW_FIRING = (1.5, 3.0, 5.0, 7.0)  # steps below the leak that fires a neuron at which it is looked at
-_LIFT = 0.4  # steps: less is not seen
+_BELOW_FIRING = (2.0, 3.5, 5.0, 7.0, 9.0)  # steps below the leak that fires a neuron at which it is looked at
 _A_CODE, _B_CODE = 150, 900
 _TAU = 60e-6
 _FORMAT, _KEPT = "spikeloop.chip.terms", ("off", "success")
@@ -119,6 +119,7 @@ class _Search:
         measured = calibration.measured[3]
         self.tau_mem: Float = np.where(np.isfinite(measured), measured, target.tau_mem)
         self.capacitance: Float = np.rint(target.capacitance)
+        self._seen: tuple[Analog, Float] | None = None
 
     def _analog(self, leak: Float | float, reset: Float | float, threshold: Float | float) -> Analog:
         """The calibration's codes, moved to other potentials (steps)."""
@@ -132,11 +133,27 @@ class _Search:
 
     def _rest(self, analog: Analog, terms: Terms | None = None, switches: Switches | None = None) -> Float:
         """(512,) steps: where the membranes come to rest."""
-        instruments = self.bench.instruments()
-        configuration = Configuration(analog=analog, instruments=instruments, terms=terms, switches=switches)
+        return self._resting(analog, terms, switches)[0]
+
+    def _resting(
+        self, analog: Analog, terms: Terms | None = None, switches: Switches | None = None
+    ) -> tuple[Float, Flags]:
+        """(512,) each: where the membranes come to rest, in steps, and whether they do, without a spike."""
+        none = np.zeros(CIRCUITS, np.int64)
+        configuration = Configuration(
+            analog=analog, instruments=self.bench.instruments(), terms=terms, switches=switches,
+            routing=routing(none, none) if switches is None else Routing(),
+        )  # fmt: skip
         settling = int(8 * self.tau_mem.max() / CYCLE / CADC_PERIOD_MIN) + 2
         out = self.bench.run(configuration, [[]] * 6, (settling + 24) * CADC_PERIOD_MIN)
-        return self.bench.steps(out.cadc[:, settling:]).mean((0, 1))
+        quiet = np.bincount(_senders(out.address), minlength=CIRCUITS) == 0
+        return self.bench.steps(out.cadc[:, settling:]).mean((0, 1)) - self._shift(analog), quiet
+
+    def _shift(self, analog: Analog) -> Float:
+        """(512,) steps: how far the converters are off in this writing, which is looked at once."""
+        if self._seen is None or self._seen[0] is not analog:
+            self._seen = analog, self.bench.shift(analog)
+        return self._seen[1]
 
     # ---- couplings -----------------------------------------------------------------------------------------------
 
@@ -224,29 +241,33 @@ class _Search:
     # ---- exponential ---------------------------------------------------------------------------------------------
 
     def exponential(self) -> dict[str, Float]:
-        """How far the term lifts a membrane above its leak, at two leaks near the one that makes it fire unasked.
+        """How far the term lifts a membrane above its leak, at leaks near the one that makes it fire unasked.
 
-        At rest V - leak = slope exp((V - threshold) / slope).
+        At rest V - leak = slope exp((V - threshold) / slope). Leaks differ a little from writing to writing, so some
+        neurons fire after all; they are not looked at then.
         """
-        slopes, thresholds = (np.full((_WRITINGS, CIRCUITS), np.nan) for _ in range(2))
-        every, level = np.ones(CIRCUITS, bool), _LEVEL + 15.0
+        shape = (_WRITINGS, len(_BELOW_FIRING), CIRCUITS)
+        rest, lift, quiet = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
+        level, laws = _LEVEL + 15.0, list[Terms]()
         first = transfer.code_of_steps(np.full(CIRCUITS, level))
+        fires = np.zeros(CIRCUITS)
         for turn in range(_WRITINGS):
             terms = Terms(
-                exponential=every,
+                exponential=np.ones(CIRCUITS, bool),
                 slope=np.full(CIRCUITS, round(_STEEP * transfer.STEP / transfer.SLOPE_CODE) + turn - _WRITINGS // 2),
                 exponential_threshold=code_of(first + turn - _WRITINGS // 2),
             )
-            fires = self._firing(terms, level - _STEEP)
-            lifts, rests = list[Float](), list[Float]()
-            for below in _BELOW_FIRING:
+            laws.append(terms)
+            if turn == 0:
+                fires = self._firing(terms, level - _STEEP)
+            for k, below in enumerate(_BELOW_FIRING):
                 analog = self._analog(fires - below, _LEVEL - _BELOW, level + 50)
-                rests.append(self._rest(analog, terms))
-                lifts.append(rests[-1] - self._rest(analog))
-            slope, threshold = _lifted(np.array(rests), np.array(lifts))
-            slopes[turn] = _log(slope / (transfer.slope(terms.slope) / transfer.STEP))
-            thresholds[turn] = threshold - transfer.steps_of_volts(transfer.volts(terms.exponential_threshold))
-        return {SLOPE: _median(slopes), THRESHOLD: _median(thresholds)}
+                rest[turn, k], quiet[turn, k] = self._resting(analog, terms)
+                lift[turn, k] = rest[turn, k] - self._rest(analog)
+        steps = [transfer.slope(terms.slope) / transfer.STEP for terms in laws]
+        slope, threshold = fit.exponential(rest, lift, quiet, np.array(steps))
+        set_to = [transfer.steps_of_volts(transfer.volts(terms.exponential_threshold)) for terms in laws]
+        return {SLOPE: np.log(slope), THRESHOLD: _mean(threshold - np.array(set_to))}
 
     def _firing(self, terms: Terms, guess: float) -> Float:
         """(512,) steps: the lowest leak at which neurons fire unasked, by bisection."""
@@ -260,19 +281,6 @@ class _Search:
             fires = np.bincount(_senders(out.address), minlength=CIRCUITS) > 0
             low, high = np.where(fires, low, middle), np.where(fires, middle, high)
         return (low + high) / 2
-
-
-def _lifted(rest: Float, lift: Float) -> tuple[Float, Float]:
-    """Slope and threshold of log(lift / slope) = (rest - threshold) / slope, (K, 512) each: a line with weights."""
-    seen = (lift > _LIFT) & (lift < 1.2 * _STEEP)  # one that fired is lifted by anything
-    weight = np.where(seen, lift, 0.0) ** 2
-    total = np.maximum(weight.sum(0), 1e-9)
-    logs = np.log(np.where(seen, lift, 1.0))
-    mean_rest, mean_log = (weight * rest).sum(0) / total, (weight * logs).sum(0) / total
-    across = (weight * (logs - mean_log) * (rest - mean_rest)).sum(0)
-    along = (weight * (rest - mean_rest) ** 2).sum(0)
-    slope = np.where((across > 0) & (seen.sum(0) > 1), along / np.where(across > 0, across, 1.0), np.nan)
-    return slope, mean_rest - slope * (mean_log - np.log(slope))
 
 
 def _senders(address: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -298,13 +306,6 @@ def _conductance(height: Float, tau_mem: Float, tau: Float, hold: float) -> Floa
 
 def _log(ratio: Float) -> Float:
     return np.log(np.where(ratio > 0, ratio, np.nan))
-
-
-def _median(found: Float) -> Float:
-    """Likewise the median."""
-    known = np.isfinite(found).sum(0)
-    filled = np.where(known > len(found) // 2, found, 0.0)
-    return np.where(known > len(found) // 2, np.nanmedian(filled, 0), np.nan)
 
 
 def _mean(found: Float) -> Float:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 Shape = Callable[[Float, Float], Float]
 _ROUNDS, _CANDIDATES = 4, 12
+SETTLED = 0.65
+"""Of the slope: a membrane that is lifted by more may still be on its way."""
 
 
 def fitted(time: Float, value: Float, weight: Float, start: Float, shape: Shape) -> tuple[Float, Float, Float]:
@@ -28,6 +30,47 @@ def fitted(time: Float, value: Float, weight: Float, start: Float, shape: Shape)
         base, height = (np.take_along_axis(np.stack([each[k] for each in found]), best[None], 0)[0] for k in (0, 1))
         span = 1.5 * span / _CANDIDATES
     return np.exp(centre), base, height
+
+
+def exponential(rest: Float, lift: Float, good: NDArray[np.bool_], law: Float) -> tuple[Float, Float]:
+    """`_exponential`, of points at which the membrane had come to rest: it comes the slower the nearer it is to firing,
+    where the lift is the slope."""
+    factor, _ = _exponential(rest, lift, good, law)
+    settled = lift < SETTLED * np.where(np.isfinite(factor), factor, 1.0) * law[:, None]
+    return _exponential(rest, lift, good & settled, law)
+
+
+def _exponential(rest: Float, lift: Float, good: NDArray[np.bool_], law: Float) -> tuple[Float, Float]:
+    """Least squares of ``lift = slope exp((rest - threshold) / slope)`` for each of N neurons.
+
+    rest, lift, good: (W, L, N), L points of each of W writings.  law: (W, N), what the slope would be.
+    Gives the slope over the law's, (N,), the same for all writings, and each writing's threshold, (W, N), NaN where
+    nothing good is known.
+    """
+    offsets, size = np.zeros(rest.shape[2]), np.zeros((len(rest), rest.shape[2]))
+    span, middle = np.log(2.5), rest.mean(1)
+    for _ in range(_ROUNDS):
+        candidates = [offsets + each for each in np.linspace(-span, span, _CANDIDATES)]
+        found = [_grown(rest - middle[:, None], lift, good, np.exp(each) * law) for each in candidates]
+        best = np.stack([error for _, error in found]).argmin(0)
+        offsets = np.take_along_axis(np.stack(candidates), best[None], 0)[0]
+        size = np.take_along_axis(np.stack([each for each, _ in found]), best[None, None], 0)[0]
+        span = 1.5 * span / _CANDIDATES
+    known = (good.sum(1) > 1) & (size > 0)
+    slope = np.exp(offsets) * law
+    threshold = middle - slope * np.log(np.where(known, size, slope) / slope)
+    return np.where(known.any(0), np.exp(offsets), np.nan), np.where(known, threshold, np.nan)
+
+
+def _grown(rest: Float, lift: Float, good: NDArray[np.bool_], slope: Float) -> tuple[Float, Float]:
+    """Size (W, N) and squared error (N,) of ``lift = size exp(rest / slope)``.
+
+    An error of the rest is one of the lift, too, and counts less the steeper the exponential is.
+    """
+    grown = np.exp(np.clip(rest / slope[:, None], -30, 30))
+    weight = good / (1 + np.clip(1 - lift / slope[:, None], 0, 1) ** 2)
+    size = (weight * grown * lift).sum(1) / np.maximum((weight * grown**2).sum(1), 1e-12)
+    return size, (weight * (lift - size[:, None] * grown) ** 2).sum((0, 1))
 
 
 def _linear(x: Float, y: Float, w: Float) -> tuple[Float, Float, Float]:

@@ -21,6 +21,7 @@ from spikeloop.chip.by_value import locked
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS, DRIVERS, HALVES, Flags, Routing
 from spikeloop.chip.morphology import Form, form
 from spikeloop.chip.receptors import lines_of
+from spikeloop.chip.sensing import zones
 from spikeloop.chip.terms import Switches
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
@@ -171,13 +172,20 @@ def _circuits(
     """Circuits of every population, the largest neurons first, those that send to others before those that do not.
 
     With bad circuits small populations choose first: a bad neuron of a readout costs a class, one of many hardly
-    anything.
+    anything. Those that need quadrants of their own, for their sensors, choose before all others.
     """
     sends, size = {p.source for p in network.projections.values()}, {n: p.size for n, p in network.populations.items()}
     choosy = bool(bad.any())
-    order = sorted(per_neuron, key=lambda name: (-per_neuron[name], size[name] if choosy else name not in sends))
+    zone = zones(network, per_neuron)
+    order = sorted(
+        per_neuron,
+        key=lambda name: (name not in zone, -per_neuron[name], size[name] if choosy else name not in sends),
+    )
     free = np.ones(CIRCUITS, bool)
     spots = {name: _spots_of(forms[name]) if name in forms else _spots(per_neuron[name]) for name in order}
+    for name, allowed in zone.items():
+        quadrant = spots[name] // COLUMNS * 2 + spots[name] % COLUMNS // (COLUMNS // 2)
+        spots[name] = spots[name][allowed[quadrant].all(1)]
     width = {name: forms[name].width if name in forms else max(1, per_neuron[name] // 2) for name in order}
     return {name: _take(free, bad, name, size[name], spots[name], width[name]) for name in order}
 

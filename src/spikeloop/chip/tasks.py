@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.chip import correlation, lower
+from spikeloop.chip import lower
 from spikeloop.chip.configuration import CYCLE, WEIGHT_MAX
-from spikeloop.chip.correlation import Sensors
 from spikeloop.chip.learning import Processed
 from spikeloop.chip.mapping import site_key
 from spikeloop.chip.ppu import Place, Task
 from spikeloop.chip.setup import Setup
-from spikeloop.errors import OutOfRange, Unsupported
+from spikeloop.errors import OutOfRange
 from spikeloop.network import Network
 from spikeloop.plasticity.memory import Learned, Memory
-from spikeloop.plasticity.rule import Correlation, Plastic
+from spikeloop.plasticity.rule import Plastic
 from spikeloop.projection import Projection
 
 Float = NDArray[np.float64]
@@ -68,47 +67,6 @@ def _place(network: Network, setup: Setup, name: str, plastic: Plastic) -> Place
 def _ends(projection: Projection) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     synapses = projection.synapses
     return None if synapses is None else (synapses.source.numpy(), synapses.target.numpy())
-
-
-def sensors_of(network: Network, speedup: float) -> Sensors | None:
-    """The sensors' codes; those of a chip are alike, so all projections have to ask for the same windows."""
-    wanted = {
-        name: plastic.sensor
-        for program in network.programs.values()
-        for name, plastic in program.projections.items()
-        if plastic.sensor is not None
-    }
-    if not wanted:
-        return None
-    first = next(iter(wanted))
-    other = next((name for name, each in wanted.items() if each != wanted[first]), None)
-    if other is not None:
-        raise Unsupported(f"its correlation sensors are others than those of {first}", where=f"projection {other}",
-                          expected="the same for all projections on a chip")  # fmt: skip
-    steps, tau = (_alike(first, name, wanted[first]) for name in ("amplitudes", "taus"))
-    amplitude = _code(first, "amplitude", steps * correlation.FULL, correlation.REACH[0], 1 / correlation.FULL, "")
-    time = _code(first, "tau", tau / speedup, correlation.REACH[1], speedup, " s")
-    codes = np.rint([amplitude / correlation.AMPLITUDE_STEPS, correlation.TIME_CODE / time]).astype(np.int16)
-    return Sensors(np.full(4, codes[0]), np.full(4, codes[1]))
-
-
-def _alike(name: str, what: str, sensor: Correlation) -> float:
-    causal, anticausal = getattr(sensor, what)
-    if causal != anticausal:
-        raise Unsupported(f"causal and anticausal {what} differ", where=f"projection {name}, sensor",
-                          expected="one number: a chip's two sensors of a synapse are made alike")  # fmt: skip
-    return float(causal)
-
-
-def _code(name: str, what: str, value: float, limits: tuple[float, float], unit: float, name_of_unit: str) -> float:
-    low, high = limits
-    if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
-        raise OutOfRange(
-            f"the {what} is {value * unit:.4g}{name_of_unit}", where=f"projection {name}, sensor",
-            expected=f"{low * unit:.4g} to {high * unit:.4g}{name_of_unit}: what the chip reaches",
-            todo="Choose another one, or another speedup",
-        )  # fmt: skip
-    return value
 
 
 def weights_of(network: Network, setup: Setup, done: Sequence[Processed]) -> dict[str, Float]:

@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Anchors, Float, States, Trains
+from spikeloop.engine.stepped import Cells, Current, SteppedState
+
+STEPPED = "stepped"
+"""The part of a state that belongs to neurons that are run in steps: `Paused` by population."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,3 +68,22 @@ class Snapshot:
     dense: frozenset[str]
     recent: Mapping[str, Trains]
     ages: Mapping[str, Float]
+
+
+@dataclass(frozen=True, eq=False)
+class Paused:
+    """Where a population was after step ``number - 1``, and the currents that it had from there on."""
+
+    step: float
+    number: int
+    state: SteppedState
+    currents: tuple[Current, ...]
+
+    def shown(self, cells: Cells, end: float) -> dict[str, Float]:
+        """(B, N) each: membrane, current and remaining hold of the output compartment."""
+        c, state = cells.output, self.state
+        return {
+            "membrane": state.membrane[:, c].astype(np.float64) + cells.field("leak")[c],
+            "current": state.current[:, :, c].sum(1).astype(np.float64),
+            "held": np.maximum(state.free[:, c] - end, 0.0),
+        }

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spikeloop.engine.snapshot import STEPPED
 from spikeloop.errors import Unsupported
 from spikeloop.events import Events
+from spikeloop.gradient.resumed import resumed
 from spikeloop.protocols import Trial
 from spikeloop.record import Peak, Record, Samples
+from spikeloop.steps import Steps
 
 
 def from_zero(trial: Trial, record: Record) -> tuple[Trial, Record]:
     """Both with all times counted from the trial's beginning; derivatives by times are the same."""
     begin, start = trial.begin, trial.start
-    if start is None or begin == 0:
+    if start is None:
         return trial, record
     drive = {name: _sooner(events, begin) for name, events in trial.drive.items()}
     moved = replace(
@@ -23,7 +26,9 @@ def from_zero(trial: Trial, record: Record) -> tuple[Trial, Record]:
         membrane={name: Samples(s.time - begin, s.unit, s.value) for name, s in record.membrane.items()},
         peak={name: Peak(peak.time - begin, peak.value) for name, peak in record.peak.items()},
     )
-    return replace(trial, drive=drive, start=replace(start, time=0.0, parts={})), moved
+    steps = {name: _earlier(each, begin) for name, each in trial.steps.items()}
+    start = replace(start, time=0.0, parts={STEPPED: resumed(start, begin)})
+    return replace(trial, drive=drive, steps=steps, start=start), moved
 
 
 def without_currents(trial: Trial, rule: str) -> None:
@@ -39,3 +44,9 @@ def without_currents(trial: Trial, rule: str) -> None:
 
 def _sooner(events: Events, seconds: float) -> Events:
     return Events._trusted(events.time.detach() - seconds, events.unit, events.start, events.size, events._count)
+
+
+def _earlier(steps: Steps, seconds: float) -> Steps:
+    """What it is from ``seconds`` on."""
+    first = max(int((steps.time <= seconds).sum()) - 1, 0)
+    return Steps((steps.time[first:] - seconds).clamp_min(0.0), steps.value[..., first:, :])

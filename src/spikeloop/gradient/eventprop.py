@@ -49,7 +49,9 @@ class EventProp:
 
     between spikes the adjoints flow back as :math:`\tau_m \lambda_V' = -\lambda_V`,
     :math:`\tau_s \lambda_I' = -\lambda_I + \lambda_V`, and :math:`dL/dw = -\tau_s \lambda_I` at arrivals. It uses the
-    observed spikes whoever made them; currents are modelled.
+    observed spikes whoever made them; currents are modelled. A state that a run starts from is given: V, I and what is
+    left of a hold are numbers there, so a neuron that is held when the run begins owes nothing of that to ``reset`` and
+    ``refractory``, and gradients are the differences of this run alone.
 
     slope_floor: :math:`\tau_m \dot V^-` (potential units) is taken to be at least this; gradients have heavy tails
     where membranes graze the threshold. 0, exact, suits `Ideal`. A slope that is not positive, where recording and

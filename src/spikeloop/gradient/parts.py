@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from spikeloop.events import Events
+from spikeloop.gradient.resumed import part_of
 from spikeloop.protocols import Cotangent, Trial
 from spikeloop.record import Peak, Record, Samples, State
 
@@ -52,4 +53,4 @@ def _samples(samples: Samples, some: slice) -> Samples:
 
 def _state(state: State, some: slice) -> State:
     membrane, current, held = (_rows(field, some) for field in (state.membrane, state.current, state.held))
-    return State(membrane, current, held, _events(state.recent, some), state.time)
+    return State(membrane, current, held, _events(state.recent, some), state.time, part_of(state.parts, some))

@@ -58,9 +58,9 @@ class SuperSpike:
     (exactly, on an ideal substrate).
 
     Stages that are run in steps (`AdEx`, `Compartments`) are run anew from the observed spikes, in steps of ``dt``,
-    and differentiated by all their numbers but refractory times: weights, time constants, thresholds, ``a``, ``b``,
+    and differentiated by all their numbers: weights, time constants, refractory times, thresholds, ``a``, ``b``,
     reversals, couplings, ... There the membrane begins the step of a spike at reset, which gives the reset a gradient.
-    ``dt`` may be no larger than a fifth of their shortest time constant.
+    ``dt`` may be no larger than a fifth of their shortest time constant. A state that a trial starts from is given.
 
     Losses of counts, membrane samples and peaks: what falls between two grid times goes to both, linearly. Losses of
     spike times are not accepted: on a grid a spike has none. Of LIF and LI in stages of their own there are gradients
@@ -114,7 +114,7 @@ class SuperSpike:
         trains, planned = _observed(trial, record), plan(trial.network, record.executed)
         heard = {name: coming(name, trains, run.recent) for name in trains}
         look = _Look(grid, trial, record, trains, heard)
-        seen = Observed(trial, record, cotangent, trains, heard)
+        seen = Observed(trial, record, cotangent, trains, heard, run.recent)
         stages = [
             ThroughSteps(stage, grid, self.beta, run.threads, seen)
             if isinstance(stage, SteppedStage)
@@ -147,7 +147,7 @@ class SuperSpike:
                 raise Unsupported(
                     f"SuperSpike has no gradient of {what}",
                     where=owner,
-                    expected="gradients of weights, and of all numbers of AdEx and compartments but refractory times",
+                    expected="gradients of weights, and of all numbers of AdEx and compartments",
                     todo="Use requires_grad_(False) on it, or EventProp",
                 )
         if self.dt > trial.duration * (1 + _TINY):

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeloop.engine.arrays import Peaks, Trains
 from spikeloop.engine.plan import plan
 from spikeloop.engine.plan_stepped import name_of
+from spikeloop.engine.snapshot import STEPPED
 from spikeloop.engine.stepped import (
     CELL_FIELDS,
     Cells,
@@ -19,18 +21,18 @@ from spikeloop.engine.stepped import (
     SteppedRun,
     SteppedSampling,
     SteppedStage,
+    SteppedState,
     largest_step,
 )
 from spikeloop.engine.stepped_adjoint import CellGradients, SteppedGradients, SteppedPull, SteppedWants, backward
 from spikeloop.engine.trial_stepped import currents_into, place_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.gradient.grid import Grid
+from spikeloop.gradient.resumed import states_at_beginning
 from spikeloop.network import Key, Network
 from spikeloop.protocols import Cotangent, Trial
 from spikeloop.record import Record
 
-WITHOUT = frozenset({"refractory"})
-"""What no surrogate gradient reaches: how long a neuron is held is a matter of spike times."""
 _TINY = 1e-9  # relative
 
 
@@ -40,26 +42,24 @@ def in_steps(network: Network) -> list[str]:
 
 
 def fields_in_steps(network: Network) -> set[Key]:
-    """Their numbers that have a gradient."""
+    """Their numbers."""
     structures = [(name, network.populations[name].structure) for name in in_steps(network)]
-    return {
-        (name, field.name)
-        for name, structure in structures
-        if structure is not None
-        for field in structure.fields
-        if field.what not in WITHOUT
-    }
+    return {(name, field.name) for name, structure in structures if structure is not None for field in structure.fields}
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """A trial, its record and the cotangent, and the spikes of all populations; coming: with those from before."""
+    """A trial, its record and the cotangent, and the spikes of all populations.
+
+    coming: with those from before, recent: those alone.
+    """
 
     trial: Trial
     record: Record
     cotangent: Cotangent
     spikes: Mapping[str, Trains]
     coming: Mapping[str, Trains]
+    recent: Mapping[str, Trains]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +76,12 @@ class ThroughSteps:
     def __post_init__(self) -> None:
         for cells in self.stage.populations:
             _check_step(cells, self.grid.dt)
-        if self.seen.trial.start is not None or bool(self.grid.origin.any()):
+        if bool(self.grid.origin.any()):
             raise Unsupported(
-                "a surrogate gradient of neurons in steps that start from a state, or were sampled on a chip",
-                where=f"start, population {self.stage.populations[0].name!r}",
-                expected="a run from its beginning at 0",
+                "a surrogate gradient of neurons in steps beside membranes that were sampled between their steps",
+                where=f"population {self.stage.populations[0].name!r}",
+                expected="a run that begins at a multiple of dt, and not on a chip",
+                todo="Use SuperSpike(dt, replay=True)",
             )
 
     @property
@@ -99,12 +100,14 @@ class ThroughSteps:
         """As `spikeloop.gradient.sweep.Through` has it."""
         wants = self.seen.cotangent.wants
         outside = {link.source for link in self.stage.links} - set(self.dtypes)
-        asks = {cells.name: self._ask(cells.name) for cells in self.stage.populations}
+        coming = {name: self.seen.coming[name] for name in outside}
+        recent = {name: self.seen.recent[name] for name in self.dtypes if name in self.seen.recent}
+        run = SteppedRun(self.grid.batch, self.grid.dt, self.grid.steps, threads=self.threads, recent=recent)
         found = backward(
             self.stage,
-            {name: self.seen.coming[name] for name in outside},
-            SteppedRun(self.grid.batch, self.grid.dt, self.grid.steps, threads=self.threads),
-            asks,
+            coming,
+            run,
+            self._asks(coming, run),
             {name: self._pull(name, push.get(name)) for name in self.dtypes},
             SteppedWants(
                 [link.name for link in self.stage.links if (link.name, "weight") in wants],
@@ -116,10 +119,16 @@ class ThroughSteps:
         for name, felt in found.source.items():
             yield name, torch.from_numpy(felt).transpose(0, 1).to(earlier[name])
 
-    def _ask(self, name: str) -> SteppedAsk:
-        silent = self.seen.trial.silent.get(name)
-        muted = None if silent is None else np.ascontiguousarray(silent.numpy(), dtype=np.uint8)
-        return SteppedAsk(silent=muted, currents=currents_into(self.seen.trial, name))
+    def _asks(self, coming: Mapping[str, Trains], run: SteppedRun) -> dict[str, SteppedAsk]:
+        trial = self.seen.trial
+        silent = {name: _silent(trial, name) for name in self.dtypes}
+        states: Mapping[str, SteppedState] = {}
+        if trial.start is not None:
+            states = states_at_beginning(self.stage, trial.start.parts.get(STEPPED), coming, silent, run)
+        return {
+            name: SteppedAsk(silent[name], states.get(name), currents=currents_into(trial, name))
+            for name in self.dtypes
+        }
 
     def _pull(self, name: str, push: Tensor | None) -> SteppedPull:
         cotangent, record = self.seen.cotangent, self.seen.record
@@ -149,6 +158,11 @@ class ThroughSteps:
                     shared = getattr(population, what).ndim == 0
                     own = torch.from_numpy(gradient)
                     self.gradients[cells.name, what] = own.sum() if shared else own
+
+
+def _silent(trial: Trial, name: str) -> NDArray[np.uint8] | None:
+    silent = trial.silent.get(name)
+    return None if silent is None else np.ascontiguousarray(silent.numpy(), dtype=np.uint8)
 
 
 def _by_name(through: ThroughSteps, cells: Cells, found: CellGradients) -> dict[str, np.ndarray]:

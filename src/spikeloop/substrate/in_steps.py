@@ -11,6 +11,7 @@ import torch
 
 from spikeloop.engine.arrays import Peaks, Run, Trains
 from spikeloop.engine.arriving import coming, joined
+from spikeloop.engine.snapshot import STEPPED, Paused
 from spikeloop.engine.stepped import (
     Cells,
     Quantity,
@@ -27,10 +28,8 @@ from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.observe import When, neurons_of, times_of
 from spikeloop.protocols import Trial
 from spikeloop.record import Samples, State
-from spikeloop.substrate.step_grid import Clock, Paused, before, between, joined_currents, within
+from spikeloop.substrate.step_grid import Clock, before, between, joined_currents, within
 
-PART = "stepped"
-"""Whose part of a state this is."""
 _TINY = 1e-9  # relative: what rounding makes of a step
 _ROUND = (5.0, 2.0, 1.0)  # a step chosen here is one of these times a power of ten
 _QUANTITIES = {"membrane": Quantity.MEMBRANE, "adaptation": Quantity.ADAPTATION, "current": Quantity.CURRENT}
@@ -108,7 +107,7 @@ class InSteps:
         for cells in (each for stage in stages for each in stage.populations):
             for what, value in self.reached[cells.name].shown(cells, self.clock.end).items():
                 fields[what][cells.name] = torch.from_numpy(value)
-        return replace(state, **fields, parts={**state.parts, PART: dict(self.reached)})
+        return replace(state, **fields, parts={**state.parts, STEPPED: dict(self.reached)})
 
 
 def step_for(cells: Sequence[Cells], wanted: float | None) -> float:
@@ -149,7 +148,7 @@ def ask_of(trial: Trial, cells: Cells, paused: Paused | None) -> SteppedAsk:
 def _paused(trial: Trial, name: str, clock: Clock) -> Paused:
     """Where ``name`` was when the run that ``trial`` goes on from had made its last whole step."""
     assert trial.start is not None
-    parts = trial.start.parts.get(PART)
+    parts = trial.start.parts.get(STEPPED)
     found = parts.get(name) if isinstance(parts, dict) else None
     if not isinstance(found, Paused):
         raise Unsupported(

@@ -29,6 +29,7 @@ from spikeloop.chip.inputs import Switching
 from spikeloop.chip.learning import Processed
 from spikeloop.chip.mapping import site_key
 from spikeloop.chip.ppu import Executed
+from spikeloop.chip.sensing import sensors_of
 from spikeloop.chip.setup import Setup
 from spikeloop.chip.wiring import circuits_of
 from spikeloop.errors import CannotObserve, ShapeMismatch, Unsupported
@@ -57,7 +58,7 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     )  # fmt: skip
     configuration = Configuration(
         lowered.weight, setup.placement.routing, setup.analog, instruments, setup.terms, setup.switches,
-        tasks.sensors_of(network, wish.speedup), inputs,
+        sensors_of(network, setup.placement.synapse, wish.speedup), inputs,
     )  # fmt: skip
     out, state = _run(trial, setup, configuration, before, (draw, currents))
     spikes = _spikes(setup, trial, out)

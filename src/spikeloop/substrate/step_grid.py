@@ -13,28 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spikeloop.engine.arrays import Float, Trains
+from spikeloop.engine.arrays import Trains
 from spikeloop.engine.arriving import only
-from spikeloop.engine.stepped import Cells, Current, SteppedState
-
-
-@dataclass(frozen=True, eq=False)
-class Paused:
-    """Where a population was after step ``number - 1``, and the currents that it had from there on."""
-
-    step: float
-    number: int
-    state: SteppedState
-    currents: tuple[Current, ...]
-
-    def shown(self, cells: Cells, end: float) -> dict[str, Float]:
-        """(B, N) each: membrane, current and remaining hold of the output compartment."""
-        c, state = cells.output, self.state
-        return {
-            "membrane": state.membrane[:, c].astype(np.float64) + cells.field("leak")[c],
-            "current": state.current[:, :, c].sum(1).astype(np.float64),
-            "held": np.maximum(state.free[:, c] - end, 0.0),
-        }
+from spikeloop.engine.snapshot import Paused
+from spikeloop.engine.stepped import Current
 
 
 @dataclass(frozen=True)
