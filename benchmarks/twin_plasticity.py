@@ -10,18 +10,22 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from spikeloop import LIF, Events, Network, Observe, OnChip, Population, Projection, Record, run
+from spikeloop.apps.pong import Pong, learn
 from spikeloop.chip import correlation
 from spikeloop.chip.twin import EVERYTHING, Twin
 from spikeloop.plasticity import Correlation, Plasticity, View
 from spikeloop.plasticity.rules import Homeostasis, MultiplicativeSTDP
 
 Float = NDArray[np.float64]
+PONG_STEP = 32
+"""Cycles."""
 LINES = 8
 """Lines that fire a neuron together: no single event can."""
 TAU, AMPLITUDE = 5e-3, 1 / 256
@@ -161,12 +165,29 @@ def multiplicative(chip: Twin, updates: int = 60) -> str:
     )
 
 
+def pong(chip: Twin, positions: int = 100, epochs: int = 300) -> str:
+    """Learning Pong by reward-modulated correlations: mean expected reward, of the largest, epoch by epoch."""
+    began, used = time.perf_counter(), time.process_time()
+    game = Pong(positions, noise=(15 / 64, 1 / 64), cooled=300)
+    learning = learn(game, epochs, OnChip(replace(chip, step=PONG_STEP)))
+    np.save(f"pong_{chip.seed}{'_ideal' if chip.ideal else ''}.npy", learning.reward)
+    shown = " | ".join(f"{learning.reward[at - 10 : at].mean():.3f}" for at in (epochs // 3, 2 * epochs // 3, epochs))
+    return (
+        f"| {chip!r} | {shown} | {learning.reward[-1]:.3f} | {epochs * positions * game.period / 1000:.3g} | "
+        f"{time.perf_counter() - began:.0f} | {time.process_time() - used:.0f} |"
+    )
+
+
 TABLES: dict[str, tuple[Callable[[Twin], str], str]] = {
     "window": (
         show_window,
         "| chip | amplitude/target | spread (log) | time constant/target | spread (log) | seconds |",
     ),
     "homeostasis": (homeostasis, "| chip | target | first 10 | middle 10 | last 10 updates | chip seconds | seconds |"),
+    "pong": (
+        pong,
+        "| chip | epochs 91-100 | 191-200 | 291-300 | last | chip seconds | seconds | of a core |",
+    ),
     "multiplicative": (multiplicative, "| chip | predicted mean | found ± over synapses | off | seconds |"),
 }
 
@@ -176,11 +197,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="+", choices=TABLES)
     parser.add_argument("--chips", nargs="+", type=int, default=[7])
+    parser.add_argument("--real", action="store_true", help="leave out the chip without imperfections")
     given = parser.parse_args(arguments)
     for name in given.tables:
         show, head = TABLES[name]
         print(head, "|" + "---|" * (head.count("|") - 1), sep="\n")
-        for chip in (Twin(given.chips[0], ideal=EVERYTHING), *map(Twin, given.chips)):
+        ideal = [] if given.real else [Twin(given.chips[0], ideal=EVERYTHING)]
+        for chip in (*ideal, *map(Twin, given.chips)):
             print(show(chip), flush=True)
 
 

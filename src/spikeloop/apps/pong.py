@@ -124,7 +124,7 @@ class Learn:
         reward = reward_of(abs(int(counts.argmax()) - ball)) if counts.any() else -1.0
         better = reward - float(state["mean_reward"][ball])
         if epoch >= pong.quiet:
-            synapses.weights = synapses.weights + (pong.rate * better) * synapses.causal
+            synapses.weights = synapses.weights + (pong.rate * better) * self._sensed(view, ball)
         state["mean_reward"][ball] += pong.decay * better
         state["spikes"] = counts + (state["spikes"] if number else 0)
         if number == pong.positions - 1:
@@ -133,6 +133,12 @@ class Learn:
             synapses.weights = synapses.weights + pong.step * np.clip(lack, -1.0, 1.0)
         synapses.reset_correlation()
         noise.weights = noise.weights * 0.0 + np.clip(self._sigma(epoch) * _normal(view, pong.positions), 0.0, 1.0)
+
+    def _sensed(self, view: View, ball: int) -> Any:
+        """Causal readings of the lines that the ball drives; what others read is only their sensors' noise."""
+        synapses = view["input_to_output"]
+        driven = np.abs(np.arange(self.pong.positions) - ball) < len(self.pong.spread)
+        return view.where(driven[:, None], synapses.causal, synapses.causal * 0.0)
 
     def _sigma(self, epoch: int) -> float:
         first, last = self.pong.noise

@@ -1,4 +1,4 @@
-"""A run of a twin that may go on from another, or be gone on from: carried out in steps of one cycle."""
+"""A run of a twin that may go on from another, or be gone on from: carried out in steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.configuration import AddressedEvents, Analog, Configuration, Instruments, Readout, Routing
 from spikeloop.chip.correlation import Sensors
 from spikeloop.chip.dynamics import dynamics_of
-from spikeloop.chip.groups import Chipful, groups_of
+from spikeloop.chip.groups import Chipful, check_end, check_step, groups_of
 from spikeloop.chip.imperfection import Imperfection
 from spikeloop.chip.learning import LearningState, learn
 from spikeloop.chip.mismatch import Quantity, keyed
@@ -49,7 +49,8 @@ def _chipful(made: _Made, twin: Twin) -> Chipful:
     plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
     capacity = Imperfection.CAPACITY not in twin.ideal
     groups = groups_of(neurons, dynamics, plan)
-    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups)
+    step = check_step(twin.step, groups)
+    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups, step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class Going:
 
 
 def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int, going: Going) -> Readout:
-    """The readout of a run that is carried out cycle by cycle. Raises where ``start`` is of another chip or batch."""
+    """The readout of a run that is carried out in steps. Raises where ``start`` is of another chip or batch."""
     parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
     check_again(*parts)
     routing, analog, instruments = parts
@@ -83,7 +84,10 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
         processor = _processor(twin, configuration.sensors, going.program, trial)
         readout = learn(chip, processor, configuration, drive, cycles, start, owner)  # type: ignore[arg-type]
         return readout if going.keep else replace(readout, state=None)
-    readout, state = Stepwise(chip, configuration, drive, cycles, start).run(owner)  # type: ignore[arg-type]
+    run = Stepwise(chip, configuration, drive, cycles, start, step=chip.step)  # type: ignore[arg-type]
+    if going.keep:
+        check_end(chip, run.last, ())
+    readout, state = run.run(owner)
     return replace(readout, state=state) if going.keep else readout
 
 
