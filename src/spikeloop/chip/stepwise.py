@@ -1,4 +1,4 @@
-"""A twin's run in steps of one cycle: any neurons, and a state from which it goes on as if nothing had been cut.
+"""A twin's run in steps of a few cycles: any neurons, and a state from which it goes on as if nothing had been cut.
 
 What is not a function of the state is one of the absolute clock: noise of membranes by step, of converters by sample,
 of the comparators' jitter by neuron and cycle. A spike leaves its circuit `LATENCY` standard deviations of the jitter
@@ -61,7 +61,7 @@ Watched = tuple[Indices, SteppedSampling]
 class Sender:
     """What of one step's events is under way: requests to its outputs, exits from them; seconds; outputs in cycles.
 
-    recent: spikes of the last cycle, which reach neurons of the same step in the next one; by group.
+    recent: spikes of the engine's last step, which reach neurons of the same group of stages in its next one; by group.
     """
 
     outputs: Lanes
@@ -101,6 +101,7 @@ class Stepwise:
     batch: int
     threads: int
     sample: int
+    step: int
     first: int
     last: int
     trial: int
@@ -117,9 +118,11 @@ class Stepwise:
 
     def __init__(
         self, chip: Chipful, configuration: Configuration, drive: AddressedEvents, cycles: int, start: ChipState | None,
-        sample: int = 0,
+        sample: int = 0, step: int = 1,
     ) -> None:  # fmt: skip
-        """sample: the number of the batch's first run, which chooses the noise of each."""
+        """sample: the number of the batch's first run, which chooses the noise of each.  step: cycles; the
+        run begins with one, and ends with one if its state is used."""
+        self.step = step
         self.chip, self.drive, self.configuration = chip, drive, configuration
         self.batch, self.threads, self.sample = len(drive), torch.get_num_threads(), sample
         self.first = 0 if start is None else start.cycle
@@ -208,7 +211,7 @@ class Stepwise:
             self.lost += np.bincount(now.sample[(passed < 0) & sends], minlength=self.batch)
             now = Flight(now.sample, passed * CYCLE, now.unit)[(passed >= 0) & sends]
         exits, later = Flight.merged([leaving, now]).until(self.last * CYCLE)
-        since = (self.last - 1) * CYCLE
+        since = (self.last - self.step) * CYCLE
         recent = {name: only(trains, trains[0] >= since) for name, trains in spikes.items()}
         return exits, Sender(outputs, requests, later, recent)
 
@@ -252,8 +255,11 @@ class Stepwise:
             )  # fmt: skip
             watched += samplings
         recent = {} if self.before is None else self.before.senders[number].recent
-        run = SteppedRun(self.batch, CYCLE, self.last - self.first, self.first, self.threads, recent=recent)
+        first, steps = self.first // self.step, -(-(self.last - self.first) // self.step)
+        run = SteppedRun(self.batch, self.step * CYCLE, steps, first, self.threads, recent=recent)
         spikes = forward(stage, trains, run, asks)
+        if self.last % self.step:  # the last step goes on after the end
+            spikes = {name: only(each, each[0] < self.last * CYCLE) for name, each in spikes.items()}
         for neuron, sampling in watched:
             store = self.seen if sampling.quantity is Trace.MEMBRANE else self.adaptation
             store |= {int(n): sampling.value[:, :, k] for k, n in enumerate(neuron)}
@@ -374,8 +380,9 @@ class Stepwise:
 
     @property
     def _engine_key(self) -> int:
-        """The engine numbers runs from 0 on."""
+        """The engine numbers runs, and steps of every length, from 0 on."""
         key = self.key(Quantity.STEPPED)
+        key = int(keyed(key, self.step)) if self.step > 1 else key
         return int(keyed(key, self.sample)) if self.sample else key
 
     @property

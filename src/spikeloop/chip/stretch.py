@@ -1,4 +1,4 @@
-"""A run of a twin that may go on from another, or be gone on from: carried out in steps of one cycle."""
+"""A run of a twin that may go on from another, or be gone on from: carried out in steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spikeloop.chip.configuration import AddressedEvents, Analog, Configuration,
 from spikeloop.chip.correlation import Sensors
 from spikeloop.chip.drivers import Drivers, pulses_of
 from spikeloop.chip.dynamics import dynamics_of
-from spikeloop.chip.groups import Chipful, groups_of
+from spikeloop.chip.groups import Chipful, check_end, check_step, groups_of
 from spikeloop.chip.imperfection import Imperfection
 from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.learning import LearningState, learn
@@ -55,7 +55,8 @@ def _chipful(made: _Made, twin: Twin) -> Chipful:
     capacity = Imperfection.CAPACITY not in twin.ideal
     groups = groups_of(neurons, dynamics, plan)
     pulses = None if made.drivers is None else pulses_of(made.drivers.value, twin.pattern())
-    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups, pulses)
+    step = check_step(twin.step, groups)
+    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups, pulses, step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class Going:
 
 
 def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int, going: Going) -> Readout:
-    """The readout of a run that is carried out cycle by cycle. Raises where ``start`` is of another chip or batch."""
+    """The readout of a run that is carried out in steps. Raises where ``start`` is of another chip or batch."""
     parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
     check_again(*parts)
     routing, analog, instruments = parts
@@ -93,7 +94,10 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
         processor = _processor(twin, configuration.sensors, going.program, trial)
         readout = learn(chip, processor, configuration, drive, cycles, start, owner)  # type: ignore[arg-type]
         return readout if going.keep else replace(readout, state=None)
-    readout, state = Stepwise(chip, configuration, drive, cycles, start).run(owner)  # type: ignore[arg-type]
+    run = Stepwise(chip, configuration, drive, cycles, start, step=chip.step)  # type: ignore[arg-type]
+    if going.keep:
+        check_end(chip, run.last, ())
+    readout, state = run.run(owner)
     return replace(readout, state=state) if going.keep else readout
 
 

@@ -75,8 +75,8 @@ class DrawnBack:
     def __post_init__(self) -> None:
         self.by_size = np.zeros(len(self.draws.size))
         shape = self.draws.first.shape
-        numbers = (np.zeros(size, np.int64) for size in (shape, shape, shape[:1]))
-        self._state = (np.zeros(shape), *numbers)
+        ahead, coming, latest = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._state = (ahead, coming, latest, np.zeros(shape[0], np.int64))
         _core.set_out(self._given, self._state)
 
     @property
@@ -88,5 +88,5 @@ class DrawnBack:
         """Pass the steps from ``first`` on of which ``felt`` (steps, B, S) is what one more spike is worth that has
         the size 1 and takes nothing: in its place comes dL/dS. Later steps have been passed.
         """
-        door = _core.draw_back_single if felt.dtype == np.float32 else _core.draw_back_double
+        door: Any = _core.draw_back_single if felt.dtype == np.float32 else _core.draw_back_double
         door(self._given, self._state, first, origin, dt, self.by_size, felt)
