@@ -39,6 +39,7 @@ void describe(const SteppedLayer<T>& p, SteppedSums<T>& sums, double h, SteppedG
             value(kTauAdaptation, c) -= double(sums.adapting[at]) * h * x.adaptation * x.adaptation;
             value(kThreshold, c) += double(sums.threshold[at]), value(kReset, c) += double(sums.reset[at]);
             value(kExponentialThreshold, c) += double(sums.exponent[at]);
+            value(kRefractory, c) += double(sums.refractory[at]) / h;
             if (x.slope > 0) value(kSlopeFactor, c) += double(sums.scale[at]);
             value(kA, c) += double(sums.a[at]), value(kB, c) += double(sums.b[at]);
             value(kLeak, c) += double(sums.leak[at]) - double(sums.threshold[at]) - double(sums.reset[at]) - double(sums.exponent[at]);

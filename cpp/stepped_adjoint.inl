@@ -12,7 +12,7 @@ struct SmoothVectors {
     const T* cap;
     const int count = p.compartments;
     V sum[3][C], rho[3][C], open[C], u[C], w0[C];
-    V v[4][C], w[4][C], dv[4][C], dw[4][C], e[4][C], f[4][C];  // at each stage; e: of the exponential, f: the slope without alpha
+    V v[4][C], w[4][C], dv[4][C], dw[4][C], e[4][C], f[4][C], freely[4][C];  // at each stage; e: of the exponential, f: the slope without alpha, freely: dv without a hold
     V mean[kMaxSlots], moment[kMaxSlots], arrived[kMaxSlots];
 
     SPIKELOOP_INLINE SmoothVectors(const SteppedLayer<T>& p, SteppedWay<T>& x, int64_t l, const T* cap) : p(p), x(x), l(l), cap(cap) {}
@@ -55,7 +55,7 @@ struct SmoothVectors {
             const V difference = v[k][d] - v[k][c] + of(p.offset, j);
             dv[k][c] += of(p.into_c, j) * difference, dv[k][d] -= of(p.into_d, j) * difference;
         }
-        for (int c = 0; c < count; ++c) dv[k][c] *= open[c];
+        for (int c = 0; c < count; ++c) freely[k][c] = dv[k][c], dv[k][c] *= open[c];
     }
     SPIKELOOP_INLINE void integrate() {
         constexpr T share[4] = {0, T(0.5), T(0.5), 1};
@@ -72,15 +72,15 @@ struct SmoothVectors {
 
 // 1 where a mark is set.
 template <class T>
-SPIKELOOP_INLINE Vector<T> marked(const uint8_t* mark, int bits) {
+SPIKELOOP_INLINE Vector<T> marked(const uint16_t* mark, int bits) {
     Vector<T> x;
     for (int k = 0; k < kLanes<T>; ++k) x[k] = T((mark[k] & bits) != 0);
     return x;
 }
 template <class T>
-SPIKELOOP_INLINE Vector<T> spikes_of(const uint8_t* mark) {
+SPIKELOOP_INLINE Vector<T> spikes_of(const uint16_t* mark) {
     Vector<T> x;
-    for (int k = 0; k < kLanes<T>; ++k) x[k] = T(mark[k] >> 3);
+    for (int k = 0; k < kLanes<T>; ++k) x[k] = T(mark[k] / kOneSpike);
     return x;
 }
 
@@ -127,14 +127,14 @@ struct SmoothStep {
         SmoothVectors<T> x(layer, all.sample.ways[p], l, all.slopes[p].cap.data());
         set(x, l);
         V lv[kMaxCompartments], lw[kMaxCompartments], gv[kMaxCompartments], gw[kMaxCompartments], bu[kMaxCompartments], bw[kMaxCompartments];
-        V bsum[3][kMaxCompartments], brho[3][kMaxCompartments];
+        V bsum[3][kMaxCompartments], brho[3][kMaxCompartments], by_open[kMaxCompartments];
         for (int c = 0; c < x.count; ++c) {
             const int64_t at = step * row + c * n + l;
             lv[c] = load(trail.lv.data() + c * n + l), lw[c] = load(trail.lw.data() + c * n + l);
             const V crossed = marked<T>(trail.mark.data() + at, kCrossed);
             add(sums.reset, c, l, lv[c] * crossed), lv[c] *= 1 - crossed;
             add(sums.b, c, l, lw[c] * (crossed + spikes_of<T>(trail.mark.data() + at)));
-            bu[c] = lv[c], bw[c] = lw[c], gv[c] = gw[c] = V{};
+            bu[c] = lv[c], bw[c] = lw[c], gv[c] = gw[c] = by_open[c] = V{};
             for (int when = 0; when < 3; ++when) bsum[when][c] = brho[when][c] = V{};
         }
         constexpr T weight[4] = {T(1.0 / 6), T(1.0 / 3), T(1.0 / 3), T(1.0 / 6)}, onward[4] = {T(0.5), T(0.5), 1, 0};
@@ -142,7 +142,9 @@ struct SmoothStep {
         for (int k4 = 3; k4 >= 0; --k4) {
             V g[kMaxCompartments], h[kMaxCompartments];  // dL/d of the slopes of this stage; gv, gw: of the state of the next one
             for (int c = 0; c < x.count; ++c) {
-                g[c] = (weight[k4] * lv[c] + onward[k4] * gv[c]) * x.open[c], h[c] = weight[k4] * lw[c] + onward[k4] * gw[c];
+                const V onto = weight[k4] * lv[c] + onward[k4] * gv[c];
+                by_open[c] += onto * x.freely[k4][c];
+                g[c] = onto * x.open[c], h[c] = weight[k4] * lw[c] + onward[k4] * gw[c];
                 const V alpha = x.of(layer.alpha, c), adapting = x.of(layer.adapting, c), a = x.of(layer.a, c), v = x.v[k4][c];
                 const V along = g[c] * alpha;
                 bsum[when[k4]][c] += along, brho[when[k4]][c] -= along * v;
@@ -169,8 +171,9 @@ struct SmoothStep {
         }
         currents(x, l, bsum, brho, sums);
         for (int c = 0; c < x.count; ++c) {
-            const V spiked = marked<T>(trail.mark.data() + step * row + c * n + l, kSpiked);
-            add(sums.reset, c, l, bu[c] * spiked);
+            const uint16_t* mark = trail.mark.data() + step * row + c * n + l;
+            const V spiked = marked<T>(mark, kSpiked);
+            add(sums.reset, c, l, bu[c] * spiked), add(sums.refractory, c, l, -by_open[c] * marked<T>(mark, kReleased));
             store(trail.lv.data() + c * n + l, V(bu[c] * (1 - spiked))), store(trail.lw.data() + c * n + l, bw[c]);
         }
     }

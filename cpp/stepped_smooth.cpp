@@ -5,7 +5,7 @@ namespace spikeloop {
 
 template <class T>
 SteppedSums<T>::SteppedSums(const SteppedLayer<T>& p) {
-    for (auto* each : {&alpha, &scale, &exponent, &adapting, &a, &b, &threshold, &reset, &leak}) each->assign(p.compartments * p.padded, T(0));
+    for (auto* each : {&alpha, &scale, &exponent, &adapting, &a, &b, &threshold, &reset, &leak, &refractory}) each->assign(p.compartments * p.padded, T(0));
     for (auto* each : {&rho, &beta}) each->assign(p.slots * p.padded, T(0));
     for (auto* each : {&into_c, &into_d}) each->assign(p.edges * p.padded, T(0));
 }
@@ -100,18 +100,22 @@ void SteppedSmooth<T>::open(int p, int64_t k) {
     Trail& trail = trails[p];
     const double h = stage.run.step, begin = double(k) * h, end = double(k + 1) * h;
     const int64_t row = layer.compartments * layer.padded, first = (k - stage.run.first) * row, out = layer.cells.output * layer.padded;
-    uint8_t* mark = trail.mark.data() + first;
+    uint16_t* mark = trail.mark.data() + first;
     for (int64_t at = 0; at < row; ++at)
         if (trail.free[at] <= begin) mark[at] |= kAble;
     const Trains& spikes = pulls[p].spikes;
     for (; trail.next < size_t(spikes.start[sample.number + 1]) && spikes.time[trail.next] < end; ++trail.next) {
         const int64_t m = spikes.unit[trail.next];
         if (spikes.time[trail.next] < begin) continue;
-        mark[out + m] = uint8_t((mark[out + m] | kSpiked) + 8);
+        mark[out + m] = uint16_t((mark[out + m] | kSpiked) + kOneSpike);
         trail.free[out + m] = spikes.time[trail.next] + layer.compartment[m * layer.compartments + layer.cells.output].refractory;
     }
     T* open = trail.open.data() + first;
-    for (int64_t at = 0; at < row; ++at) open[at] = T(std::clamp((end - trail.free[at]) / h, 0.0, 1.0));
+    const std::vector<double>& given = sample.ways[p].free;  // holds from before: how long they last depends on nothing here
+    for (int64_t at = 0; at < row; ++at) {
+        open[at] = T(std::clamp((end - trail.free[at]) / h, 0.0, 1.0));
+        if (trail.free[at] >= begin && trail.free[at] < end && trail.free[at] != given[at]) mark[at] |= kReleased;
+    }
 }
 
 template <class T>

@@ -10,17 +10,18 @@
 
 namespace spikeloop {
 
-enum SteppedMark : uint8_t { kAble = 1, kSpiked = 2, kCrossed = 4 };  // and, three bits up, the number of spikes
+// In the step of `kReleased` a compartment is released that a spike or crossing of this run has held.
+enum SteppedMark : uint16_t { kAble = 1, kSpiked = 2, kCrossed = 4, kReleased = 8, kOneSpike = 16 };  // from there on: how many
 
 // What is summed over steps and samples for every neuron, (rows, padded) each.
 template <class T>
 struct SteppedSums {
-    std::vector<T> alpha, scale, exponent, adapting, a, b, threshold, reset, leak;  // (C, padded)
-    std::vector<T> rho, beta;                                                      // (slots, padded)
-    std::vector<T> into_c, into_d;                                                 // (edges, padded)
+    std::vector<T> alpha, scale, exponent, adapting, a, b, threshold, reset, leak, refractory;  // (C, padded)
+    std::vector<T> rho, beta;                                                                  // (slots, padded)
+    std::vector<T> into_c, into_d;                                                             // (edges, padded)
     explicit SteppedSums(const SteppedLayer<T>& p);
     std::vector<std::vector<T>*> all() {
-        return {&alpha, &scale, &exponent, &adapting, &a, &b, &threshold, &reset, &leak, &rho, &beta, &into_c, &into_d};
+        return {&alpha, &scale, &exponent, &adapting, &a, &b, &threshold, &reset, &leak, &refractory, &rho, &beta, &into_c, &into_d};
     }
 };
 
@@ -40,7 +41,7 @@ struct SteppedSmooth {
     SteppedSample<T> sample;
     struct Trail {                       // of one population: by step, then as the sample's way has it
         std::vector<T> v, w, i, open;
-        std::vector<uint8_t> mark;
+        std::vector<uint16_t> mark;
         std::vector<T> lv, lw, li;       // adjoint
         std::vector<T> spike;            // (steps, N): dL/dS
         std::vector<T> pull;             // (steps + 1, C, padded): dL/dv of samples; empty where there is none

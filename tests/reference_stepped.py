@@ -75,7 +75,7 @@ class Layer:
         self.threshold, self.reset = p["threshold"] - p["leak"], p["reset"] - p["leak"]
         self.v = torch.where(self.threshold <= 0, self.reset, 0.0)
         self.w, self.i = torch.zeros_like(self.v), torch.zeros_like(self.tau_syn)
-        self.free = torch.full_like(self.v, -math.inf).detach()
+        self.free = torch.full_like(self.v, -math.inf)
         self.rho = torch.where(self.reversal.isnan(), 0.0, 1 / (self.reversal.nan_to_num(1e9) - p["leak"]))
         self.beta = self.h / self.tau_syn
         nodes = torch.tensor(NODES, dtype=torch.float64).reshape(4, 1, 1, 1)
@@ -115,11 +115,14 @@ class Layer:
         for time, unit in self.spikes:
             if begin <= time < end:
                 number[unit] += 1
-                self.free[out, unit] = time + float(self.p["refractory"].detach()[out, unit])
+                here = torch.zeros_like(self.v, dtype=torch.bool)
+                here[out, unit] = True
+                self.free = torch.where(here, time + self.p["refractory"], self.free)
         spiked = torch.zeros_like(self.v, dtype=torch.bool)
         spiked[out] = number > 0
         sent = number + torch.where(able[out], surrogate(self, k, number), 0.0)
-        share = ((end - self.free) / self.h).clamp(0, 1)
+        within = (self.free >= begin) & (self.free < end)  # a release at the beginning of a step is in that step
+        share = torch.where(within, (end - self.free) / self.h, (self.free < begin).to(self.v))
         u = torch.where(spiked, self.reset, self.v)
         kicks = [torch.zeros_like(self.i) for _ in range(3)]  # end, mean, moment
         for x, receptor, compartment, weight in arrivals:
@@ -150,7 +153,7 @@ class Layer:
                 here[compartment] = crossed
                 self.v = torch.where(here, self.reset, self.v)
                 self.w = torch.where(here, self.w + self.p["b"], self.w)
-                self.free = torch.where(here, end + self.p["refractory"].detach(), self.free)
+                self.free = torch.where(here, end + self.p["refractory"], self.free)
         self.trace.append(self.v)
         return sent
 

@@ -124,8 +124,6 @@ def compare(problem: Problem) -> None:
         mine = found.cells[c.name]
         for row, name in enumerate(CELL_FIELDS):
             theirs = np.nan_to_num(parameters.values[c.name].grad[row].numpy())
-            if name == "refractory":
-                theirs = np.zeros_like(theirs)
             scale = max(np.abs(theirs).max(), 1e-9)
             np.testing.assert_allclose(mine.values[row] / scale, theirs / scale, atol=1e-8, err_msg=f"{c.name} {name}")
         for name in ("tau_syn", "reversal", "coupling"):
@@ -146,6 +144,9 @@ def test_gradients_are_those_of_torch_on_the_naive_twin(kind: str) -> None:
     problem = single(kind)
     assert len(problem.spikes["hidden"][0]) >= 5 or kind == "leaky"
     compare(problem)
+    held = np.abs(problem.gradients().cells["hidden"].field("refractory")).max(axis=1)
+    assert held[0] > 1e-3 or kind in ("leaky", "three compartments")
+    assert held[1:].max(initial=0.0) > 1e-3 or kind not in ("plateau", "five of everything")
 
 
 def test_gradients_of_a_loop_are_those_of_torch_on_the_naive_twin() -> None:
@@ -181,12 +182,15 @@ def test_gradients_are_finite_differences_of_the_smoothed_model(kind: str) -> No
     mine = found.cells[name]
     entries = [
         (parameters.values[name], mine.values, (CELL_FIELDS.index(field), 0, 1))
-        for field in ("tau_mem", "threshold", "leak", "reset", "slope_factor", "tau_adaptation", "a", "b")
+        for field in ("tau_mem", "threshold", "leak", "reset", "refractory", "slope_factor", "tau_adaptation", "a", "b")
         if problem.populations[0].field(field)[0, 1] > 0 or field in ("leak", "reset")
     ]
     entries += [(parameters.tau_syn[name], mine.tau_syn, (0, 0, 1))]
     entries += [(parameters.weight[link.name], found.weight[link.name], None) for link in problem.links]
     entries += [(parameters.coupling[name], mine.coupling, (1, 2))] * (kind == "plateau")
+    durations = [at for at in np.argwhere(mine.field("refractory") != 0) if at[0] > 0]
+    assert len(durations) >= (1 if kind == "plateau" else 0)
+    entries += [(parameters.values[name], mine.values, (CELL_FIELDS.index("refractory"), *at)) for at in durations]
     with torch.no_grad():
         base = base_of(problem, parameters, more)
         for tensor, gradient, place in entries:

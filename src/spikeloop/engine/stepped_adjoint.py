@@ -12,6 +12,7 @@ from spikeloop.engine import _core
 from spikeloop.engine.arrays import Float, Peaks, Trains, Weights
 from spikeloop.engine.arriving import coming
 from spikeloop.engine.stepped import (
+    CELL_FIELDS,
     NOTHING,
     SteppedAsk,
     SteppedRun,
@@ -53,12 +54,16 @@ class SteppedWants:
 
 @dataclass(frozen=True, eq=False)
 class CellGradients:
-    """dL/d of what `Cells` holds, laid out as there; ``values`` has nothing of ``refractory``."""
+    """dL/d of what `Cells` holds, laid out as there."""
 
     values: Float
     tau_syn: Float
     reversal: Float
     coupling: Float
+
+    def field(self, name: str) -> Float:
+        """(C, N): of one of `CELL_FIELDS`."""
+        return self.values[CELL_FIELDS.index(name)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +91,10 @@ def backward(
     too; silent ones pass nothing on), resets forced by the spikes of ``pulls``, and differentiated exactly, but for
     the spikes: S of a step has the derivative 1 / (unit (1 + beta \\|V - threshold\\| / unit)^2) where V is not held,
     with V at the beginning of the step and ``unit`` the distance from reset to threshold, a constant. What a step
-    sends beside the spikes observed it sends in its middle. Noise, floors and saturation are not in the model. The
-    states of a sample at all steps are kept meanwhile, of as many samples as there are threads, in the
-    stage's dtype.
+    sends beside the spikes observed it sends in its middle. How long a compartment is held moves its release within a
+    step, the spike's time being what was observed; a hold from before the run is a number. Noise, floors and saturation
+    are not in the model. The states of a sample at all steps are kept meanwhile, of as many samples as there are
+    threads, in the stage's dtype.
     """
     number = {cells.name: n for n, cells in enumerate(stage.populations)}
     own = {name: pulls[name].spikes for name in number}

@@ -58,7 +58,7 @@ class SuperSpike:
     (exactly, on an ideal substrate).
 
     Stages that are run in steps (`AdEx`, `Compartments`) are run anew from the observed spikes, in steps of ``dt``,
-    and differentiated by all their numbers but refractory times: weights, time constants, thresholds, ``a``, ``b``,
+    and differentiated by all their numbers: weights, time constants, refractory times, thresholds, ``a``, ``b``,
     reversals, couplings, ... There the membrane begins the step of a spike at reset, which gives the reset a gradient.
     ``dt`` may be no larger than a fifth of their shortest time constant.
 
@@ -147,7 +147,7 @@ class SuperSpike:
                 raise Unsupported(
                     f"SuperSpike has no gradient of {what}",
                     where=owner,
-                    expected="gradients of weights, and of all numbers of AdEx and compartments but refractory times",
+                    expected="gradients of weights, and of all numbers of AdEx and compartments",
                     todo="Use requires_grad_(False) on it, or EventProp",
                 )
         if self.dt > trial.duration * (1 + _TINY):

@@ -29,8 +29,6 @@ from spikeloop.network import Key, Network
 from spikeloop.protocols import Cotangent, Trial
 from spikeloop.record import Record
 
-WITHOUT = frozenset({"refractory"})
-"""What no surrogate gradient reaches: how long a neuron is held is a matter of spike times."""
 _TINY = 1e-9  # relative
 
 
@@ -40,15 +38,9 @@ def in_steps(network: Network) -> list[str]:
 
 
 def fields_in_steps(network: Network) -> set[Key]:
-    """Their numbers that have a gradient."""
+    """Their numbers."""
     structures = [(name, network.populations[name].structure) for name in in_steps(network)]
-    return {
-        (name, field.name)
-        for name, structure in structures
-        if structure is not None
-        for field in structure.fields
-        if field.what not in WITHOUT
-    }
+    return {(name, field.name) for name, structure in structures if structure is not None for field in structure.fields}
 
 
 @dataclass(frozen=True, eq=False)
