@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.alone
 
 BEFORE = 0.5
-"""Seconds the call is left alone; uninterrupted it would take twenty or more."""
+"""Seconds the call is left alone; uninterrupted it would take twenty or more (steps' adjoint: four)."""
 
 BEGIN = """
 import time
@@ -56,7 +56,38 @@ net = Network(
 )
 measure(lambda: run(net, drive({batch}), 100.0, substrate=Ideal(10**9)))
 """
+STEPPED = """
+from spikeloop import AdEx
+SILENT = AdEx(10e-3, 5e-3, 1e9, tau_adaptation=50e-3, a=0.1)
+weight = torch.nn.Parameter(torch.zeros(1, {n}))
+links = [Projection("input", "hidden", weight)]
+"""
+STEPPED_FORWARD = """
+net = Network({{"input": Population(1), "hidden": Population({n}, SILENT)}}, links)
+measure(lambda: run(net, drive({batch}), 20.0, substrate=Ideal(10**9, step=1e-4)))
+"""
+STEPPED_LOOP = """
+links.append(Projection("hidden", "hidden", torch.zeros({n}, {n})))
+net = Network({{"input": Population(1), "hidden": Population({n}, SILENT)}}, links)
+measure(lambda: run(net, drive({batch}), 200.0, substrate=Ideal(10**9, step=1e-4)))
+"""
+STEPPED_ADJOINT = """
+from spikeloop import SuperSpike
+count = 1_000_000  # 100 a step
+times = torch.linspace(0, 1.0, count + 2, dtype=torch.float64)[1:-1].repeat({batch})
+events = Events(times, torch.zeros(count * {batch}, dtype=torch.int32), count * torch.arange({batch} + 1), 1)
+net = Network({{"input": Population(1), "hidden": Population({n}, SILENT)}}, links)
+none = Events.from_lists([[]] * {batch}, [[]] * {batch}, {n})
+record = attach(Trial(net, {{"input": events}}, 1.0), Record({{"hidden": none}}, 1.0), SuperSpike(1e-4))
+loss = record.count["hidden"].sum()
+measure(loss.backward)
+"""
 CALLS = {"queue": (LOOP + FORWARD, 300), "queue adjoint": (LOOP + ADJOINT, 2000), "dense": (DENSE, 20_000)}
+CALLS |= {
+    "steps": (STEPPED + STEPPED_FORWARD, 20_000),
+    "steps of a loop": (STEPPED + STEPPED_LOOP, 2000),
+    "steps' adjoint": (STEPPED + STEPPED_ADJOINT, 4000),
+}
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spikeloop.errors import ShapeMismatch, SpikeloopError, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF
+from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, Sodium
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 from spikeloop.protocols import Substrate, Trial
@@ -68,6 +68,10 @@ class Case:
     def neurons(self) -> dict[str, Population]:
         """The populations that are no inputs."""
         return {name: p for name, p in self.network.populations.items() if p.kind is not None}
+
+    def size(self, place: str) -> int:
+        """The number of neurons of a population, or of one that a compartment belongs to."""
+        return self.network.populations[self.network.place("conformance", place)[0]].size
 
     def trial(self, **changes: Any) -> Trial:
         """The plain trial of it, with some fields changed."""
@@ -245,3 +249,29 @@ def _loop(delays: bool = True) -> Network:
         Projection("hidden", "output", _weight(4, 2, 1.6, 5)),
     ]
     return Network(populations, links)
+
+
+def structured() -> Network:
+    """To be given: a loop of AdEx neurons, and trees of two compartments, with a plateau, behind it."""
+    numbers = {"tau_mem": 10e-3, "tau_syn": 5e-3, "threshold": 1.0, "leak": 0.02, "reset": -0.1, "refractory": 1e-3}
+    terms = {"slope_factor": 0.1, "exponential_threshold": 0.9, "tau_adaptation": 30e-3, "a": 0.2, "b": 0.1}
+    learned: dict[str, Any] = {name: _trainable(value, 4) for name, value in (numbers | terms).items()}
+    adex = AdEx(**learned)
+    soma, dendrite = (_trainable_mechanism(kind) for kind in (Sodium, Plateau))
+    parts = {
+        "soma": Compartment(_trainable(10e-3, 2), _trainable(5e-3, 2), spike=soma),
+        "dendrite": Compartment(_trainable(15e-3, 2), _trainable(5e-3, 2), spike=dendrite),
+    }
+    tree = Compartments(parts, {("soma", "dendrite"): _trainable(8e-3, 2)})
+    links = [
+        Projection("input", "hidden", _weight(4, 4, 2.4, 3)),
+        Projection("hidden", "hidden", -_weight(4, 4, 0.4, 4), 1e-3),
+        Projection("hidden", "output", _weight(4, 2, 2.4, 5), compartment="soma"),
+        Projection("hidden", "output", _weight(4, 2, 3.6, 6), compartment="dendrite"),
+    ]
+    return Network({"input": Population(4), "hidden": Population(4, adex), "output": Population(2, tree)}, links)
+
+
+def _trainable_mechanism(kind: type[Sodium] | type[Plateau]) -> Sodium | Plateau:
+    where, how_long = (-0.1, 1e-3) if kind is Sodium else (2.0, 8e-3)
+    return kind(_trainable(1.0, 2), _trainable(where, 2), _trainable(how_long, 2))

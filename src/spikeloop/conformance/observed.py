@@ -33,7 +33,7 @@ def event_faults(events: Events, name: str, case: Case) -> Iterator[str]:
 def sample_faults(case: Case, wish: Observe, name: str, samples: Samples, period: float) -> Iterator[str]:
     """What is wrong with samples that ``wish`` asked for, of a membrane that is sampled every ``period`` seconds."""
     time, value, slack = samples.time, samples.value, max(period, EXACT * case.duration)
-    asked, unit = wish.times(name, case.duration), wish.neurons(name, case.network.populations[name].size)
+    asked, unit = wish.times(name, case.duration), wish.neurons(name, case.size(name))
     if samples.unit.dtype != torch.int64 or samples.unit.tolist() != unit.tolist():
         yield f"membrane of {name}: neurons {samples.unit.tolist()}, asked for {unit.tolist()} (int64)"
         return
