@@ -1,5 +1,6 @@
 // The smoothed model of stepped_smooth.hpp: a step forwards, a step backwards, and what arrivals and spikes get of it.
-#include "stepped.inl"
+#include "stepped_raised.inl"
+#include "stepped_arrivals.inl"
 
 // A vector of neurons through one step. Stages of Runge and Kutta's rule are kept: backwards they are computed anew.
 template <class T>
