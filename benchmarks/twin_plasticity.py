@@ -1,6 +1,6 @@
-"""Plasticity on twins: the windows of their correlation sensors, homeostasis of 512 neurons, and where weights settle.
+"""Plasticity on twins: the windows of their sensors, homeostasis of 512 neurons, where weights settle, and Pong.
 
-    python benchmarks/twin_plasticity.py window homeostasis multiplicative --chips 0 1 7
+    python benchmarks/twin_plasticity.py window homeostasis multiplicative pong --chips 0 1 2 3 4
 
 Each prints a table; seconds are this machine's, chip seconds the chip's.
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from spikeloop import LIF, Events, Network, Observe, OnChip, Population, Projection, Record, run
+from spikeloop.apps.pong import Pong, learn
 from spikeloop.chip import correlation
 from spikeloop.chip.twin import EVERYTHING, Twin
 from spikeloop.plasticity import Correlation, Plasticity, View
@@ -25,6 +27,8 @@ Float = NDArray[np.float64]
 LINES = 8
 """Lines that fire a neuron together: no single event can."""
 TAU, AMPLITUDE = 5e-3, 1 / 256
+STEP = 32
+"""Cycles of 8 ns of the engine's steps in Pong; the twin's default is 1."""
 
 
 def read(view: View) -> None:
@@ -171,6 +175,18 @@ def multiplicative(chip: Twin, updates: int = 240) -> str:
     )
 
 
+def pong(chip: Twin, positions: int = 100, epochs: int = 300) -> str:
+    """Learning Pong by reward-modulated correlations: mean expected reward, of the largest, epoch by epoch."""
+    began, used = time.perf_counter(), time.process_time()
+    game = Pong(positions, noise=(15 / 64, 2 / 64), cooled=300, winners=True)
+    learning = learn(game, epochs, OnChip(replace(chip, step=STEP)))
+    shown = " | ".join(f"{learning.reward[at - 10 : at].mean():.3f}" for at in (epochs // 3, 2 * epochs // 3, epochs))
+    return (
+        f"| {chip!r} | {shown} | {learning.reward[-1]:.3f} | {epochs * positions * game.period / 1000:.3g} | "
+        f"{time.perf_counter() - began:.0f} | {time.process_time() - used:.0f} |"
+    )
+
+
 TABLES: dict[str, tuple[Callable[[Twin], str], str]] = {
     "window": (
         show_window,
@@ -183,6 +199,10 @@ TABLES: dict[str, tuple[Callable[[Twin], str], str]] = {
     "multiplicative": (
         multiplicative,
         "| chip | predicted ± over synapses | found ± over synapses | off | correlation | seen | pooled | seconds |",
+    ),
+    "pong": (
+        pong,
+        "| chip | epochs 91-100 | 191-200 | 291-300 | last | chip seconds | seconds | of a core |",
     ),
 }
 

@@ -36,4 +36,33 @@ struct Driver {
     double by_size(int32_t unit) const { return facilitating ? used[unit] - 1 : used[unit]; }  // d(size)/dx
 };
 
+// The spikes of a source on a grid of steps, and what they met. One more spike in a step would take the fraction U of what the
+// step's first spike met, or of what is there in its middle, and be as large as a spike there.
+struct Drawn {
+    const double* time = nullptr;  // (E,) all of them, null: the events of this source draw on nothing
+    const int32_t* unit = nullptr;
+    const int64_t* start = nullptr;                          // (batch + 1,)
+    const double* x = nullptr;
+    const int64_t *previous = nullptr, *step = nullptr;      // step: of spikes from before the run, which are given, before all others
+    const double *used = nullptr, *tau = nullptr;            // (units,)
+    const double *first = nullptr, *last = nullptr;          // (batch, units)
+    int64_t units = 0;
+    bool facilitating = false;
+    explicit operator bool() const { return time != nullptr; }
+};
+
+// Where a sweep back through the steps of one sample is, (units,) each: dL/dx right before the spike that comes next, which that is
+// and which was the latest one (-1: none); next: one past the sample's spikes that are not passed yet.
+struct DrawnState {
+    double* ahead;
+    int64_t *coming, *latest;
+    int64_t* next;
+};
+void set_out(const Drawn& of, const DrawnState& state, int64_t sample);
+
+// dL/dS of a step, (units,), in place of what it would be if one more spike had the size 1 and took nothing; the steps after it
+// have been passed. by_size: dL/d(size) of the sample's spikes.
+template <class T>
+void draw_back(const Drawn& of, const DrawnState& state, int64_t sample, int64_t step, double middle, const double* by_size, T* felt);
+
 }  // namespace spikeloop

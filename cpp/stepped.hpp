@@ -5,6 +5,7 @@
 #pragma once
 #include <memory>
 
+#include "short_term.hpp"
 #include "stage.hpp"
 
 namespace spikeloop {
@@ -48,6 +49,8 @@ struct SteppedLink {
     const int32_t* unit = nullptr;     // the target of each synapse; null: dense
     const double* delay = nullptr;
     SteppedDelay delays = SteppedDelay::common;
+    Driver driver;                     // of a source within the stage; `amplitude` has the sizes of its recent events
+    Drawn drawn;                       // in the reverse sweep, of any source with short-term plasticity
 };
 
 enum class Quantity { membrane = 0, adaptation = 1, current = 2 };

@@ -268,6 +268,30 @@ struct SmoothArrivals {
         }
     }
 
+    // dL/d(size) of those that draw on resources.
+    void sizes(const SteppedEvent* events, int64_t count, std::vector<SmoothDraws<T>>& draws) const {
+        for (int64_t e = 0; e < count; ++e) {
+            const SteppedEvent& event = events[e];
+            SmoothDraws<T>& drawn = draws[event.link];
+            if (!drawn.of) continue;
+            const SteppedLink<T>& link = stage.links[event.link];
+            const int64_t n = stage.layers[link.target].padded, size = stage.layers[link.target].size;
+            const double x = (double(k + 1) * h - event.time) / h;
+            const T* at = arrival(link);
+            T values[4] = {};
+            if (!link.unit) {
+                products(link.weight + event.unit * size, at, size, n, values);
+            } else {
+                const int64_t from = event.synapse >= 0 ? event.synapse : link.begin[event.unit], last = event.synapse >= 0 ? from + 1 : link.begin[event.unit + 1];
+                for (int64_t s = from; s < last; ++s) {
+                    const T weight = link.weight[link.index ? link.index[s] : s], *own = at + link.unit[s];
+                    for (int q = 0; q < 4; ++q) values[q] += weight * own[q * n];
+                }
+            }
+            drawn.by_size[event.number - drawn.of.start[all.sample.number]] += values[0] + x * (values[1] + x * (values[2] + x * values[3]));
+        }
+    }
+
     // dL/dS of the steps whose spikes, sent in their middle, arrive in step k.
     void sources(size_t number, T* source) const {
         const SteppedLink<T>& link = stage.links[number];
@@ -316,6 +340,10 @@ void smooth_sample(SteppedSmooth<T>& all, const std::vector<T*>& weight, const s
         if (count) deliver(stage, all.sample, k, events, count, SteppedRange{});
         return events;
     };
+    std::vector<SmoothDraws<T>> draws;
+    const Drawn nothing;
+    for (size_t l = 0; l < stage.links.size(); ++l)
+        draws.emplace_back(stage.links[l].source >= 0 || source[l] ? stage.links[l].drawn : nothing, stage.run.steps, all.sample.number);
     int64_t count = 0;
     for (int64_t k = first; k < last; ++k) {
         watch.glance();
@@ -344,10 +372,17 @@ void smooth_sample(SteppedSmooth<T>& all, const std::vector<T*>& weight, const s
         }
         SmoothArrivals<T> arrivals{all, k};
         arrivals.weights(events, count, weight);
+        arrivals.sizes(events, count, draws);
         for (size_t number = 0; number < stage.links.size(); ++number) {
-            const int inside = stage.links[number].source;
-            if (inside >= 0) arrivals.sources(number, all.trails[inside].spike.data());
-            else if (source[number]) arrivals.sources(number, source[number]);
+            const SteppedLink<T>& link = stage.links[number];
+            T* to = link.source >= 0 ? all.trails[link.source].spike.data() : source[number];
+            if (!to) continue;
+            SmoothDraws<T>& drawn = draws[number];
+            arrivals.sources(number, drawn.of ? drawn.felt.data() : to);
+            if (!drawn.of) continue;
+            T* felt = drawn.felt.data() + (k - first) * link.size;
+            draw_back(drawn.of, drawn.state(), all.sample.number, k, (double(k) + 0.5) * stage.run.step, drawn.by_size.data(), felt);
+            for (int64_t u = 0; u < link.size; ++u) to[(k - first) * link.size + u] += felt[u];
         }
         for (size_t p = 0; p < stage.layers.size(); ++p) SmoothStep<T>{all, int(p), k}.spikes(next_w[p], sums[p]);
     }

@@ -221,7 +221,7 @@ void SteppedSample<T>::emit(int p, int64_t m, double time) {
     const SteppedPopulation<T>& population = stage.layers[p].population;
     if (population.silent && population.silent[number * stage.layers[p].size + m]) return;
     spikes[p]->push_back({time, int32_t(m)});
-    for (int link : stage.leaving[p]) add(link, time, int32_t(m), 1.0, true, nullptr);
+    for (int link : stage.leaving[p]) add(link, time, int32_t(m), use(link, int32_t(m), time), -1, true, nullptr);
 }
 
 // Streams, the first thresholds and, unless they are continued, stationary membranes.

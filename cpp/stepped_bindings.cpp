@@ -33,8 +33,12 @@ using PeaksIn = std::tuple<Array<double, 2>, Array<double, 2>>;
 template <class T>
 using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn<T>>, std::optional<StateIn<T>>, std::vector<SamplingIn>, std::vector<CurrentIn>,
                          std::optional<PeaksIn>, Maybe<float, 2>>;
-// source and target population, receptor, compartment; trains, amplitudes
-using EndsIn = std::tuple<int, int, int, int, std::optional<TrainsIn>, Maybe<const double, 1>>;
+// short-term plasticity within a stage: used, tau, facilitating, x at the latest events, when these were
+using DriverIn = std::tuple<Array<const double, 1>, Array<const double, 1>, bool, Array<const double, 2>, Array<const double, 2>>;
+// and on the grid of the reverse sweep, of each of the trains' events: what it met, the one before, its step; then as above
+using DrawnIn = std::tuple<Array<const double, 1>, Array<const int64_t, 1>, Array<const int64_t, 1>, DriverIn>;
+// source and target population, receptor, compartment; trains, amplitudes, short-term plasticity
+using EndsIn = std::tuple<int, int, int, int, std::optional<TrainsIn>, Maybe<const double, 1>, std::optional<DriverIn>, std::optional<DrawnIn>>;
 // row begins, targets, weight index (none: dense); weights, delays, kind of delays, units of the source
 template <class T>
 using SynapsesIn = std::tuple<Maybe<const int64_t, 1>, Maybe<const int32_t, 1>, Maybe<const int64_t, 1>, Array<const T, 1>, Array<const double, 1>, int, int64_t>;
@@ -90,13 +94,24 @@ SteppedPopulation<T> population_of(const CellsIn& cells, const AskIn<T>& asked) 
 
 template <class T>
 SteppedLink<T> link_of(const LinkIn<T>& in) {
-    const auto& [source, target, receptor, compartment, trains, amplitude] = std::get<0>(in);
+    const auto& [source, target, receptor, compartment, trains, amplitude, driver, drawn] = std::get<0>(in);
     const auto& [begin, unit, index, weight, delay, delays, size] = std::get<1>(in);
     SteppedLink<T> x;
     x.source = source, x.target = target, x.receptor = receptor, x.compartment = compartment;
     if (trains) x.trains = {std::get<0>(*trains).data(), std::get<1>(*trains).data(), std::get<2>(*trains).data()};
     x.amplitude = data(amplitude), x.size = size, x.weight = weight.data(), x.begin = data(begin), x.index = data(index), x.unit = data(unit);
     x.delay = delay.data(), x.delays = SteppedDelay(delays);
+    if (driver) {
+        const auto& [used, tau, facilitating, first, last] = *driver;
+        x.driver.used = used.data(), x.driver.tau = tau.data(), x.driver.facilitating = facilitating;
+        x.driver.first = first.data(), x.driver.last = last.data();
+    }
+    if (drawn) {
+        const auto& [met, previous, step, of] = *drawn;
+        const auto& [used, tau, facilitating, first, last] = of;
+        x.drawn = {x.trains.time, x.trains.unit, x.trains.start, met.data(), previous.data(), step.data(), used.data(), tau.data(), first.data(),
+                   last.data(), size, facilitating};
+    }
     return x;
 }
 

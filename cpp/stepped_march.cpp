@@ -39,6 +39,12 @@ template <class T>
 SteppedSample<T>::SteppedSample(const SteppedStage<T>& stage, int64_t number) : stage(stage), number(number), ways(stage.layers.size()) {
     for (const auto& leaving : stage.leaving)
         if (!leaving.empty() && later.empty()) later.resize(stage.longest + 2);
+    resources_.resize(stage.links.size());
+    for (size_t l = 0; l < stage.links.size(); ++l) {
+        const Driver& driver = stage.links[l].driver;
+        const int64_t units = stage.links[l].size;
+        for (int64_t u = number * units; driver && u < (number + 1) * units; ++u) resources_[l].push_back({driver.first[u], driver.last[u]});
+    }
     gather();
 }
 
@@ -51,7 +57,7 @@ void SteppedSample<T>::gather() {
         const SteppedLink<T>& link = stage.links[l];
         if (!link.trains.start) continue;
         for (int64_t e = link.trains.start[number]; e < link.trains.start[number + 1]; ++e)
-            add(int(l), link.trains.time[e], link.trains.unit[e], link.amplitude ? link.amplitude[e] : 1.0, link.source >= 0, &outside);
+            add(int(l), link.trains.time[e], link.trains.unit[e], link.amplitude ? link.amplitude[e] : 1.0, e, link.source >= 0, &outside);
     }
     std::sort(outside.begin(), outside.end(), SteppedOrder());
     begin.assign(run.steps + 1, int64_t(outside.size()));
@@ -64,7 +70,7 @@ void SteppedSample<T>::gather() {
 
 // What a spike brings through a link: an event, or one for every synapse. `to`: a list, or the ring.
 template <class T>
-void SteppedSample<T>::add(int l, double time, int32_t unit, double amplitude, bool inside, std::vector<SteppedEvent>* to) {
+void SteppedSample<T>::add(int l, double time, int32_t unit, double amplitude, int64_t event, bool inside, std::vector<SteppedEvent>* to) {
     const SteppedLink<T>& link = stage.links[l];
     const int64_t first = stage.run.first, last = first + stage.run.steps;
     const auto put = [&](double delay, int64_t synapse) {
@@ -75,11 +81,20 @@ void SteppedSample<T>::add(int l, double time, int32_t unit, double amplitude, b
         }
         const int64_t k = step_of(at, h());
         if (k < first || k >= last) return;
-        const SteppedEvent event{at, int32_t(l), unit, synapse, amplitude};
-        to ? to->push_back(event) : later[k % int64_t(later.size())].push_back(event);
+        const SteppedEvent arriving{at, int32_t(l), unit, synapse, amplitude, event};
+        to ? to->push_back(arriving) : later[k % int64_t(later.size())].push_back(arriving);
     };
     if (link.delays != SteppedDelay::per_synapse) return put(link.delay[link.delays == SteppedDelay::per_unit ? unit : 0], -1);
     for (int64_t s = link.begin[unit]; s < link.begin[unit + 1]; ++s) put(link.delay[s], s);
+}
+
+template <class T>
+double SteppedSample<T>::use(int l, int32_t unit, double time) {
+    const Driver& driver = stage.links[l].driver;
+    if (!driver) return 1.0;
+    auto& [x, last] = resources_[l][unit];
+    x = resource(x, driver.used[unit], relaxed(time - last, driver.tau[unit])), last = time;
+    return event_size(x, driver.used[unit], driver.facilitating);
 }
 
 template <class T>

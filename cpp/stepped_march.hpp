@@ -12,6 +12,7 @@ struct SteppedEvent {
     int32_t link, unit;
     int64_t synapse;  // or -1: the whole row of `unit`
     double amplitude;
+    int64_t number;   // of the spike, among the link's trains
 };
 struct SteppedOrder {
     bool operator()(const SteppedEvent& x, const SteppedEvent& y) const {
@@ -68,7 +69,9 @@ struct SteppedSample {
 
   private:
     void gather();
-    void add(int link, double time, int32_t unit, double amplitude, bool inside, std::vector<SteppedEvent>* to);
+    void add(int link, double time, int32_t unit, double amplitude, int64_t event, bool inside, std::vector<SteppedEvent>* to);
+    // How large an event is that a unit of the stage sends now.
+    double use(int link, int32_t unit, double time);
     void of_lane(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
     template <int Compartments>
     void alone(int p, int64_t m, int64_t k, const SteppedEvent* events, int64_t count);
@@ -98,6 +101,10 @@ struct SteppedSample {
     double start_of(int64_t k) const { return double(k) * stage.run.step; }
     std::vector<SteppedEvent> together_;
     std::vector<SteppedArrival> lane_;
+    struct Resource {
+        double x, last;
+    };
+    std::vector<std::vector<Resource>> resources_;  // by link, of those with a driver
 };
 
 }  // namespace spikeloop

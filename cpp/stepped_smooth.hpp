@@ -32,6 +32,24 @@ struct SteppedSlopes {
     SteppedSlopes(const SteppedLayer<T>& p, double h);
 };
 
+// A link whose events draw on resources, of one sample in the sweep: what one more spike of each step is worth by its arrivals
+// alone (steps, units), and dL/d(size) of the spikes.
+template <class T>
+struct SmoothDraws {
+    const Drawn& of;
+    std::vector<T> felt;
+    std::vector<double> by_size, ahead;
+    std::vector<int64_t> coming, latest;
+    int64_t next = 0;
+    SmoothDraws(const Drawn& of, int64_t steps, int64_t sample) : of(of) {
+        if (!of) return;
+        felt.assign(steps * of.units, T(0)), by_size.assign(of.start[sample + 1] - of.start[sample], 0.0);
+        ahead.resize(of.units), coming.resize(of.units), latest.resize(of.units);
+        set_out(of, state(), sample);
+    }
+    DrawnState state() { return {ahead.data(), coming.data(), latest.data(), &next}; }
+};
+
 template <class T>
 struct SteppedSmooth {
     const SteppedStage<T>& stage;

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from plastic import Drawing
 from stepped import Spike, smooth
 from torch import Tensor
 
@@ -51,6 +52,13 @@ def through_nodes(values: Tensor, x: float) -> Tensor:
         others = [other for other in NODES if other != node]
         total = total + values[k] * math.prod((x - other) / (node - other) for other in others)
     return total
+
+
+def drawings(link: SteppedLink) -> list[Drawing]:
+    """The resources of the units of a short-term link, at rest."""
+    assert link.short_term is not None
+    each = zip(link.short_term.utilisation, link.short_term.tau, strict=True)
+    return [Drawing(used, tau, link.short_term.facilitating) for used, tau in each]
 
 
 @dataclass(eq=False)
@@ -173,6 +181,7 @@ class Smoothed:
     beta: float
     spikes: dict[str, list[tuple[float, int]]]
     given: dict[str, list[tuple[float, int, float]]]
+    drawn: dict[str, list[Drawing]] = field(default_factory=dict)
 
     def run(
         self, parameters: Parameters, more: dict[str, Tensor], base: dict[str, list[Tensor]] | None
@@ -184,7 +193,13 @@ class Smoothed:
             layers[c.name] = Layer(c, rows, *others, self.h, self.spikes[c.name])
         inside = set(layers)
         events: list[list[Event]] = [[] for _ in range(self.steps)]
+        self.drawn = {link.name: drawings(link) for link in self.links if link.short_term is not None}
         for link in self.links:
+            if link.short_term is not None:
+                for k in range(self.steps if link.source not in inside else 0):
+                    extra = more[link.source][k] if link.source in more else torch.zeros(len(self.drawn[link.name]))
+                    self._send_drawn(events, link, k, extra, inside)
+                continue
             own = (
                 [(t, u, 1.0) for t, u in self.spikes[link.source]] if link.source in inside else self.given[link.source]
             )
@@ -213,8 +228,21 @@ class Smoothed:
             for time, unit in self.spikes[link.source]:
                 if k * self.h <= time < (k + 1) * self.h:
                     extra[unit] -= 1
+            if link.short_term is not None:
+                self._send_drawn(events, link, k, extra, set(layers))
+                continue
             for unit in range(len(extra)):
                 self._send(events, link, k + 0.5, unit, extra[unit], set(layers))
+
+    def _send_drawn(self, events: Any, link: SteppedLink, k: int, extra: Tensor, inside: set[str]) -> None:
+        """The spikes of a step through a short-term link, observed ones and ``extra`` (N_source,)."""
+        source = self.spikes if link.source in inside else self.given
+        for unit, drawing in enumerate(self.drawn[link.name]):
+            times = [each[0] for each in source[link.source] if each[1] == unit and each[0] // self.h == k]
+            sizes, size = drawing.step(times, (k + 0.5) * self.h, extra[unit])
+            for time, own in zip(times, sizes, strict=True):
+                self._send(events, link, time / self.h, unit, own, inside)
+            self._send(events, link, k + 0.5, unit, size, inside)
 
     def _surrogate(self, name: str, base: dict[str, list[Tensor]] | None) -> Any:
         def of(layer: Layer, k: int, number: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from spikeloop import LI, LIF, Events, Observe, OnChip, feedforward, recurrent, 
 from spikeloop.chip import plan, transfer
 from spikeloop.chip.calibrate import default_target
 from spikeloop.chip.configuration import CYCLE, AddressedEvents
+from spikeloop.chip.drivers import Drivers
 from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mac import ArrayPass
 from spikeloop.chip.mapping import place
@@ -156,7 +157,8 @@ def extended(twin: Twin):
         reversal=np.stack([np.full(512, 700), np.full(512, 100)]), offset=np.full(512, 100),
         offset_switch=np.ones(512, np.int8), leak_off=np.arange(512) % 8 == 0,
     )  # fmt: skip
-    wanted = replace(plain, terms=terms, switches=switches, inputs=inputs)
+    drivers = Drivers(plastic=np.ones((2, 128), bool))
+    wanted = replace(plain, terms=terms, switches=switches, inputs=inputs, drivers=drivers)
     place = Place(np.arange(8).reshape(1, 1, 8), np.array([EXCITATORY]), False, np.arange(8), np.full(8, 63.0))
 
     def kernel(view) -> None:
@@ -171,6 +173,7 @@ def extended(twin: Twin):
 EXTENDED = {
     Imperfection.EXPONENTIAL, Imperfection.ADAPTATION, Imperfection.CONDUCTANCE, Imperfection.CORRELATION,
     Imperfection.LINE, Imperfection.REVERSAL, Imperfection.OFFSET, Imperfection.LEAKAGE,
+    Imperfection.SHORT_TERM,
 }  # fmt: skip
 IN_FORCE = {Imperfection.THRESHOLD_SPIKE: Noise(threshold_spike=0.05)}  # its default strength is zero
 STRONG = {Imperfection.DEAD: replace(Mismatch(), dead=0.1)}  # half a per cent of 512 may be nobody

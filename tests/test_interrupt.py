@@ -15,7 +15,8 @@ BEFORE = 0.5
 BEGIN = """
 import time
 import torch
-from spikeloop import LIF, Events, EventProp, Ideal, Network, Population, Projection, Record, Trial, attach, run
+from spikeloop import LIF, AdEx, Events, EventProp, Ideal, Network, Population, Projection, Record, SuperSpike
+from spikeloop import Trial, attach, run
 
 torch.set_num_threads({threads})
 NEURON = LIF(10e-3, 5e-3, leak=1.2)  # fires about 50 times a second by itself
@@ -56,7 +57,29 @@ net = Network(
 )
 measure(lambda: run(net, drive({batch}), 100.0, substrate=Ideal(10**9)))
 """
+STEPPED = """
+neuron = AdEx(10e-3, 5e-3, leak=1.2, b=0.1, tau_adaptation=50e-3)
+populations = {{"input": Population(1), "hidden": Population({n}, neuron)}}
+net = Network(populations, [Projection("input", "hidden", torch.zeros(1, {n}))])
+measure(lambda: run(net, drive({batch}), 1e3, substrate=Ideal(10**9)))
+"""
+STEPPED_ADJOINT = """
+net = Network(
+    {{"input": Population(1), "hidden": Population({n}, AdEx(10e-3, 5e-3))}},
+    [
+        Projection("input", "hidden", torch.zeros(1, {n})),
+        Projection("hidden", "hidden", torch.nn.Parameter(torch.zeros({n}, {n})), 1e-3),
+    ],
+)
+none = [[] for _ in range({batch})]
+spikes = Events.from_lists(none, none, {n})
+record = Record({{"hidden": spikes}}, 2.5, {{"hidden": torch.zeros({batch}, {n})}})
+record = attach(Trial(net, {{"input": drive({batch})}}, 2.5), record, SuperSpike(0.5e-3))
+loss = record.count["hidden"].sum()
+measure(loss.backward)
+"""
 CALLS = {"queue": (LOOP + FORWARD, 300), "queue adjoint": (LOOP + ADJOINT, 2000), "dense": (DENSE, 20_000)}
+CALLS |= {"stepped": (STEPPED, 20_000), "stepped adjoint": (STEPPED_ADJOINT, 4000)}
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -218,20 +218,3 @@ def test_what_cannot_be_is_refused():
         sl.Network(populations, [projection(ShortTerm((0.1, 0.2), 1.0), "none")])
     with pytest.raises(sl.WrongType, match="the short-term plasticity is a float"):
         projection(0.5, "none")
-    net = sl.Network(populations, [projection(ShortTerm(0.5, 1.0), "none")])
-    with pytest.raises(sl.Unsupported, match="short-term"):
-        sl.run(net, drive(), 0.1, rule=sl.SuperSpike(1e-3))
-    with pytest.raises(sl.Unsupported, match="short-term"):
-        sl.run(net, drive(), 0.1, substrate=sl.OnChip(sl.Twin(1)))
-
-
-def test_where_it_cannot_be_yet_it_is_refused():
-    made = projection(ShortTerm(0.5, 1.0), "none")
-    adapting = sl.AdEx(tau_mem=10e-3, tau_syn=4e-3, tau_adaptation=50e-3, b=0.1)
-    with pytest.raises(sl.Unsupported, match="run in steps"):
-        sl.run(sl.Network({"input": sl.Population(3), "output": sl.Population(2, adapting)}, [made]), drive(), 0.1)
-    net = sl.Network(
-        {"input": sl.Population(3), "output": sl.Population(2, LIF)}, [projection(ShortTerm(0.5, 1.0), "none")]
-    )
-    with pytest.raises(sl.Unsupported, match="currents drive"):
-        sl.run(net, {"input": drive(), "output": sl.Steps([0.0], torch.ones(1, 2))}, 0.1)

@@ -139,13 +139,71 @@ void backwards() {
         }
 }
 
+// A state of exactly the right length.
+template <class T>
+struct Kept {
+    std::vector<T> v, w, i;
+    std::vector<double> free, noise, shift;
+    std::vector<int64_t> fired;
+    explicit Kept(const Cells<T>& x) {
+        const int64_t all = kBatch * x.compartments * x.size;
+        v.assign(all, T(0)), w.assign(all, T(0)), i.assign(2 * all, T(0));
+        free.assign(all, 0.0), noise.assign(all, 0.0), shift.assign(all, 0.0), fired.assign(all, 0);
+    }
+    SteppedState<T> state() { return {v.data(), w.data(), i.data(), free.data(), noise.data(), shift.data(), fired.data()}; }
+};
+
+// Cut where some are held, and differentiated from there: a hold from before is given, one that begins there is not.
+template <class T>
+void continued() {
+    constexpr int64_t kCut = 25;
+    for (int64_t size : {1, 5, 70})
+        for (int compartments : {1, 3}) {
+            Cells<T> x(size, compartments, false), y(size, compartments, false);
+            Kept<T> between(x), last(x), whole(x);
+            auto populations = x.populations(), uncut = y.populations();
+            uncut[0].end = whole.state(), populations[0].end = between.state();
+            const Observed all(stepped_forward(uncut, y.links(), y.run(1))[0]);
+            SteppedRun run = x.run(2);
+            run.steps = kCut;
+            const Observed early(stepped_forward(populations, x.links(), run)[0]);
+            const Trains before = early.trains();
+            populations[0].start = between.state(), populations[0].end = last.state();
+            run.first = kCut, run.steps = kSteps - kCut;
+            const Observed late(stepped_forward(populations, x.links(&before), run)[0]);
+            CHECK(early.time.size() + late.time.size() == all.time.size());
+            CHECK(last.v == whole.v && last.w == whole.w && last.i == whole.i && last.free == whole.free && last.fired == whole.fired);
+            int64_t held = 0;
+            for (double free : between.free) held += free > double(kCut) * kStep;
+            CHECK(size < 70 || held > 0);
+            SteppedPull<T> pull;
+            pull.spikes = late.trains();
+            std::fill(x.sample.begin(), x.sample.end(), 1.0);
+            pull.samplings = populations[0].samplings;
+            populations[0].end = {};
+            std::vector<T> weight(x.weight.size()), loop(x.loop.size());
+            std::vector<std::vector<double>> found;
+            for (int threads : {1, 3}) {
+                run.threads = threads;
+                found.push_back(stepped_backward<T>(populations, x.links(&before), {pull}, {{weight.data(), nullptr}, {loop.data(), nullptr}}, 5.0, run)[0].values);
+                for (double g : found.back()) CHECK(std::isfinite(g));
+            }
+            CHECK(found[0] == found[1]);
+            double by_refractory = 0;
+            for (int64_t k = 0; k < compartments * size; ++k) by_refractory += std::abs(found[0][kRefractory * compartments * size + k]);
+            CHECK(late.time.empty() || size < 70 || by_refractory > 0);
+        }
+}
+
 }  // namespace
 
 std::vector<Case> stepped_cases() {
     return {{"stepped neurons run, float32", forwards<float>},
             {"stepped neurons run, float64", forwards<double>},
             {"stepped neurons are differentiated, float32", backwards<float>},
-            {"stepped neurons are differentiated, float64", backwards<double>}};
+            {"stepped neurons are differentiated, float64", backwards<double>},
+            {"stepped neurons go on from a state, float32", continued<float>},
+            {"stepped neurons go on from a state, float64", continued<double>}};
 }
 
 }  // namespace spikeloop::tests

@@ -43,6 +43,7 @@ class Pong:
     weights of noise, at first and after ``cooled`` epochs, as a fraction of the largest weight.  rate: of learning,
     per reward and correlation.  decay: of the mean reward.  target: spikes per neuron and presentation that homeostasis
     aims at, by steps of at most ``step`` per epoch; learning starts after ``quiet`` epochs of homeostasis.
+    winners: whether only the synapses of the neuron that spikes most learn by reward, not those of all that spike.
     """
 
     positions: int = 100
@@ -57,6 +58,7 @@ class Pong:
     target: float = 3.0
     step: float = 1 / 64
     quiet: int = 10
+    winners: bool = False
 
     @property
     def period(self) -> float:
@@ -124,7 +126,7 @@ class Learn:
         reward = reward_of(abs(int(counts.argmax()) - ball)) if counts.any() else -1.0
         better = reward - float(state["mean_reward"][ball])
         if epoch >= pong.quiet:
-            synapses.weights = synapses.weights + (pong.rate * better) * synapses.causal
+            synapses.weights = synapses.weights + (pong.rate * better) * self._sensed(view, ball, counts)
         state["mean_reward"][ball] += pong.decay * better
         state["spikes"] = counts + (state["spikes"] if number else 0)
         if number == pong.positions - 1:
@@ -133,6 +135,14 @@ class Learn:
             synapses.weights = synapses.weights + pong.step * np.clip(lack, -1.0, 1.0)
         synapses.reset_correlation()
         noise.weights = noise.weights * 0.0 + np.clip(self._sigma(epoch) * _normal(view, pong.positions), 0.0, 1.0)
+
+    def _sensed(self, view: View, ball: int, counts: NDArray[Any]) -> Any:
+        """Causal readings of the lines that the ball drives; what others read is only their sensors' noise."""
+        synapses = view["input_to_output"]
+        driven = np.abs(np.arange(self.pong.positions) - ball)[:, None] < len(self.pong.spread)
+        if self.pong.winners:
+            driven = driven & (counts >= counts.max())
+        return view.where(driven & np.ones(len(counts), bool), synapses.causal, synapses.causal * 0.0)
 
     def _sigma(self, epoch: int) -> float:
         first, last = self.pong.noise

@@ -27,13 +27,22 @@ EVERY_BUS, ONE_BUS = 0, 1
 
 @dataclass(frozen=True)
 class Source:
-    """A unit that sends events; output: which of the chip's eight it leaves by, None: it comes from outside."""
+    """A unit that sends events; output: which of the chip's eight it leaves by, None: it comes from outside.
+
+    plastic: by target, what its drivers are set to, None: without short-term plasticity; () where all are.
+    """
 
     population: str
     unit: int
     rows: int
     targets: tuple[str, ...]
     output: int | None
+    plastic: tuple[object, ...] = ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other source may fire its drivers."""
+        return bool(self.plastic)
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Allocation:
 
     free: by target, (circuit, bus, driver): row pairs not taken yet.  labels: (bus, group, label) taken.
     group, label, bus: of each source.  slots: of each source, for each of its targets the (circuit, bus, driver) of
-    every row pair.
+    every row pair.  setting: by bus and driver, of sources that have drivers for themselves.
     """
 
     target: Mapping[str, Target]
@@ -59,6 +68,8 @@ class Allocation:
     label: dict[Source, int] = field(default_factory=dict)
     buses: dict[Source, tuple[int, ...]] = field(default_factory=dict)
     slots: dict[Source, list[list[tuple[int, int, int]]]] = field(default_factory=dict)
+    setting: dict[tuple[int, int], object] = field(default_factory=dict)
+    sparing: bool = False
 
     def __post_init__(self) -> None:
         self.free = {name: np.ones((t.count, BUSES, PER_BUS), bool) for name, t in self.target.items()}
@@ -69,33 +80,47 @@ class Allocation:
         inner = sum(len(each) for each in sources.values() if each and each[0].output is not None)
         outer = sum(len(each) for each in sources.values() if each and each[0].output is None)
         everywhere = outer <= GROUPS * (LABEL_MAX - -(-inner // (BUSES * GROUPS)))
-        for each in sources.values():
-            for source in each:
-                self._give(source, everywhere)
+        every = [source for each in sources.values() for source in each]
+        self.sparing = any(source.alone for source in every)
+        if self.sparing:
+            every.sort(key=lambda source: (source.output is None, not source.alone))
+        for source in every:
+            self._give(source, everywhere)
 
     def _give(self, source: Source, everywhere: bool) -> None:
-        choices = self._choices(source, everywhere)
-        room = [self._room(source, buses, group) for buses, group in choices]
-        best = int(np.argmax(room))
-        buses, group = choices[best]
-        if room[best] < 0:
-            raise self._short(source)
+        buses, group = self._best(source, everywhere)
         taken = self.labels[list(buses), group].any(0)
         label = int(np.flatnonzero(~taken)[0])
-        self.labels[list(buses), group, label] = True
+        self.labels[list(buses), group, slice(None) if source.alone else label] = True
         self.group[source], self.label[source], self.buses[source] = group, label, buses
-        self.slots[source] = [self._take(name, buses, group, source.rows) for name in source.targets]
+        self.slots[source] = [self._take(source, nth, buses, group) for nth in range(len(source.targets))]
+
+    def _best(self, source: Source, everywhere: bool) -> tuple[tuple[int, ...], int]:
+        """The buses and the group with most room; where some need groups for themselves, the fullest that will do, and
+        one bus rather than all."""
+        choices = self._choices(source, everywhere)
+        room = np.array([self._room(source, buses, group) for buses, group in choices])
+        if room.max() < 0:
+            raise self._short(source)
+        best = int(np.argmax(room))
+        if self.sparing:
+            buses = np.array([len(each) for each, _ in choices])
+            best = int(np.lexsort((room, buses, room < 0))[0])
+        return choices[best]
 
     def _choices(self, source: Source, everywhere: bool) -> list[tuple[tuple[int, ...], int]]:
         if source.output is not None:
             return [((source.output % BUSES,), source.output // BUSES << 2 | low) for low in range(4)]
-        if everywhere:
-            return [(tuple(range(BUSES)), group) for group in range(GROUPS)]
-        return [((bus,), group) for group in range(GROUPS) for bus in range(BUSES)]
+        all_buses = [(tuple(range(BUSES)), group) for group in range(GROUPS)]
+        single: list[tuple[tuple[int, ...], int]] = [((bus,), group) for group in range(GROUPS) for bus in range(BUSES)]
+        if self.sparing:
+            return single + all_buses
+        return all_buses if everywhere else single
 
     def _room(self, source: Source, buses: tuple[int, ...], group: int) -> int:
         """Row pairs that are left for others in the tightest target; -1: they or the labels do not suffice."""
-        if self.labels[list(buses), group].any(0).all():
+        taken = self.labels[list(buses), group]
+        if taken.any(0).all() or (source.alone and taken[:, 1:].any()):
             return -1
         left = [self._places(name, buses, group).sum() - source.rows for name in source.targets]
         spare = int((~self.labels[list(buses), group].any(0)).sum())
@@ -104,15 +129,31 @@ class Allocation:
     def _places(self, name: str, buses: tuple[int, ...], group: int) -> NDArray[np.bool_]:
         return self.free[name][:, list(buses)][:, :, _MEMBERS[group]]
 
-    def _take(self, name: str, buses: tuple[int, ...], group: int, rows: int) -> list[tuple[int, int, int]]:
-        found = np.argwhere(self._places(name, buses, group))[:rows]
-        slots = [(int(p), buses[b], int(_MEMBERS[group][d])) for p, b, d in found]
-        for slot in slots:
+    def _take(self, source: Source, nth: int, buses: tuple[int, ...], group: int) -> list[tuple[int, int, int]]:
+        name = source.targets[nth]
+        slots = [
+            (int(p), buses[b], int(_MEMBERS[group][d])) for p, b, d in np.argwhere(self._places(name, buses, group))
+        ]
+        if source.alone:  # a driver is set to one thing for all that it reaches
+            wanted = source.plastic[nth]
+            slots = [slot for slot in slots if self.setting.get(slot[1:], wanted) == wanted]
+            if len(slots) < source.rows:
+                raise self._short(source)
+            self.setting |= {slot[1:]: wanted for slot in slots[: source.rows]}
+        for slot in slots[: source.rows]:
             self.free[name][slot] = False
-        return slots
+        return slots[: source.rows]
 
     def _short(self, source: Source) -> DoesNotFit:
         waiting = f"unit {source.unit} of {source.population!r}"
+        if source.alone:
+            return DoesNotFit(
+                f"no group of drivers is left for {waiting} alone, as its short-term plasticity needs one",
+                where="the chip's synapse drivers",
+                expected=f"at most {GROUPS * BUSES} such sources, 4 neurons of each of the eight outputs, and 4 row "
+                "pairs of each for a circuit",
+                todo="Take fewer of them, fewer rows_per_input, or short_term of fewer kinds",
+            )
         if source.output is None:
             return DoesNotFit(
                 f"no row pairs or labels are left for {waiting} ({source.rows} needed in one group of drivers)",

@@ -30,6 +30,7 @@ from spikeloop.chip.configuration import (
     Readout,
     Routing,
 )
+from spikeloop.chip.inputs import Switching
 
 Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -87,7 +88,12 @@ class Bench:
         return Instruments(np.array([CADC_PERIOD_MIN], np.int32), np.arange(CIRCUITS, dtype=np.int16), self.offset)
 
     def run(
-        self, configuration: Configuration, events: list[list[tuple[int, int]]], cycles: int, heard: Flags | None = None
+        self,
+        configuration: Configuration,
+        events: list[list[tuple[int, int]]],
+        cycles: int,
+        heard: Flags | None = None,
+        currents: Switching | None = None,
     ) -> Readout:
         """Run; events: (cycle, label) of each run of the batch.  heard: (B, 512), whose events are to be sent."""
         muted = np.zeros((0, CIRCUITS), bool) if heard is None else ~heard
@@ -96,7 +102,7 @@ class Bench:
         flat = np.array([event for each in ordered for event in each], np.int64).reshape(-1, 2)
         start = np.cumsum([0, *map(len, ordered)])
         return self.chip.emulate(
-            configuration, AddressedEvents(flat[:, 0], flat[:, 1], start, muted, self.trial), cycles
+            configuration, AddressedEvents(flat[:, 0], flat[:, 1], start, muted, self.trial, currents), cycles
         )
 
     def steps(self, reading: Integers) -> Float:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop._files import checksum, read_arrays, write_arrays
-from spikeloop.chip import fit, transfer
-from spikeloop.chip.bench import ALL, SOME, Bench, routing
+from spikeloop.chip import calibrate_inputs, fit, transfer
+from spikeloop.chip.bench import ALL, SOME, routing
+from spikeloop.chip.calibrate_inputs import LINES, OFFSET, REVERSALS
 from spikeloop.chip.calibration import VERSION, Calibration, clock_for, code_of, refractory_code
 from spikeloop.chip.configuration import (
     CADC_PERIOD_MIN,
@@ -26,11 +27,11 @@ from spikeloop.chip.configuration import (
     CYCLE,
     HALVES,
     ROWS,
-    Analog,
     Chip,
     Configuration,
-    Routing,
 )
+from spikeloop.chip.inputs import Inputs
+from spikeloop.chip.stand import BELOW, CODES_PER_STEP, LEVEL, WRITINGS, Stand, logs, mean, senders
 from spikeloop.chip.terms import Kinds, Switches, Terms
 from spikeloop.errors import DataError
 
@@ -38,15 +39,17 @@ Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 SLOPE, THRESHOLD, TAU, A, B, COUPLING = "slope", "exponential_threshold", "tau_adaptation", "a", "b", "tau_coupling"
-_WRITINGS = 6
-_CODES_PER_STEP = transfer.STEP / transfer.CODE_VOLTS
-_LEVEL, _ABOVE, _BELOW = 100.0, 32.0, 45.0  # steps: where neurons rest, what fires them, how far below they are held
+_ABOVE = 32.0  # steps above the leak: what fires neurons
 _STEEP = 7.0  # steps: the slope with which exponentials are measured
 _BELOW_FIRING = (2.0, 3.5, 5.0, 7.0, 9.0)  # steps below the leak that fires a neuron at which it is looked at
 _A_CODE, _B_CODE = 150, 900
 _TAU = 60e-6
 _FORMAT, _KEPT = "spikeloop.chip.terms", ("off", "success")
-_WITHIN = {SLOPE: 0.4, THRESHOLD: 25.0, TAU: 0.8, A: 0.8, B: 0.8, COUPLING: 0.9}  # farther off: it failed
+_WITHIN = {
+    SLOPE: 0.4, THRESHOLD: 25.0, TAU: 0.8, A: 0.8, B: 0.8, COUPLING: 0.9, OFFSET: 0.8,
+    **dict.fromkeys(LINES, 0.9), **dict.fromkeys(REVERSALS, 45.0),
+}  # fmt: skip
+"""Farther off: it failed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ class TermsCalibration:
             return None
         changed = {name: code_of(getattr(codes, name) * np.exp(-self._of(name))) for name in (SLOPE, A, B)}
         changed[TAU] = code_of(codes.tau_adaptation * np.exp(self._of(TAU)))
-        changed[THRESHOLD] = code_of(codes.exponential_threshold - _CODES_PER_STEP * self._of(THRESHOLD))
+        changed[THRESHOLD] = code_of(codes.exponential_threshold - CODES_PER_STEP * self._of(THRESHOLD))
         return replace(codes, **changed)
 
     def switches(self, codes: Switches | None) -> Switches | None:
@@ -87,6 +90,21 @@ class TermsCalibration:
         if codes is None:
             return None
         return replace(codes, conductance=code_of(codes.conductance * np.exp(self._of(COUPLING))))
+
+    def inputs(self, codes: Inputs | None) -> Inputs | None:
+        """Likewise those of synaptic lines and reversals; constant currents are the host's, see `current`."""
+        if codes is None:
+            return None
+        times, potentials = (np.stack([self._of(name) for name in names]) for names in (LINES, REVERSALS))
+        return replace(
+            codes, synapse_bias=code_of(codes.synapse_bias * np.exp(times)),
+            reversal=code_of(codes.reversal - CODES_PER_STEP * potentials),
+        )  # fmt: skip
+
+    @property
+    def current(self) -> Float:
+        """(512,): constant currents over what the law gives."""
+        return np.exp(self._of(OFFSET))
 
     def _of(self, name: str) -> Float:
         return np.where(self.success[name], self.off[name], 0.0) if name in self.off else np.zeros(CIRCUITS)
@@ -104,6 +122,15 @@ def calibrate_terms(
     if kinds.adaptation:
         tell("adaptation")
         found |= search.adaptation()
+    if kinds.offset:
+        tell("constant currents")
+        found |= calibrate_inputs.offset(search)
+    if kinds.line:
+        tell("synaptic lines")
+        found |= calibrate_inputs.lines(search)
+    if kinds.reversal:
+        tell("reversal potentials")
+        found |= calibrate_inputs.reversals(search)
     if kinds.exponential:
         tell("exponential")
         found |= search.exponential()
@@ -111,50 +138,7 @@ def calibrate_terms(
     return TermsCalibration({name: np.nan_to_num(off) for name, off in found.items()}, success)
 
 
-class _Search:
-    def __init__(self, chip: Chip, calibration: Calibration) -> None:
-        self.bench = Bench(chip, calibration.cadc_offset.copy(), calibration.cadc_gain.copy())
-        self.calibration = calibration
-        target = calibration.target
-        measured = calibration.measured[3]
-        self.tau_mem: Float = np.where(np.isfinite(measured), measured, target.tau_mem)
-        self.capacitance: Float = np.rint(target.capacitance)
-        self._seen: tuple[Analog, Float] | None = None
-
-    def _analog(self, leak: Float | float, reset: Float | float, threshold: Float | float) -> Analog:
-        """The calibration's codes, moved to other potentials (steps)."""
-        target, analog = self.calibration.target, self.calibration.analog
-        wanted = {"leak": leak, "reset": reset, "threshold": threshold}
-        codes = {
-            name: code_of(getattr(analog, name) + _CODES_PER_STEP * (level - getattr(target, name)))
-            for name, level in wanted.items()
-        }
-        return replace(analog, fires=np.ones(CIRCUITS, bool), **codes)
-
-    def _rest(self, analog: Analog, terms: Terms | None = None, switches: Switches | None = None) -> Float:
-        """(512,) steps: where the membranes come to rest."""
-        return self._resting(analog, terms, switches)[0]
-
-    def _resting(
-        self, analog: Analog, terms: Terms | None = None, switches: Switches | None = None
-    ) -> tuple[Float, Flags]:
-        """(512,) each: where the membranes come to rest, in steps, and whether they do, without a spike."""
-        none = np.zeros(CIRCUITS, np.int64)
-        configuration = Configuration(
-            analog=analog, instruments=self.bench.instruments(), terms=terms, switches=switches,
-            routing=routing(none, none) if switches is None else Routing(),
-        )  # fmt: skip
-        settling = int(8 * self.tau_mem.max() / CYCLE / CADC_PERIOD_MIN) + 2
-        out = self.bench.run(configuration, [[]] * 6, (settling + 24) * CADC_PERIOD_MIN)
-        quiet = np.bincount(_senders(out.address), minlength=CIRCUITS) == 0
-        return self.bench.steps(out.cadc[:, settling:]).mean((0, 1)) - self._shift(analog), quiet
-
-    def _shift(self, analog: Analog) -> Float:
-        """(512,) steps: how far the converters are off in this writing, which is looked at once."""
-        if self._seen is None or self._seen[0] is not analog:
-            self._seen = analog, self.bench.shift(analog)
-        return self._seen[1]
-
+class _Search(Stand):
     # ---- couplings -----------------------------------------------------------------------------------------------
 
     def couplings(self) -> dict[str, Float]:
@@ -162,24 +146,24 @@ class _Search:
 
         (V - leak) of one over (other's V - V) is its tau_mem over tau_coupling, for its share of the capacitance.
         """
-        found = np.full((_WRITINGS, CIRCUITS), np.nan)
+        found = np.full((WRITINGS, CIRCUITS), np.nan)
         even = np.arange(CIRCUITS) % 2 == 0
-        nominal = self.tau_mem * CAPACITANCE_MAX / self.capacitance
-        code, scale = transfer.coupling_code(np.clip(nominal, 0.2e-6, 20e-6))
-        for turn in range(_WRITINGS):
+        share = CAPACITANCE_MAX / self.capacitance
+        code, scale = transfer.coupling_code(np.clip(self.tau_mem * share, 0.2e-6, 20e-6))
+        for turn in range(WRITINGS):
             for own in (even, ~even):  # whose conductance is looked at; its neighbour is on the line
                 switches = Switches(
                     connect_soma=~own, connect_conductance=own, connect_soma_right=even,
-                    conductance=code_of(code + turn - _WRITINGS // 2), conductance_scale=scale,
+                    conductance=code_of(code + turn - WRITINGS // 2), conductance_scale=scale,
                 )  # fmt: skip
-                analog = self._analog(_LEVEL - 45 + 90 * own, _LEVEL - _BELOW, 215.0)
-                alone, together = self._rest(analog), self._rest(analog, switches=switches)
+                analog = self.analog(LEVEL - 45 + 90 * own, LEVEL - BELOW, 215.0)
+                alone, together = self.rest(analog), self.rest(analog, switches=switches)
                 other = together[np.arange(CIRCUITS) ^ 1]
                 ratio = (together - alone) / (other - together)
-                tau = nominal / np.where(ratio > 0, ratio, np.nan)
+                tau = self.current_step(analog)[0] * share / np.where(ratio > 0, ratio, np.nan)
                 law = transfer.tau_coupling(switches.conductance, switches.conductance_scale)
                 found[turn, own] = np.log(tau / law)[own]
-        return {COUPLING: _mean(found)}
+        return {COUPLING: mean(found)}
 
     # ---- adaptation ----------------------------------------------------------------------------------------------
 
@@ -187,36 +171,38 @@ class _Search:
         """After one spike: with b alone the membrane sinks below its leak and comes back; with a alone it has adapted
         to where it was held, and overshoots.
         """
-        taus, sizes_b, sizes_a = (np.full((_WRITINGS, CIRCUITS), np.nan) for _ in range(3))
-        resistance = transfer.resistance(self.tau_mem, self.capacitance)
+        taus, sizes_b, sizes_a = (np.full((WRITINGS, CIRCUITS), np.nan) for _ in range(3))
         tau_code, division = transfer.adaptation_code(np.full(CIRCUITS, _TAU))
         every = np.ones(CIRCUITS, bool)
-        for turn in range(_WRITINGS):
+        for turn in range(WRITINGS):
             terms = Terms(
-                adaptation=every, tau_adaptation=code_of(tau_code + turn - _WRITINGS // 2),
+                adaptation=every, tau_adaptation=code_of(tau_code + turn - WRITINGS // 2),
                 adaptation_division=division, b=np.full(CIRCUITS, _B_CODE),
             )  # fmt: skip
             law = transfer.tau_adaptation(terms.tau_adaptation, terms.adaptation_division)
             hold = self._hold(8 * float(self.calibration.target.tau_syn.max()))
-            tau, height = self._after(terms, _LEVEL, hold)
+            tau, height, tau_mem = self._after(terms, LEVEL, hold)
             taus[turn] = np.log(tau / law)
-            b = -height * (1 - self.tau_mem / tau) * np.exp(hold / tau)
+            b = -height * (1 - tau_mem / tau) * np.exp(hold / tau)
+            resistance = transfer.resistance(tau_mem, self.capacitance)
             nominal = _B_CODE / transfer.REFERENCE_B * resistance * transfer.REFERENCE_PULSE / transfer.STEP
-            sizes_b[turn] = _log(b / nominal)
+            sizes_b[turn] = logs(b / nominal)
             hold = self._hold(3 * _TAU)
             terms = replace(terms, b=np.zeros(CIRCUITS, np.int16), a=np.full(CIRCUITS, _A_CODE))
-            _, height = self._after(terms, _LEVEL - _BELOW, hold)
-            a = _conductance(height / -_BELOW, self.tau_mem, tau, hold)
-            sizes_a[turn] = _log(a / (_A_CODE / transfer.REFERENCE_A * resistance))
-        return {TAU: _mean(taus), A: _mean(sizes_a), B: _mean(sizes_b)}
+            _, height, tau_mem = self._after(terms, LEVEL - BELOW, hold)
+            a = _conductance(height / -BELOW, tau_mem, tau, hold)
+            resistance = transfer.resistance(tau_mem, self.capacitance)
+            sizes_a[turn] = logs(a / (_A_CODE / transfer.REFERENCE_A * resistance))
+        return {TAU: mean(taus), A: mean(sizes_a), B: mean(sizes_b)}
 
     def _hold(self, seconds: float) -> float:
         clock = clock_for(np.array([seconds]))
         return float(round(seconds / CYCLE / 2**clock) * CYCLE * 2**clock)
 
-    def _after(self, terms: Terms, reset: float, hold: float) -> tuple[Float, Float]:
-        """How slowly (s), from how far (steps) membranes come back after a spike, held at ``reset`` for ``hold`` s."""
-        analog = self._analog(_LEVEL, reset, _LEVEL + _ABOVE)
+    def _after(self, terms: Terms, reset: float, hold: float) -> tuple[Float, Float, Float]:
+        """How slowly (s), from how far (steps) membranes come back after a spike, held at ``reset`` for ``hold`` s, and
+        their tau_mem (s) in this writing."""
+        analog = self.analog(LEVEL, reset, LEVEL + _ABOVE)
         clock = clock_for(np.array([hold]))
         count = refractory_code(np.full(CIRCUITS, hold), clock)
         analog = replace(analog, refractory=count, refractory_clock=np.array([clock], np.int16))
@@ -236,7 +222,7 @@ class _Search:
         late = np.where(since > quick, since - quick, -1.0)
         span = end - released - quick.max()
         tau, _, height = fit.fitted(*fit.binned(late, value, span), np.full(CIRCUITS, _TAU), fit.decay)
-        return tau, height * np.exp(quick / tau)
+        return tau, height * np.exp(quick / tau), self.current_step(analog)[0]
 
     # ---- exponential ---------------------------------------------------------------------------------------------
 
@@ -246,28 +232,28 @@ class _Search:
         At rest V - leak = slope exp((V - threshold) / slope). Leaks differ a little from writing to writing, so some
         neurons fire after all; they are not looked at then.
         """
-        shape = (_WRITINGS, len(_BELOW_FIRING), CIRCUITS)
+        shape = (WRITINGS, len(_BELOW_FIRING), CIRCUITS)
         rest, lift, quiet = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
-        level, laws = _LEVEL + 15.0, list[Terms]()
+        level, laws = LEVEL + 15.0, list[Terms]()
         first = transfer.code_of_steps(np.full(CIRCUITS, level))
         fires = np.zeros(CIRCUITS)
-        for turn in range(_WRITINGS):
+        for turn in range(WRITINGS):
             terms = Terms(
                 exponential=np.ones(CIRCUITS, bool),
-                slope=np.full(CIRCUITS, round(_STEEP * transfer.STEP / transfer.SLOPE_CODE) + turn - _WRITINGS // 2),
-                exponential_threshold=code_of(first + turn - _WRITINGS // 2),
+                slope=np.full(CIRCUITS, round(_STEEP * transfer.STEP / transfer.SLOPE_CODE) + turn - WRITINGS // 2),
+                exponential_threshold=code_of(first + turn - WRITINGS // 2),
             )
             laws.append(terms)
             if turn == 0:
                 fires = self._firing(terms, level - _STEEP)
             for k, below in enumerate(_BELOW_FIRING):
-                analog = self._analog(fires - below, _LEVEL - _BELOW, level + 50)
-                rest[turn, k], quiet[turn, k] = self._resting(analog, terms)
-                lift[turn, k] = rest[turn, k] - self._rest(analog)
+                analog = self.analog(fires - below, LEVEL - BELOW, level + 50)
+                rest[turn, k], quiet[turn, k] = self.resting(analog, terms)
+                lift[turn, k] = rest[turn, k] - self.rest(analog)
         steps = [transfer.slope(terms.slope) / transfer.STEP for terms in laws]
         slope, threshold = fit.exponential(rest, lift, quiet, np.array(steps))
         set_to = [transfer.steps_of_volts(transfer.volts(terms.exponential_threshold)) for terms in laws]
-        return {SLOPE: np.log(slope), THRESHOLD: _mean(threshold - np.array(set_to))}
+        return {SLOPE: np.log(slope), THRESHOLD: mean(threshold - np.array(set_to))}
 
     def _firing(self, terms: Terms, guess: float) -> Float:
         """(512,) steps: the lowest leak at which neurons fire unasked, by bisection."""
@@ -275,19 +261,12 @@ class _Search:
         none = np.zeros(CIRCUITS, np.int64)
         for _ in range(7):
             middle = (low + high) / 2
-            analog = self._analog(middle, _LEVEL - _BELOW, guess + _STEEP + 50)
+            analog = self.analog(middle, LEVEL - BELOW, guess + _STEEP + 50)
             configuration = Configuration(analog=analog, routing=routing(none, none), terms=terms)
             out = self.bench.run(configuration, [[]], int(12 * self.tau_mem.max() / CYCLE))
-            fires = np.bincount(_senders(out.address), minlength=CIRCUITS) > 0
+            fires = np.bincount(senders(out.address), minlength=CIRCUITS) > 0
             low, high = np.where(fires, low, middle), np.where(fires, middle, high)
         return (low + high) / 2
-
-
-def _senders(address: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The circuits of the labels that ``bench.routing`` gives."""
-    label = address.astype(np.int64)
-    own, output, width = label & 0xFF, label >> 8, COLUMNS // 8
-    return own // width * COLUMNS + output * width + own % width
 
 
 def _conductance(height: Float, tau_mem: Float, tau: Float, hold: float) -> Float:
@@ -302,13 +281,3 @@ def _conductance(height: Float, tau_mem: Float, tau: Float, hold: float) -> Floa
         more = size > height  # the more it has adapted, the lower (more negative) the slow part
         low, high = np.where(more, a, low), np.where(more, high, a)
     return (low + high) / 2
-
-
-def _log(ratio: Float) -> Float:
-    return np.log(np.where(ratio > 0, ratio, np.nan))
-
-
-def _mean(found: Float) -> Float:
-    """The mean over writings, of circuits that were measured in most of them."""
-    known = np.isfinite(found).sum(0)
-    return np.where(known > len(found) // 2, np.nansum(found, 0) / np.maximum(known, 1), np.nan)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip.correlation import Sensors
+from spikeloop.chip.drivers import Drivers
 from spikeloop.chip.geometry import (
     BUSES,
     CADC_PERIOD_MIN,
@@ -198,7 +199,7 @@ class Configuration:
     """Everything that is written into a chip before it runs; weight: (2, 256, 256), half, row, column, 0..63.
 
     terms: what neurons have beside leak and threshold; switches: how compartments are connected; sensors: of
-    correlations; inputs: what flows into membranes otherwise. None: all off.
+    correlations; inputs: what flows into membranes otherwise; drivers: their short-term plasticity. None: all off.
     """
 
     weight: Integers = field(default_factory=full((HALVES, ROWS, COLUMNS), 0, np.uint8))
@@ -209,13 +210,15 @@ class Configuration:
     switches: Switches | None = None
     sensors: Sensors | None = None
     inputs: Inputs | None = None
+    drivers: Drivers | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("routing", Routing), ("analog", Analog), ("instruments", Instruments)):
             if not isinstance(value := getattr(self, name), kind):
                 raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
                                 expected=f"an object of {kind.__name__}")  # fmt: skip
-        for name, kind in (("terms", Terms), ("switches", Switches), ("sensors", Sensors), ("inputs", Inputs)):
+        optional = {"terms": Terms, "switches": Switches, "sensors": Sensors, "inputs": Inputs, "drivers": Drivers}
+        for name, kind in optional.items():
             if not isinstance(value := getattr(self, name), kind | None):
                 raise WrongType(f"{name} is {kind_of(value)}", where="chip configuration",
                                 expected=f"an object of {kind.__name__}, or None")  # fmt: skip

@@ -23,7 +23,7 @@ def fitted(time: Float, value: Float, weight: Float, start: Float, shape: Shape)
     base = height = np.zeros_like(start)
     for _ in range(_ROUNDS):
         offsets = np.linspace(-span, span, _CANDIDATES)
-        found = [_linear(shape(time, np.exp(centre + offset)), value, weight) for offset in offsets]
+        found = [linear(shape(time, np.exp(centre + offset)), value, weight) for offset in offsets]
         error = np.stack([each[2] for each in found])
         best = error.argmin(0)
         centre = centre + offsets[best]
@@ -73,7 +73,7 @@ def _grown(rest: Float, lift: Float, good: NDArray[np.bool_], slope: Float) -> t
     return size, (weight * (lift - size[:, None] * grown) ** 2).sum((0, 1))
 
 
-def _linear(x: Float, y: Float, w: Float) -> tuple[Float, Float, Float]:
+def linear(x: Float, y: Float, w: Float) -> tuple[Float, Float, Float]:
     """base, height and squared error of ``y = base + height x`` with weights, column by column."""
     total = np.maximum(w.sum(0), 1e-12)
     mean_x, mean_y = (w * x).sum(0) / total, (w * y).sum(0) / total

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip.circuits import Neurons, Pattern
-from spikeloop.chip.configuration import CIRCUITS
+from spikeloop.chip.configuration import CIRCUITS, CYCLE
+from spikeloop.chip.drivers import Pulses
 from spikeloop.chip.dynamics import Alike, Dynamics, alike
 from spikeloop.chip.mismatch import Noise, keyed, normals_at
 from spikeloop.chip.plan import Plan, Step
-from spikeloop.engine.stepped import Cells, Disturbances, SteppedState
+from spikeloop.engine.stepped import Cells, Disturbances, SteppedState, largest_step
+from spikeloop.errors import OutOfRange
 
 Indices = NDArray[np.int64]
 
@@ -31,7 +34,8 @@ class Group:
 class Chipful:
     """A configured chip, as it stays from run to run.
 
-    capacity: whether links and outputs pass one event a cycle.  groups: by step of the plan.
+    capacity: whether links and outputs pass one event a cycle.  groups: by step of the plan.  pulses: of its plastic
+    drivers, if there are any.  step: of the engine, in cycles.
     """
 
     neurons: Neurons
@@ -41,6 +45,20 @@ class Chipful:
     noise: Noise
     capacity: bool
     groups: tuple[tuple[Group, ...], ...]
+    pulses: Pulses | None = None
+    step: int = 1
+
+    def on_grid(self, cycle: int) -> int:
+        """The first cycle from ``cycle`` on with which a step begins."""
+        return -(-cycle // self.step) * self.step
+
+    def pieces(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
+        """From, to, step: steps of one cycle where ``first`` or ``last`` lies between the grid's."""
+        low = min(self.on_grid(first), last)
+        high = max(last // self.step * self.step, low)
+        for begin, end, step in ((first, low, 1), (low, high, self.step), (high, last, 1)):
+            if end > begin:
+                yield begin, end, step
 
 
 def groups_of(neurons: Neurons, dynamics: Dynamics, plan: Plan) -> tuple[tuple[Group, ...], ...]:
@@ -53,6 +71,30 @@ def groups_of(neurons: Neurons, dynamics: Dynamics, plan: Plan) -> tuple[tuple[G
         )
         for k, step in enumerate(plan.steps)
     )
+
+
+def check_step(step: int, groups: tuple[tuple[Group, ...], ...]) -> int:
+    """``step``, in cycles. Raises ``OutOfRange``, with the largest, where a time constant is too short for it."""
+    largest = min((largest_step(group.cells) for part in groups for group in part), default=np.inf) / CYCLE
+    if step > max(largest, 1):
+        raise OutOfRange(
+            f"step is {step} cycles", where="Twin",
+            expected=f"at most {2 ** int(np.log2(max(largest, 1)))}: a fifth of the shortest time constant",
+        )  # fmt: skip
+    return step
+
+
+def check_end(chip: Chipful, cycle: int, calls: Collection[int]) -> None:
+    """Raise ``OutOfRange`` where a run that ends at ``cycle`` could not be gone on from as if it had not been cut.
+
+    calls: cycles at which all runs are cut, whatever their ends are.
+    """
+    if cycle % chip.step and cycle not in calls:
+        raise OutOfRange(
+            f"a run that is gone on from ends at cycle {cycle}, within a step", where="Twin.emulate",
+            expected=f"a multiple of {chip.step} cycles of 8 ns, its step, or a call of the program",
+            todo=f"Choose another duration, or step={cycle & -cycle}",
+        )  # fmt: skip
 
 
 def _group(name: str, each: Alike, step: Step, neurons: Neurons, dynamics: Dynamics) -> Group:

@@ -48,6 +48,7 @@ class Imperfection(Enum):
     REVERSAL = "reversal"
     OFFSET = "offset"
     LEAKAGE = "leakage"
+    SHORT_TERM = "short_term"
 
 
 EVERYTHING = frozenset(Imperfection)
@@ -83,6 +84,9 @@ _MISMATCH_OFF: dict[Imperfection, dict[str, object]] = {
     Imperfection.REVERSAL: {"reversal": _OFF},
     Imperfection.OFFSET: {"offset": _OFF},
     Imperfection.LEAKAGE: {"leakage": 0.0, "leakage_potential": 0.0},
+    Imperfection.SHORT_TERM: {
+        "short_term_utilisation": 0.0, "short_term_recovery": 0.0, "short_term_offset": 0.0,
+    },
 }  # fmt: skip
 _NOISE_OFF: dict[Imperfection, dict[str, float]] = {
     Imperfection.MEMBRANE_NOISE: {"membrane": 0.0},

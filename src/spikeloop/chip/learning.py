@@ -10,7 +10,7 @@ import numpy as np
 from spikeloop._warn import warn
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CIRCUITS, CYCLE, AddressedEvents, Configuration, Readout
-from spikeloop.chip.groups import Chipful
+from spikeloop.chip.groups import Chipful, check_end
 from spikeloop.chip.instruments import channels_of
 from spikeloop.chip.mismatch import Float
 from spikeloop.chip.ppu import Executed, Learning, Processor
@@ -83,6 +83,7 @@ class _Run:
         first = 0 if self.state is None else self.state.cycle
         now, last = first, first + cycles
         calls = self.processor.due(self.learning, first, last)
+        check_end(self.chip, last, [cycle for cycle, _ in calls])
         self.learning.waiting = ()
         for place, (cycle, name) in enumerate(calls):
             at = max(cycle, self.learning.free)
@@ -101,15 +102,14 @@ class _Run:
         return _one_after_the_other(self.outs)
 
     def _advance(self, now: int, until: int, owner: object) -> None:
-        if until <= now:
-            return
         weight = self.learning.weight.reshape(self.configuration.weight.shape)
         configuration = replace(self.configuration, weight=weight)
-        drive = _between(self.drive, now, until)
-        run = Stepwise(self.chip, configuration, drive, until - now, self.state, self.sample)
-        out, self.state = run.run(owner)
-        self.outs.append(out)
-        self.processor.passed(self.learning, run.events(), until * CYCLE)
+        for begin, end, step in self.chip.pieces(now, until):
+            drive = _between(self.drive, begin, end)
+            run = Stepwise(self.chip, configuration, drive, end - begin, self.state, self.sample, step)
+            out, self.state = run.run(owner)
+            self.outs.append(out)
+            self.processor.passed(self.learning, run.events(), end * CYCLE)
 
     def _membrane(self) -> Float:
         """(512,) steps, as the column ADC's channels show them."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.chip import transfer
+from spikeloop.chip import lower_drivers, transfer
 from spikeloop.chip.calibration import RANGES, Target, outside
 from spikeloop.chip.configuration import (
     CAPACITANCE_MAX,
@@ -296,16 +296,21 @@ def lower_weights(network: Network, placement: Placement, scales: Mapping[str, S
     clipped, between, squares, synapses = 0, 0, 0.0, 0
     for name, projection in network.projections.items():
         place, unit = placement.synapse[name], scales[site_key(projection.target, projection.place[0])].weight
-        found = rounded(_dense(projection), unit, WEIGHT_MAX * len(place), _EXACT)
+        share = lower_drivers.share(projection, place.shape[1])
+        found = rounded(_scaled(_dense(projection), share), unit, WEIGHT_MAX * len(place), _EXACT)
         if strict and found.beyond:
-            raise _beyond(name, found, unit, len(place))
+            raise _beyond(name, found, unit / share, len(place))
         clipped, between, squares = clipped + found.beyond, between + found.between, squares + found.squares
         synapses += synapses_of(projection)
-        codes[name], executed[name] = found.code, _as_given(projection, found.executed)
+        codes[name], executed[name] = found.code, _as_given(projection, _scaled(found.executed, 1 / share))
         lay(found.code, place, COLUMNS, flat)
     return Lowered(
         flat.reshape(HALVES, ROWS, COLUMNS), codes, executed, clipped, between, math.sqrt(squares / max(synapses, 1))
     )
+
+
+def _scaled(weight: NDArray[Any], share: Float | float) -> NDArray[Any]:
+    return weight if isinstance(share, float) else weight * share
 
 
 def _beyond(name: str, found: Rounded, unit: Float, rows: int) -> OutOfRange:

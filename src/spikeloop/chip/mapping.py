@@ -26,6 +26,7 @@ from spikeloop.chip.terms import Switches
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.neuron import Compartments
+from spikeloop.plasticity.short_term import ShortTerm
 
 Indices = NDArray[np.int64]
 
@@ -96,10 +97,10 @@ def structured(network: Network) -> list[str]:
 def refuse(network: Network) -> None:
     """Raise ``Unsupported`` where a projection has delays, or neurons have what no circuit of the twin has."""
     for name, projection in network.projections.items():
-        if getattr(projection, "short_term", None) is not None:
-            raise Unsupported("it has short-term plasticity", where=f"projection {name}",
-                              expected="none: the twin's drivers send pulses of one length",
-                              todo="Run it on Ideal")  # fmt: skip
+        if projection.short_term is not None and projection.source in _reached(network, projection.target):
+            raise Unsupported("it has short-term plasticity, and is part of a loop", where=f"projection {name}",
+                              expected="plastic drivers between stages, or from inputs",
+                              todo="Leave short_term out there, or run it on Ideal")  # fmt: skip
     lines_of(network)
     for name, projection in network.projections.items():
         delay = projection.delay.detach()
@@ -110,6 +111,15 @@ def refuse(network: Network) -> None:
                 expected="none: the chip's events arrive when they are sent",
                 todo="Set delay=0, or run it on Ideal",
             )
+
+
+def _reached(network: Network, name: str) -> set[str]:
+    """The populations that spikes of ``name`` get to, over others, too."""
+    found, new = set[str](), {name}
+    while new:
+        found |= new
+        new = {p.target for p in network.projections.values() if p.source in new} - found
+    return found
 
 
 def _rows(network: Network, name: str, rows_per_input: Rows) -> int:
@@ -278,8 +288,24 @@ def _sources(network: Network, circuit: Mapping[str, Indices], rows_per_input: R
         outputs = [None] * population.size
         if name in circuit:
             outputs = (circuit[name][:, 0] % COLUMNS // (COLUMNS // 8)).tolist()
-        made[name] = [Source(name, unit, rows, targets, output) for unit, output in enumerate(outputs)]
+        made[name] = [
+            Source(name, unit, rows, targets, output, _plastic(network, name, unit))
+            for unit, output in enumerate(outputs)
+        ]
     return made
+
+
+def _plastic(network: Network, name: str, unit: int) -> tuple[object, ...]:
+    """What the drivers of a unit are set to, by the projections from it; () where none is plastic."""
+    size = network.populations[name].size
+    found = [p.short_term if p.short_term is None else _setting(p.short_term, unit, size)
+             for p in network.projections.values() if p.source == name]  # fmt: skip
+    return tuple(found) if any(each is not None for each in found) else ()
+
+
+def _setting(given: ShortTerm, unit: int, size: int) -> object:
+    used, tau = (np.broadcast_to(given.each(what), size)[unit] for what in ("utilisation", "tau"))
+    return float(used), float(tau), given.facilitating
 
 
 def _placement(

@@ -72,6 +72,9 @@ class Quantity(IntEnum):
     OFFSET = 148
     LEAKAGE = 149
     LEAKAGE_POTENTIAL = 150
+    SHORT_TERM_UTILISATION = 224
+    SHORT_TERM_RECOVERY = 225
+    SHORT_TERM_OFFSET = 226
 
 
 def mixed(words: Words) -> Words:
@@ -145,6 +148,7 @@ class Mismatch:
     steps, ``mac_bend`` a share of the columns. From ``slope`` on: of AdEx terms, couplings and correlation sensors;
     ``exponential_threshold`` and ``correlation_baseline`` in CADC steps. From ``line`` on: of lines that are not alike,
     constant currents, and what flows without a leak; ``reversal`` and ``leakage_potential`` in CADC steps.
+    From ``short_term_utilisation`` on: of plastic drivers; ``short_term_offset`` of a whole pulse.
     """
 
     leak: Spread = Spread(10.0, 1.5)
@@ -184,6 +188,9 @@ class Mismatch:
     offset: Spread = Spread(0.25, 0.05)
     leakage: float = 0.35
     leakage_potential: float = 20.0
+    short_term_utilisation: float = 0.10
+    short_term_recovery: float = 0.15
+    short_term_offset: float = 0.08
 
     def scaled(self, factor: float) -> Self:
         """Every strength times ``factor``."""

@@ -10,16 +10,17 @@ import numpy as np
 import torch
 
 from spikeloop._warn import warn
-from spikeloop.chip import lower, lower_inputs, lower_terms, transfer
+from spikeloop.chip import lower, lower_drivers, lower_inputs, lower_terms, transfer
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.calibrate import VERSION, Calibration, Target
 from spikeloop.chip.calibration import refractory_code
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
+from spikeloop.chip.drivers import Drivers
 from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mapping import Placement, Rows, place, site_key
 from spikeloop.chip.receptors import lines_of
-from spikeloop.chip.store import calibrated, calibrated_terms
-from spikeloop.chip.terms import Switches, Terms
+from spikeloop.chip.store import calibrated, calibrated_offsets, calibrated_terms
+from spikeloop.chip.terms import Kinds, Switches, Terms
 from spikeloop.errors import DoesNotFit, OutOfRange
 from spikeloop.network import Network
 
@@ -29,7 +30,7 @@ _SLACK = {
     "tau_mem": (0.0, " s"), "tau_syn": (0.0, " s"),
     "reset": (0.02, " of the way to the threshold"), "refractory": (0.1e-6, " s"),
 }  # fmt: skip
-Part = TypeVar("Part", Terms, Switches, Inputs)
+Part = TypeVar("Part", Terms, Switches, Inputs, Drivers)
 _KEPT = 8  # setups of one network: its neurons' values may change at every step
 _ROUNDED = 0.03  # of a refractory time: what the chip's own calibration tolerates (hardware.md 1.3)
 
@@ -68,6 +69,7 @@ class Setup:
     terms: Terms | None = None
     switches: Switches | None = None
     inputs: Inputs | None = None
+    drivers: Drivers | None = None
     watch: dict[object, Instruments] = field(default_factory=dict)
 
     @property
@@ -83,7 +85,8 @@ def setup_of(network: Network, wish: Wish) -> Setup:
     """Placement, calibration and scales; made anew when a neuron or a synapse's ends changed, in place or not."""
     synapses = tuple(projection.synapses for projection in network.projections.values())
     lines = tuple(lines_of(network).values())
-    key, known = (wish.key, synapses, lines, _values(network)), _setups.setdefault(network, {})
+    short = tuple(lower_drivers.key_of(projection) for projection in network.projections.values())
+    key, known = (wish.key, synapses, lines, short, _values(network)), _setups.setdefault(network, {})
     if key not in known:
         if len(known) == _KEPT:
             known.pop(next(iter(known)))
@@ -116,17 +119,41 @@ def _made(network: Network, wish: Wish) -> Setup:
     terms = lower_terms.nominal_terms(wanted, calibration.target, placement.routing.head, placement)
     switches = lower_terms.nominal_switches(placement.switches, wanted)
     inputs = lower_inputs.nominal_inputs(network, placement, calibration.target, scales, wish.speedup)
-    if wish.calibration is None and (terms is not None or switches is not None):
-        found = calibrated_terms(wish.chip, calibration, wanted, wish.cache)
-        terms, switches = found.terms(terms), found.switches(switches)
+    kinds = _kinds(wanted, inputs)
+    if wish.calibration is None and any(kinds):
+        found = calibrated_terms(wish.chip, calibration, kinds, wish.cache)
+        terms, switches, inputs = found.terms(terms), found.switches(switches), found.inputs(inputs)
     analog = locked(replace(calibration.analog, fires=spiking))
     setup = Setup(
         wish, placement, calibration, analog, scales,
-        _kept(terms), _kept(switches), _kept(inputs),
+        _kept(terms), _kept(switches), _kept(inputs), _kept(_drivers(network, placement, wish)),
     )  # fmt: skip
     _report(setup)
     _report_holds(network, setup)
     return setup
+
+
+def _kinds(wanted: lower_terms.TermsTarget, inputs: Inputs | None) -> Kinds:
+    """What is to be calibrated beside `Analog`, but for constant currents."""
+    if inputs is None:
+        return wanted.kinds
+    return wanted.kinds._replace(line=bool(inputs.separate.any()), reversal=bool(inputs.conductance.any()))
+
+
+def strength_of_currents(setup: Setup) -> lower.Float:
+    """(512,): constant currents over what the law gives; measured when they are first wanted."""
+    if setup.wish.calibration is not None:
+        return np.ones(CIRCUITS)
+    kinds = Kinds(False, False, False, offset=True)
+    return calibrated_terms(setup.wish.chip, setup.calibration, kinds, setup.wish.cache).current
+
+
+def _drivers(network: Network, placement: Placement, wish: Wish) -> Drivers | None:
+    """The codes of plastic drivers; their ramps' offsets are measured unless a calibration is given."""
+    drivers = lower_drivers.nominal_drivers(network, placement, wish.speedup)
+    if drivers is None or wish.calibration is not None:
+        return drivers
+    return replace(drivers, offset=calibrated_offsets(wish.chip))
 
 
 def _kept(part: Part | None) -> Part | None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloop.chip.lower_drivers import key_of
 from spikeloop.chip.mapping import place
 from spikeloop.errors import DoesNotFit
 from spikeloop.network import Network
@@ -68,7 +69,7 @@ def split(network: Network, rows_per_input: int) -> list[Part]:
 
     Raises ``DoesNotFit`` where populations that reach each other, or a single neuron, do not fit.
     """
-    key = (rows_per_input, *(projection.synapses for projection in network.projections.values()))
+    key = (rows_per_input, *((each.synapses, key_of(each)) for each in network.projections.values()))
     known = _splits.setdefault(network, {})
     if key not in known:
         known.clear()

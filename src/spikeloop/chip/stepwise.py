@@ -1,4 +1,4 @@
-"""A twin's run in steps of one cycle: any neurons, and a state from which it goes on as if nothing had been cut.
+"""A twin's run in steps of a few cycles: any neurons, and a state from which it goes on as if nothing had been cut.
 
 What is not a function of the state is one of the absolute clock: noise of membranes by step, of converters by sample,
 of the comparators' jitter by neuron and cycle. A spike leaves its circuit `LATENCY` standard deviations of the jitter
@@ -26,6 +26,7 @@ from spikeloop.chip.configuration import (
     Configuration,
     Readout,
 )
+from spikeloop.chip.driving import Driving
 from spikeloop.chip.groups import Chipful, Group, resting
 from spikeloop.chip.lanes import Flight, Lanes, empty_lanes, flight_of
 from spikeloop.chip.mismatch import Float, Quantity, keyed, normals, normals_at, uniforms
@@ -51,7 +52,7 @@ Indices = NDArray[np.int64]
 
 LATENCY = 3.0
 """Standard deviations of the jitter between a crossing and its event, and where the jitter is cut off."""
-_OUTSIDE = "outside"
+_OUTSIDE, _EVERY = "outside", np.arange(CIRCUITS)
 Watched = tuple[Indices, SteppedSampling]
 """Which of the chip's neurons a sampling looks at, and what it sees."""
 
@@ -60,7 +61,7 @@ Watched = tuple[Indices, SteppedSampling]
 class Sender:
     """What of one step's events is under way: requests to its outputs, exits from them; seconds; outputs in cycles.
 
-    recent: spikes of the last cycle, which reach neurons of the same step in the next one; by group.
+    recent: spikes of the engine's last step, which reach neurons of the same group of stages in its next one; by group.
     """
 
     outputs: Lanes
@@ -74,7 +75,8 @@ class ChipState:
     """Where a run of a chip was cut: nobody's business but the chip's.
 
     cycle: the clock.  trial: the draw of the noise.  links, arrivals: of the events from outside, cycles and addresses.
-    cells: by step and group.  senders: by step.  owner: which chip, and which configuration.
+    cells: by step and group.  senders: by step.  owner: which chip, and which configuration.  resources: of the plastic
+    drivers, as in `Driving`.
     """
 
     cycle: int
@@ -84,6 +86,7 @@ class ChipState:
     cells: tuple[tuple[SteppedState, ...], ...]
     senders: tuple[Sender, ...]
     owner: object
+    resources: tuple[Float, Float] | None = None
 
     def __len__(self) -> int:
         return len(self.links.free)
@@ -98,6 +101,7 @@ class Stepwise:
     batch: int
     threads: int
     sample: int
+    step: int
     first: int
     last: int
     trial: int
@@ -110,12 +114,15 @@ class Stepwise:
     arrived: Flight
     inside: list[Flight]
     fired: list[Flight]
+    driving: Driving | None
 
     def __init__(
         self, chip: Chipful, configuration: Configuration, drive: AddressedEvents, cycles: int, start: ChipState | None,
-        sample: int = 0,
+        sample: int = 0, step: int = 1,
     ) -> None:  # fmt: skip
-        """sample: the number of the batch's first run, which chooses the noise of each."""
+        """sample: the number of the batch's first run, which chooses the noise of each.  step: cycles; the
+        run begins with one, and ends with one if its state is used."""
+        self.step = step
         self.chip, self.drive, self.configuration = chip, drive, configuration
         self.batch, self.threads, self.sample = len(drive), torch.get_num_threads(), sample
         self.first = 0 if start is None else start.cycle
@@ -129,6 +136,8 @@ class Stepwise:
         self.adaptation = {}
         self.arrived = Flight.none()
         self.inside, self.fired = [], []
+        resources = None if start is None else start.resources
+        self.driving = None if chip.pulses is None else Driving(chip.pulses, chip.plan, self.batch, resources)
 
     def key(self, quantity: Quantity) -> int:
         """The stream of a quantity in this trial."""
@@ -154,7 +163,8 @@ class Stepwise:
             head = self.chip.neurons.head[step.neuron]
             self.inside.append(Flight(exits.sample, exits.time, head[exits.unit]))
             self.fired += [Flight(f.sample, f.time, head[f.unit]) for f in self._fired(number, spikes)]
-        state = ChipState(self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner)
+        resources = None if self.driving is None else (self.driving.x, self.driving.last)
+        state = ChipState(self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner, resources)
         return self._readout(sent), state
 
     def events(self) -> dict[str, tuple[Float, Indices]]:
@@ -201,7 +211,7 @@ class Stepwise:
             self.lost += np.bincount(now.sample[(passed < 0) & sends], minlength=self.batch)
             now = Flight(now.sample, passed * CYCLE, now.unit)[(passed >= 0) & sends]
         exits, later = Flight.merged([leaving, now]).until(self.last * CYCLE)
-        since = (self.last - 1) * CYCLE
+        since = (self.last - self.step) * CYCLE
         recent = {name: only(trains, trains[0] >= since) for name, trains in spikes.items()}
         return exits, Sender(outputs, requests, later, recent)
 
@@ -245,8 +255,11 @@ class Stepwise:
             )  # fmt: skip
             watched += samplings
         recent = {} if self.before is None else self.before.senders[number].recent
-        run = SteppedRun(self.batch, CYCLE, self.last - self.first, self.first, self.threads, recent=recent)
+        first, steps = self.first // self.step, -(-(self.last - self.first) // self.step)
+        run = SteppedRun(self.batch, self.step * CYCLE, steps, first, self.threads, recent=recent)
         spikes = forward(stage, trains, run, asks)
+        if self.last % self.step:  # the last step goes on after the end
+            spikes = {name: only(each, each[0] < self.last * CYCLE) for name, each in spikes.items()}
         for neuron, sampling in watched:
             store = self.seen if sampling.quantity is Trace.MEMBRANE else self.adaptation
             store |= {int(n): sampling.value[:, :, k] for k, n in enumerate(neuron)}
@@ -296,17 +309,32 @@ class Stepwise:
         if len(outside.cell):
             source = plan.source[arrived.unit]
             trains[_OUTSIDE] = arrived.trains(self.batch, source)
-            links += self._fan(number, _OUTSIDE, outside)
+            links += self._fan(number, _OUTSIDE, self._plain(outside))
         for k, wires in step.inside:
             trains[f"step {k}"] = sent[k].trains(self.batch)
-            links += self._fan(number, f"step {k}", wires)
+            links += self._fan(number, f"step {k}", self._plain(wires))
         if step.loop is not None and len(step.loop.cell):
             for group in self.chip.groups[number]:
                 links += self._fan(number, group.name, step.loop, group.place[group.alike.output])
+        if self.driving is not None:
+            for sender, row, wires in ((0, plan.source, outside), *((k + 1, _EVERY, w) for k, w in step.inside)):
+                for place, part, rows in self.driving.reached(wires):
+                    name = f"driver {place} from {sender}"
+                    trains[name], length = self.driving.passed(place, arrived, sent).of(sender, row, rows, self.batch)
+                    links += self._fan(number, name, part, rows, length)
         return trains, links
 
-    def _fan(self, number: int, source: str, wires: Wires, rows: Indices | None = None) -> Iterator[SteppedLink]:
-        """Links from one source, or some of its units, to every receptor and compartment of the step it reaches."""
+    def _plain(self, wires: Wires) -> Wires:
+        """Those of drivers without plasticity."""
+        return wires if self.driving is None else wires.some(self.driving.plain)
+
+    def _fan(
+        self, number: int, source: str, wires: Wires, rows: Indices | None = None, length: Float | None = None
+    ) -> Iterator[SteppedLink]:
+        """Links from one source, or some of its units, to every receptor and compartment of the step it reaches.
+
+        length: of each event's pulse, where a driver is plastic.
+        """
         lines, member = self.chip.dynamics.lines, self.chip.plan.steps[number].neuron
         for receptor, height in enumerate(self._heights):
             weight = wires.weights(self.code, height)
@@ -318,8 +346,9 @@ class Stepwise:
                     part = np.ascontiguousarray(weight[:, place])
                     if part.any():
                         name = f"{source} to {group.name}, {compartment}"
+                        ends = name, source, group.name
                         yield SteppedLink(
-                            name, source, group.name, part, np.zeros(1), receptor=receptor, compartment=compartment
+                            *ends, part, np.zeros(1), receptor=receptor, compartment=compartment, amplitude=length
                         )
 
     @cached_property
@@ -351,8 +380,9 @@ class Stepwise:
 
     @property
     def _engine_key(self) -> int:
-        """The engine numbers runs from 0 on."""
+        """The engine numbers runs, and steps of every length, from 0 on."""
         key = self.key(Quantity.STEPPED)
+        key = int(keyed(key, self.step)) if self.step > 1 else key
         return int(keyed(key, self.sample)) if self.sample else key
 
     @property

@@ -17,8 +17,9 @@ from typing import Protocol, runtime_checkable
 from spikeloop._files import user_cache
 from spikeloop.chip.by_value import ByValue, digest
 from spikeloop.chip.calibrate import VERSION, Calibration, Target, calibrate
+from spikeloop.chip.calibrate_drivers import calibrate_drivers
 from spikeloop.chip.calibrate_terms import TermsCalibration, calibrate_terms
-from spikeloop.chip.configuration import Chip
+from spikeloop.chip.configuration import Chip, Integers
 from spikeloop.chip.lower_terms import TermsTarget
 from spikeloop.chip.terms import Kinds
 from spikeloop.errors import DataError
@@ -51,9 +52,11 @@ def _known(chip: Chip, wanted: ByValue[Target], cache: bool) -> Calibration:
     return found
 
 
-def calibrated_terms(chip: Chip, calibration: Calibration, wanted: TermsTarget, cache: bool = True) -> TermsCalibration:
-    """How the chip's AdEx terms and couplings are off; measured once for a calibration and the kinds of them."""
-    return _known_terms(chip, calibration, wanted.kinds, cache)
+def calibrated_terms(
+    chip: Chip, calibration: Calibration, wanted: TermsTarget | Kinds, cache: bool = True
+) -> TermsCalibration:
+    """How the chip's terms, couplings and inputs are off; measured once for a calibration and the kinds of them."""
+    return _known_terms(chip, calibration, wanted if isinstance(wanted, Kinds) else wanted.kinds, cache)
 
 
 @lru_cache(maxsize=8)
@@ -64,6 +67,13 @@ def _known_terms(chip: Chip, calibration: Calibration, kinds: Kinds, cache: bool
         found = calibrate_terms(chip, calibration, kinds, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
         _write(path, found)
     return found
+
+
+@lru_cache(maxsize=32)
+def calibrated_offsets(chip: Chip) -> Integers:
+    """Codes of its drivers' ramps, (2, 128); in memory only, they are measured in seconds."""
+    _show(f"calibrating {chip!r}: ramps of drivers")
+    return calibrate_drivers(chip)
 
 
 def path_of(chip: Chip, of: bytes) -> Path | None:

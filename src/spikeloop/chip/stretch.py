@@ -1,4 +1,4 @@
-"""A run of a twin that may go on from another, or be gone on from: carried out in steps of one cycle."""
+"""A run of a twin that may go on from another, or be gone on from: carried out in steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from spikeloop.chip import correlation
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.configuration import AddressedEvents, Analog, Configuration, Instruments, Readout, Routing
 from spikeloop.chip.correlation import Sensors
+from spikeloop.chip.drivers import Drivers, pulses_of
 from spikeloop.chip.dynamics import dynamics_of
-from spikeloop.chip.groups import Chipful, groups_of
+from spikeloop.chip.groups import Chipful, check_end, check_step, groups_of
 from spikeloop.chip.imperfection import Imperfection
 from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.learning import LearningState, learn
@@ -39,6 +40,7 @@ class _Made:
     terms: ByValue[Terms] | None
     switches: ByValue[Switches] | None
     inputs: ByValue[Inputs] | None
+    drivers: ByValue[Drivers] | None
 
 
 @lru_cache(maxsize=16)
@@ -52,7 +54,9 @@ def _chipful(made: _Made, twin: Twin) -> Chipful:
     plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
     capacity = Imperfection.CAPACITY not in twin.ideal
     groups = groups_of(neurons, dynamics, plan)
-    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups)
+    pulses = None if made.drivers is None else pulses_of(made.drivers.value, twin.pattern())
+    step = check_step(twin.step, groups)
+    return Chipful(neurons, dynamics, plan, twin.pattern(), twin.strengths(), capacity, groups, pulses, step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +69,19 @@ class Going:
 
 
 def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cycles: int, going: Going) -> Readout:
-    """The readout of a run that is carried out cycle by cycle. Raises where ``start`` is of another chip or batch."""
+    """The readout of a run that is carried out in steps. Raises where ``start`` is of another chip or batch."""
     parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
     check_again(*parts)
     routing, analog, instruments = parts
     terms = None if configuration.terms is None else ByValue(configuration.terms)
     switches = None if configuration.switches is None else ByValue(configuration.switches)
     inputs = None if configuration.inputs is None else ByValue(configuration.inputs)
+    drivers = None if configuration.drivers is None else ByValue(configuration.drivers)
     lasting = None if configuration.inputs is None else configuration.inputs.lasting
-    chip = _chipful(_Made(analog, routing, instruments, terms, switches, inputs), twin)
+    chip = _chipful(_Made(analog, routing, instruments, terms, switches, inputs, drivers), twin)
     active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
-    owner = twin, routing, analog, terms, switches, None if lasting is None else ByValue(lasting), active
+    lasted = None if lasting is None else ByValue(lasting)
+    owner = twin, routing, analog, terms, switches, lasted, drivers, active
     start = going.start
     if start is not None:
         _check_start(start, owner, len(drive), LearningState if going.program else ChipState)
@@ -88,7 +94,10 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
         processor = _processor(twin, configuration.sensors, going.program, trial)
         readout = learn(chip, processor, configuration, drive, cycles, start, owner)  # type: ignore[arg-type]
         return readout if going.keep else replace(readout, state=None)
-    readout, state = Stepwise(chip, configuration, drive, cycles, start).run(owner)  # type: ignore[arg-type]
+    run = Stepwise(chip, configuration, drive, cycles, start, step=chip.step)  # type: ignore[arg-type]
+    if going.keep:
+        check_end(chip, run.last, ())
+    readout, state = run.run(owner)
     return replace(readout, state=state) if going.keep else readout
 
 

@@ -20,6 +20,9 @@ class Kinds(NamedTuple):
     exponential: bool
     adaptation: bool
     coupling: bool
+    offset: bool = False
+    line: bool = False
+    reversal: bool = False
 
 
 def _off(size: int = CIRCUITS) -> Flags:

@@ -50,7 +50,8 @@ class Twin:
     """Chip number ``seed``, as a program: a `Chip`.
 
     mismatch, noise: factors on the default strengths of the fixed pattern and of the trial-to-trial noise, or a
-    `Mismatch` and a `Noise` with strengths of your own.  ideal: the imperfections to leave out.
+    `Mismatch` and a `Noise` with strengths of your own.  ideal: the imperfections to leave out.  step: how many cycles
+    one step takes in runs that are carried out in steps, a power of two; what that costs is in docs/chip.md.
 
     The same seed is the same chip for ever; the same seed and trial number give the same readout, with any number of
     threads. Membranes follow ``tau_mem V' = (leak - V) + I``, ``tau_syn I' = -I`` exactly between events. At an arrival
@@ -61,6 +62,7 @@ class Twin:
     mismatch: float | Mismatch = 1.0
     noise: float | Noise = 1.0
     ideal: Collection[Imperfection] = field(default=frozenset(), repr=False)
+    step: int = 1
 
     def __post_init__(self) -> None:
         if not hasattr(self.seed, "__index__") or self.seed < 0:
@@ -78,6 +80,9 @@ class Twin:
             if not isinstance(each, Imperfection):
                 raise _no_imperfection(f"ideal holds {each!r}")
         object.__setattr__(self, "ideal", frozenset(self.ideal))
+        step = whole(self.step, "step", "Twin", 1)
+        if step & (step - 1):
+            raise OutOfRange(f"step is {step}", where="Twin", expected="a power of two, of cycles")
 
     def __repr__(self) -> str:
         parts = [str(self.seed)]
@@ -85,6 +90,7 @@ class Twin:
         if self.ideal:
             names = sorted(each.name for each in self.ideal)
             parts.append("ideal=EVERYTHING" if self.ideal == EVERYTHING else f"ideal={{{', '.join(names)}}}")
+        parts += [f"step={self.step}"] if self.step != 1 else []
         return f"Twin({', '.join(parts)})"
 
     @property
@@ -112,12 +118,15 @@ class Twin:
         start: the state of a readout, to go on from, on its clock: the drive's cycles, and those that come back, count
         from where that clock began, and the noise is that trial's.  keep: whether the readout shall have its state.
         program: what the plasticity processor shall do meanwhile; each run then has an array of its own.
-        A run with any of these, and one of neurons with AdEx terms or couplings, is carried out in steps of one cycle.
+        A run with any of these, and one with any of a configuration's optional parts but sensors, is carried out in
+        steps of `step` cycles; where it may be gone on from, it ends after a whole number of them, or with a call of
+        the program.
         """
         cycles = whole(cycles, "cycles", "Twin.emulate", 1)
         drive.__post_init__()  # arrays can be changed in place after they were checked
         configuration.__post_init__()
-        added = configuration.terms, configuration.switches, configuration.inputs, drive.currents
+        given = configuration
+        added = given.terms, given.switches, given.inputs, given.drivers, drive.currents
         extended = any(part is not None for part in added)
         if keep or extended or start is not None or program:
             return stretch(self, configuration, drive, cycles, Going(start, keep, program or {}))

@@ -50,6 +50,11 @@ class Wires:
         shape = (self.shape[0] + other.shape[0], self.shape[1])
         return Wires(np.concatenate([self.synapse, other.synapse]), cell, shape)
 
+    def some(self, keep: NDArray[np.bool_]) -> Wires:
+        """Those of some synapses only; ``keep``: flat in half, row, column."""
+        kept = keep[self.synapse]
+        return Wires(self.synapse[kept], self.cell[kept], self.shape)
+
     def part(self, sources: Indices, neurons: Indices) -> Wires:
         """The wires from some sources to some neurons, both ascending, renumbered."""
         row, column = np.full(self.shape[0], -1), np.full(self.shape[1], -1)
@@ -76,7 +81,7 @@ def internal(routing: Routing, heads: Indices, of: Indices) -> Wires:
     """From the spikes of each neuron to the neurons."""
     labels = own_labels(routing, heads).tolist()
     found = [
-        _reached(routing, label, _output_buses(routing, int(c), label)) for c, label in zip(heads, labels, strict=True)
+        _reached(routing, label, output_buses(routing, int(c), label)) for c, label in zip(heads, labels, strict=True)
     ]
     return _wires(found, of, len(heads))
 
@@ -86,7 +91,8 @@ def own_labels(routing: Routing, circuit: Integers) -> Indices:
     return routing.neuron_label[circuit].astype(np.int64) | (circuit % COLUMNS // PER_BUS).astype(np.int64) << 8
 
 
-def _output_buses(routing: Routing, circuit: int, label: int) -> list[tuple[int, int]]:
+def output_buses(routing: Routing, circuit: int, label: int) -> list[tuple[int, int]]:
+    """(half, bus) pairs that the event of a circuit's spike enters."""
     if not routing.sends[circuit]:
         return []
     output = circuit % COLUMNS // PER_BUS
@@ -94,12 +100,17 @@ def _output_buses(routing: Routing, circuit: int, label: int) -> list[tuple[int,
     return [(int(half), output % BUSES) for half in np.flatnonzero(passes)]
 
 
+def fired(routing: Routing, label: int, half: int, bus: int) -> Indices:
+    """The drivers of a half that an event with ``label`` on this bus fires."""
+    mask = routing.driver_mask[half, bus * PER_BUS : (bus + 1) * PER_BUS]
+    return np.flatnonzero((np.arange(PER_BUS) & mask) == (label >> 6 & 31 & mask)) + bus * PER_BUS
+
+
 def _reached(routing: Routing, label: int, buses: list[tuple[int, int]]) -> Indices:
     """The synapses, flat, that answer to ``label`` on these buses."""
-    select, wanted, parts = label >> 6 & 31, label & 63, [np.zeros(0, np.int64)]
+    wanted, parts = label & 63, [np.zeros(0, np.int64)]
     for half, bus in buses:
-        mask = routing.driver_mask[half, bus * PER_BUS : (bus + 1) * PER_BUS]
-        driver = np.flatnonzero((np.arange(PER_BUS) & mask) == (select & mask)) + bus * PER_BUS
+        driver = fired(routing, label, half, bus)
         row = (2 * driver[:, None] + np.arange(2)).ravel()
         row = row[routing.row_sign[half, row] != 0]
         which, column = np.nonzero(routing.label[half, row] == wanted)

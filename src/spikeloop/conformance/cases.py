@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spikeloop.errors import ShapeMismatch, SpikeloopError, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Network
-from spikeloop.neuron import LI, LIF
+from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, Sodium
 from spikeloop.population import Population
 from spikeloop.projection import Projection
 from spikeloop.protocols import Substrate, Trial
@@ -232,6 +232,31 @@ def _chain(delays: bool = True) -> Network:
     links = [
         Projection("input", "hidden", _weight(4, 5, 1.6, 0), delay if delays else 0.0),
         Projection("hidden", "output", _weight(5, 2, 0.7, 1)),
+    ]
+    return Network(populations, links)
+
+
+def structured() -> Network:
+    """AdEx neurons in a loop, and behind them neurons with a dendrite that has plateaus: what is run in steps."""
+    adex = AdEx(
+        _trainable(10e-3, 5), _trainable(5e-3, 5), _trainable(1.3, 5), 0.02, -0.1, _trainable(1e-3, 5), 0.1,
+        _trainable(0.8, 5), _trainable(30e-3, 5), 0.1, _trainable(0.1, 5),
+    )  # fmt: skip
+    soma = Sodium(_trainable(1.0, 3), -0.1, _trainable(1e-3, 3))
+    dendrite = Plateau(1.0, _trainable(1.6, 3), _trainable(8e-3, 3))
+    tree = Compartments(
+        {
+            "soma": Compartment(_trainable(10e-3, 3), _trainable(5e-3, 3), spike=soma),
+            "dendrite": Compartment(_trainable(15e-3, 3), 5e-3, spike=dendrite),
+        },
+        {("soma", "dendrite"): _trainable(8e-3, 3)},
+    )
+    populations = {"input": Population(4), "hidden": Population(5, adex), "output": Population(3, tree)}
+    links = [
+        Projection("input", "hidden", _weight(4, 5, 1.8, 0), 1e-3),
+        Projection("hidden", "hidden", -_weight(5, 5, 0.3, 4), 2e-3),
+        Projection("hidden", "output", _weight(5, 3, 1.6, 1)),
+        Projection("hidden", "output", _weight(5, 3, 1.9, 6), compartment="dendrite"),
     ]
     return Network(populations, links)
 

@@ -31,9 +31,15 @@ def event_faults(events: Events, name: str, case: Case) -> Iterator[str]:
 
 
 def sample_faults(case: Case, wish: Observe, name: str, samples: Samples, period: float) -> Iterator[str]:
-    """What is wrong with samples that ``wish`` asked for, of a membrane that is sampled every ``period`` seconds."""
+    """What is wrong with samples that ``wish`` asked for, of a membrane that is sampled every ``period`` seconds.
+
+    name: "population", or "population.compartment".
+    """
     time, value, slack = samples.time, samples.value, max(period, EXACT * case.duration)
-    asked, unit = wish.times(name, case.duration), wish.neurons(name, case.network.populations[name].size)
+    asked, unit = (
+        wish.times(name, case.duration),
+        wish.neurons(name, case.network.populations[name.partition(".")[0]].size),
+    )
     if samples.unit.dtype != torch.int64 or samples.unit.tolist() != unit.tolist():
         yield f"membrane of {name}: neurons {samples.unit.tolist()}, asked for {unit.tolist()} (int64)"
         return

@@ -94,7 +94,9 @@ def _is_one(bench: Bench) -> Iterator[str]:
 
 def _offers(bench: Bench) -> Iterator[str]:
     one, two = (bench.substrate.offers(bench.case.network) for _ in range(2))
-    for name in sorted({*one.membrane, *one.peak} - bench.case.neurons.keys()):
+    network = bench.case.network
+    places = {place for name in bench.case.neurons for place in network.places(name)}
+    for name in sorted({*one.membrane} - places | {*one.peak} - bench.case.neurons.keys()):
         yield f"{name!r} is offered and has no membrane"
     if not (one.covers(two) and two.covers(one)):
         yield "the second call offers something else"

@@ -228,6 +228,36 @@ def meet(
 ) -> None:
     """Fills x, decay, x before in `found` (3, E) and the events before; brings first, last (B, S) up to date."""
 
+# times, units, starts; x, the event before, step of each; used, tau, facilitating; x before the run, and since when
+_Drawn: TypeAlias = tuple[
+    Float,
+    NDArray[np.int32],
+    NDArray[np.int64],
+    Float,
+    NDArray[np.int64],
+    NDArray[np.int64],
+    Float,
+    Float,
+    bool,
+    Float,
+    Float,
+]
+# dL/dx ahead, coming and latest events (B, S), next (B,)
+_DrawnState: TypeAlias = tuple[Float, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+def set_out(of: _Drawn, state: _DrawnState) -> None:
+    """Fills ``state`` for a sweep back from the end."""
+
+def draw_back_single(
+    of: _Drawn, state: _DrawnState, first: int, origin: Float, step: float, by_size: Float, felt: NDArray[np.float32]
+) -> None:
+    """Passes the steps from ``first`` on, the last one first; felt: (steps, B, S), changed to dL/dS."""
+
+def draw_back_double(
+    of: _Drawn, state: _DrawnState, first: int, origin: Float, step: float, by_size: Float, felt: Float
+) -> None:
+    """The same in double precision."""
+
 def multiply(
     weight: NDArray[np.int8],
     activation: NDArray[np.uint8],
@@ -249,10 +279,13 @@ _Cells: TypeAlias = tuple[
     int,
     tuple[Float, Float, Float, Float, Float, int] | None,
 ]
-# ends: source (-1: outside), target, receptor, compartment, trains, amplitudes; synapses: row begins, targets, weight
-# index, weights, delays, kind of delays, units of the source
+# short-term plasticity: used, tau, facilitating, x at the latest events, when; on a grid: x, the event before, step
+_SteppedDriver: TypeAlias = tuple[Float, Float, bool, Float, Float]
+_SteppedDrawn: TypeAlias = tuple[Float, NDArray[np.int64], NDArray[np.int64], _SteppedDriver]
+# ends: source (-1: outside), target, receptor, compartment, trains, amplitudes, short-term plasticity; synapses: row
+# begins, targets, weight index, weights, delays, kind of delays, units of the source
 _SteppedLink: TypeAlias = tuple[
-    tuple[int, int, int, int, Trains | None, Float | None],
+    tuple[int, int, int, int, Trains | None, Float | None, _SteppedDriver | None, _SteppedDrawn | None],
     tuple[NDArray[np.int64] | None, NDArray[np.int32] | None, NDArray[np.int64] | None, Weights, Float, int, int],
 ]
 # membrane, adaptation, current, free, noise, shift, fired

@@ -12,11 +12,24 @@ from itertools import pairwise
 
 import numpy as np
 
-from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Peaks, Run, Sampling, Stage, States, Trains
+from spikeloop.engine.arrays import (
+    Anchors,
+    Ask,
+    Float,
+    Link,
+    Neurons,
+    Peaks,
+    Recovered,
+    Run,
+    Sampling,
+    Stage,
+    States,
+    Trains,
+)
 from spikeloop.engine.arriving import arriving, joined
 from spikeloop.engine.exact import Explosion, forward
+from spikeloop.engine.short_term import recent_sizes, recovered, rested, samples_of, unrolled
 from spikeloop.engine.snapshot import Kept, mark
-from spikeloop.errors import Unsupported
 
 _LEAK, _THRESHOLD, _RESET = 3, 2, 4  # rows of `Neurons.values`
 _ROUNDING = 1e-15  # relative: a sample this little after a change belongs before it, as in the native engine
@@ -67,18 +80,10 @@ def driven(
     for stage in stages:
         mine = {n.name: currents[n.name] for n in stage.populations if n.name in currents}
         if mine:
-            _refuse_short_term(stage)
             found |= _Driven(stage, mine, run, spike_limit)(found, asks)
         else:
             found = forward([stage], found, run, asks, spike_limit)
     return found
-
-
-def _refuse_short_term(stage: Stage) -> None:
-    for link in stage.links:
-        if link.short_term is not None:
-            raise Unsupported("short-term plasticity onto neurons that currents drive cannot be run yet",
-                              where=f"projection {link.name}", todo="Leave short_term or the Steps out")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +98,14 @@ class _Driven:
     def __call__(self, trains: Mapping[str, Trains], asks: Mapping[str, Ask]) -> dict[str, Trains]:
         """The trains of its populations, from change to change; sample by sample where currents are of one each."""
         inside = {neurons.name for neurons in self.stage.populations}
-        coming = {
-            link.source: arriving(link, trains, self.run) for link in self.stage.links if link.source not in inside
-        }
+        stage, links = unrolled(self.stage, trains, self.run)
+        coming = {link.link.source: link.events for link in links}
+        for link in stage.links:
+            if link.source not in inside and link.source not in coming:
+                coming[link.source] = arriving(link, trains, self.run)
         alike = all(len(current.value) == 1 for current in self.currents.values())
         some = [slice(0, self.run.batch)] if alike else [slice(b, b + 1) for b in range(self.run.batch)]
-        found = [self._samples(each, coming, asks) for each in some]
+        found = [replace(self, stage=stage)._samples(each, coming, asks) for each in some]
         return {name: _stacked([part[name] for part in found]) for name in inside}
 
     def _samples(self, some: slice, coming: Mapping[str, Trains], asks: Mapping[str, Ask]) -> dict[str, Trains]:
@@ -109,16 +116,22 @@ class _Driven:
         names = [neurons.name for neurons in self.stage.populations]
         spikes = {name: _part(self.run.recent[name], some) for name in names if name in self.run.recent}
         found: dict[str, list[Trains]] = {name: [] for name in names}
+        drawing = [link for link in self.stage.links if link.short_term is not None]
+        resources = {link.name: self._recovered(link, some) for link in drawing}
         courses = {n.name: _Course(n, asks[n.name], some) for n in self.stage.populations}
         for first, last in pairwise([begin, *sorted(changes), end]):
             leaks = {n.name: leak_at(n, currents.get(n.name), first) for n in self.stage.populations}
             stage = replace(self.stage, populations=tuple(courses[name].neurons(leaks[name]) for name in names))
-            run = Run(some.stop - some.start, last - first, self.run.threads, dict(spikes), first, last)
+            span = (last - first, self.run.threads, dict(spikes), first, last)
+            run = Run(some.stop - some.start, *span, dict(resources))
             pieces = {name: courses[name].ask(leaks[name], first, last, end) for name in names}
             try:
                 made = forward([stage], external, run, pieces, self.spike_limit)
             except Explosion as where:
                 raise Explosion(where.population, where.sample + some.start, where.unit) from None
+            for link in drawing:
+                everything = np.ones(len(arriving(link, made, run)[0]), bool)
+                resources[link.name] = recovered(link, made[link.source], run, everything)
             for name in names:
                 courses[name].keep(pieces[name], leaks[name], self.spike_limit)
                 found[name].append(made[name])
@@ -126,6 +139,13 @@ class _Driven:
         for course in courses.values():
             course.finish()
         return {name: _following(parts) for name, parts in found.items()}
+
+    def _recovered(self, link: Link, some: slice) -> Recovered:
+        """Where a short-term link within the stage is when the run begins, of some samples."""
+        assert link.short_term is not None
+        x, last = rested(self.run.batch, link.short_term, self.run.recovered.get(link.name))
+        whole = Recovered(x, last, recent_sizes(link, self.run))
+        return samples_of(whole, self.run.recent.get(link.source), some)
 
 
 class _Course:

@@ -13,7 +13,6 @@ from torch import Tensor
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Recovery, Rows, Stage, Weights
 from spikeloop.engine.plan_stepped import cells_of, onto
 from spikeloop.engine.stepped import SteppedLink, SteppedStage
-from spikeloop.errors import Unsupported
 from spikeloop.network import Network, Standing
 from spikeloop.neuron import AdEx, Compartments
 from spikeloop.population import Population
@@ -108,10 +107,6 @@ def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -
     incoming = {name: p for name, p in network.projections.items() if p.target in names}
     delays = {name: delays_of(p) for name, p in incoming.items()}
     stepped = any(network.populations[name].kind in _STEPPED for name in names)
-    for name, projection in incoming.items():
-        if projection.short_term is not None and stepped:
-            raise Unsupported("short-term plasticity onto neurons that are run in steps cannot be run yet",
-                              where=f"projection {name}", todo="Leave short_term out there")  # fmt: skip
     if stepped:
         return _in_steps(network, names, incoming, delays, executed)
     dense = len(names) == 1 and all(

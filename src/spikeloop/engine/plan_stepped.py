@@ -61,6 +61,7 @@ def onto(network: Network, link: Link, amplitude: Float | None = None) -> Steppe
         structure.sites[c].receptors.index(receptor),
         c,
         amplitude,
+        link.short_term,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,44 @@ from spikeloop.engine.arrays import Delays, Float, Link, Recovered, Recovery, Ro
 from spikeloop.engine.arriving import arriving, joined
 
 Index = NDArray[np.int64]
+
+
+class Projected(Protocol):
+    """A link of any kind of stage."""
+
+    @property
+    def name(self) -> str:
+        """Its own."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where its spikes are from."""
+        ...
+
+    @property
+    def short_term(self) -> Recovery | None:
+        """What its events draw on."""
+        ...
+
+
+class Course(Protocol):
+    """A run of any kind of stage: what is on its way when it begins, and where short-term links are then."""
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        ...
+
+    @property
+    def recent(self) -> Mapping[str, Trains]:
+        """By source."""
+        ...
+
+    @property
+    def recovered(self) -> Mapping[str, Recovered]:
+        """By link."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +82,14 @@ def sizes_of(x: Float, unit: NDArray[np.integer], recovery: Recovery) -> Float:
 def resources(trains: Trains, recovery: Recovery, start: Recovered | None) -> Resources:
     """What every event meets, going on from ``start``."""
     time, unit, begin = trains
-    end, last = (part.copy() for part in _rested(len(begin) - 1, recovery, start))
+    end, last = (part.copy() for part in rested(len(begin) - 1, recovery, start))
     found, previous = np.empty((3, len(time))), np.empty(len(time), np.int64)
     _core.meet(time, unit, begin, recovery.utilisation, recovery.tau, end, last, found, previous)
     x, decay, before = found
     return Resources(x, decay, before, previous, end, last)
 
 
-def _rested(batch: int, recovery: Recovery, start: Recovered | None) -> tuple[Float, Float]:
+def rested(batch: int, recovery: Recovery, start: Recovered | None) -> tuple[Float, Float]:
     """x at the latest events and when these were, (B, S): at rest there were none."""
     if start is not None:
         return start.x, start.last
@@ -90,14 +128,32 @@ def _last_first(previous: Index) -> Iterator[Index]:
         some = some[some >= 0]
 
 
-def recovered(link: Link, trains: Trains, run: Run, waiting: NDArray[np.bool_]) -> Recovered:
+def recovered(link: Projected, trains: Trains, run: Course, waiting: NDArray[np.bool_]) -> Recovered:
     """What a run that goes on from here has to know; ``waiting`` (E,): which events, recent ones too, still come."""
     assert link.short_term is not None
     found = resources(trains, link.short_term, run.recovered.get(link.name))
     return Recovered(found.end, found.last, _sizes(link, trains, run, found)[waiting])
 
 
-def _sizes(link: Link, trains: Trains, run: Run, found: Resources) -> Float:
+def samples_of(found: Recovered, recent: Trains | None, some: slice) -> Recovered:
+    """Some samples of it; recent: the spikes that ``size`` is of."""
+    own = slice(0, 0) if recent is None else slice(int(recent[2][some.start]), int(recent[2][some.stop]))
+    return Recovered(found.x[some], found.last[some], found.size[own])
+
+
+def own_sizes(link: Projected, trains: Trains, run: Course) -> Float:
+    """The sizes of a run's own spikes."""
+    assert link.short_term is not None
+    return sizes_of(resources(trains, link.short_term, run.recovered.get(link.name)).x, trains[1], link.short_term)
+
+
+def arriving_sizes(link: Projected, trains: Trains, run: Course) -> Float:
+    """The sizes of all events that arrive, in the order of `arriving`; trains: the run's own."""
+    assert link.short_term is not None
+    return _sizes(link, trains, run, resources(trains, link.short_term, run.recovered.get(link.name)))
+
+
+def _sizes(link: Projected, trains: Trains, run: Course, found: Resources) -> Float:
     """The sizes of all events that arrive, in the order of `arriving`."""
     assert link.short_term is not None
     sizes, recent = sizes_of(found.x, trains[1], link.short_term), run.recent.get(link.source)
@@ -107,7 +163,7 @@ def _sizes(link: Link, trains: Trains, run: Run, found: Resources) -> Float:
     return joined(before, (sizes, trains[1], trains[2]))[0]
 
 
-def recent_sizes(link: Link, run: Run) -> Float:
+def recent_sizes(link: Projected, run: Course) -> Float:
     """The sizes of the events that are still on their way when a run begins."""
     assert link.short_term is not None
     recent, start = run.recent.get(link.source), run.recovered.get(link.name)
@@ -123,12 +179,12 @@ def driver(link: Link, run: Run, spikes: Trains | None = None) -> Any:
     if link.short_term is None:
         return None
     recovery, start = link.short_term, run.recovered.get(link.name)
-    rested = (np.ascontiguousarray(part) for part in _rested(run.batch, recovery, start))
+    first = (np.ascontiguousarray(part) for part in rested(run.batch, recovery, start))
     record = np.zeros((3, 0))
     if spikes is not None:
         found = resources(spikes, recovery, start)
         record = np.stack([sizes_of(found.x, spikes[1], recovery), *slopes_of(found, spikes[1], recovery)])
-    return recovery.utilisation, recovery.tau, recovery.facilitating, *rested, recent_sizes(link, run), record
+    return recovery.utilisation, recovery.tau, recovery.facilitating, *first, recent_sizes(link, run), record
 
 
 @dataclass(frozen=True, eq=False)

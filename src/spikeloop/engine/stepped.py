@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.engine import _core
-from spikeloop.engine.arrays import Delays, Float, Peaks, Rows, Trains, Weights
+from spikeloop.engine.arrays import Delays, Float, Peaks, Recovered, Recovery, Rows, Trains, Weights
 from spikeloop.engine.exact import Explosion
+from spikeloop.engine.short_term import recent_sizes, rested
 
 CELL_FIELDS = (
     "tau_mem",
@@ -101,7 +102,8 @@ class SteppedLink:
     """A projection to one receptor of one compartment: weight (N_source, N_target), or with ``rows`` a flat list.
 
     delay: (1,), (N_source,) or, in the order of the rows, (K,).  amplitude: a factor for every event of the source's
-    trains (short-term plasticity), in their order; for sources outside the stage.
+    trains, in their order; for sources outside the stage.  short_term: the plasticity of the link, from which
+    the sizes of spikes within the stage follow; those from outside are the amplitude's.
     """
 
     name: str
@@ -114,6 +116,7 @@ class SteppedLink:
     receptor: int = 0
     compartment: int = 0
     amplitude: Float | None = None
+    short_term: Recovery | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +218,8 @@ NOTHING = SteppedAsk()
 class SteppedRun:
     """Steps ``first`` .. ``first + steps`` of length ``step``, all times absolute.
 
-    recent: spikes of populations of the stage from before, which may still be on their way.
+    recent: spikes of populations of the stage from before, which may still be on their way.  recovered: by short-term
+    link within the stage, where it is.
     """
 
     batch: int
@@ -225,6 +229,7 @@ class SteppedRun:
     threads: int = 1
     spike_limit: int = 100_000
     recent: Mapping[str, Trains] = field(default_factory=dict[str, Trains])
+    recovered: Mapping[str, Recovered] = field(default_factory=dict[str, Recovered])
 
 
 def forward(
@@ -261,6 +266,13 @@ def largest_step(cells: Cells) -> float:
     return float(min(times)) / STEPS_PER_TIME_CONSTANT
 
 
+def steps_of(time: Float, step: float) -> NDArray[np.int64]:
+    """The step k with k h <= time < (k + 1) h of each time, whatever rounding does."""
+    number = np.floor(time / step).astype(np.int64)
+    number += (number + 1) * step <= time
+    return number - (number * step > time)
+
+
 def cells_in(cells: Cells) -> Any:
     """A population as the native engine takes it."""
     given = cells.disturbance
@@ -283,8 +295,29 @@ def cells_in(cells: Cells) -> Any:
 def link_in(link: SteppedLink, number: Mapping[str, int], trains: Mapping[str, Trains], run: SteppedRun) -> Any:
     """A link, likewise."""
     inside = link.source in number
-    events = run.recent.get(link.source) if inside else trains[link.source]
-    ends = (number.get(link.source, -1), number[link.target], link.receptor, link.compartment, events, link.amplitude)
+    events, amplitude, driver = trains.get(link.source), link.amplitude, None
+    if inside:
+        events = run.recent.get(link.source)
+        if link.short_term is not None:
+            amplitude, driver = recent_sizes(link, run), driver_in(link, run)
+    return linked(link, number, events, amplitude, driver)
+
+
+def driver_in(link: SteppedLink, run: SteppedRun) -> Any:
+    """What the events of a link draw on, and where that is when the run begins, likewise."""
+    given = link.short_term
+    assert given is not None
+    x, last = (np.ascontiguousarray(part) for part in rested(run.batch, given, run.recovered.get(link.name)))
+    return given.utilisation, given.tau, given.facilitating, x, last
+
+
+def linked(
+    link: SteppedLink, number: Mapping[str, int], events: Trains | None, amplitude: Float | None, driver: Any,
+    drawn: Any = None,
+) -> Any:  # fmt: skip
+    """A link with the events that its source's trains bring, likewise; drawn: what these met, for the reverse sweep."""
+    place = (number.get(link.source, -1), number[link.target], link.receptor, link.compartment)
+    ends = (*place, events, amplitude, driver, drawn)
     rows, size = link.rows, len(link.weight)
     arrays: tuple[Any, ...] = (None, None, None)
     if rows is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Float, Peaks, Trains, Weights
 from spikeloop.engine.arriving import coming
+from spikeloop.engine.short_term_grid import Draws
 from spikeloop.engine.stepped import (
     CELL_FIELDS,
     NOTHING,
@@ -21,6 +22,7 @@ from spikeloop.engine.stepped import (
     asked_in,
     cells_in,
     link_in,
+    linked,
     samplings_in,
 )
 
@@ -84,6 +86,7 @@ def backward(
     asks: Mapping[str, SteppedAsk],
     pulls: Mapping[str, SteppedPull],
     wants: SteppedWants,
+    draws: Mapping[str, Draws] | None = None,
 ) -> SteppedGradients:
     """Surrogate gradients through a stage on the grid of its steps, from observed spikes.
 
@@ -94,12 +97,19 @@ def backward(
     sends beside the spikes observed it sends in its middle. How long a compartment is held moves its release within a
     step, the spike's time being what was observed; a hold from before the run is a number. Noise, floors and saturation
     are not in the model. The states of a sample at all steps are kept meanwhile, of as many samples as there are
-    threads, in the stage's dtype.
+    threads, in the stage's dtype.  draws: by short-term link, what its
+    events met.
     """
     number = {cells.name: n for n, cells in enumerate(stage.populations)}
     own = {name: pulls[name].spikes for name in number}
     sent = {name: coming(name, own, run.recent) for name in number}
-    links = [link_in(link, number, trains, replace(run, recent=sent)) for link in stage.links]
+    drawn, sending = draws or {}, replace(run, recent=sent)
+    links = [
+        linked(link, number, of.trains, of.size, None, of.given())
+        if (of := drawn.get(link.name)) is not None
+        else link_in(link, number, trains, sending)
+        for link in stage.links
+    ]
     weight = {link.name: np.zeros_like(link.weight, order="C") for link in stage.links if link.name in wants.weights}
     outer = [name for name in wants.sources if name not in number]
     source = {name: np.zeros((run.batch, run.steps, _units(stage, name)), stage.dtype) for name in outer}

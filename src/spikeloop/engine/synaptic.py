@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Delays, Float, Link, Run, Trains
 from spikeloop.engine.arriving import arriving
+from spikeloop.engine.short_term import arriving_sizes
 
-Arrivals = tuple[NDArray[np.int64], Float, NDArray[np.int64], Float]
-"""(sample, time, column, weight) of everything that reaches a neuron that is looked at."""
+Arrivals = tuple[NDArray[np.int64], Float, NDArray[np.int64], Float, NDArray[np.int64]]
+"""(sample, time, column, weight, event) of everything that reaches a neuron that is looked at."""
 
 
 def sampled(
@@ -26,7 +27,9 @@ def sampled(
     for link in links:
         column = np.full(len(tau_syn), -1, np.int64)
         column[unit] = np.arange(len(unit))
-        sample, when, where, weight = _arrivals(link, arriving(link, trains, run), column)
+        sample, when, where, weight, event = _arrivals(link, arriving(link, trains, run), column)
+        if link.short_term is not None:
+            weight = weight * arriving_sizes(link, trains[link.source], run)[event]
         first = np.searchsorted(time, when, side="left")
         keep = (when >= run.begin) & (first < len(time))
         sample, where, first = (part[keep] for part in (sample, where, first))
@@ -48,7 +51,8 @@ def _arrivals(link: Link, events: Trains, column: NDArray[np.int64]) -> Arrivals
         target = np.flatnonzero(column >= 0)
         weight = link.weight[unit][:, target].astype(np.float64)
         when = np.repeat(time + per_unit, len(target))
-        return np.repeat(sample, len(target)), when, np.tile(column[target], len(unit)), weight.ravel()
+        event = np.repeat(np.arange(len(unit)), len(target))
+        return sample[event], when, np.tile(column[target], len(unit)), weight.ravel(), event
     begin = link.rows.begin[unit]
     fan_out = link.rows.begin[unit + 1] - begin
     event = np.repeat(np.arange(len(unit)), fan_out)
@@ -57,4 +61,4 @@ def _arrivals(link: Link, events: Trains, column: NDArray[np.int64]) -> Arrivals
     event, synapse, where = (part[where >= 0] for part in (event, synapse, where))
     weight = link.weight[synapse if link.rows.weight is None else link.rows.weight[synapse]].astype(np.float64)
     delay = link.delay[synapse] if link.delays is Delays.PER_SYNAPSE else per_unit[event]
-    return sample[event], time[event] + delay, where, weight
+    return sample[event], time[event] + delay, where, weight, event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -97,10 +98,14 @@ def empty_anchors(batch: int, size: int) -> Anchors:
     return Anchors(*np.empty((4, batch, size)))
 
 
-def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains], run: Run, step: float = 0.0) -> State:
+def state_of(
+    trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains], run: Run, step: float = 0.0,
+    inside: Mapping[str, Recovered] | None = None,
+) -> State:  # fmt: skip
     """The state to continue from: neurons, and spikes whose delays reach to the end or beyond it.
 
-    step: of what is run in steps and made anew by the next run from the beginning of the last one on.
+    step: of what is run in steps and made anew by the next run from the beginning of the last one on.  inside: of its
+    short-term links within a stage, with the sizes of all spikes.
     """
     fields = {
         field: {name: torch.from_numpy(getattr(ask.end, field)) for name, ask in asks.items()}
@@ -116,17 +121,22 @@ def state_of(trial: Trial, asks: Mapping[str, Ask], trains: Mapping[str, Trains]
     }
     dense = frozenset(neurons.name for stage in exact_stages(trial) if stage.dense for neurons in stage.populations)
     parts: dict[str, object] = {PART: Snapshot(run.end, kept, dense, waiting, ages)}
-    if ended := _ended(trial, trains, run, step):
+    if ended := _ended(trial, trains, run, step, inside or {}):
         parts[SHORT_TERM] = ended
     return State(**fields, recent=recent, time=run.end, parts=parts)
 
 
-def _ended(trial: Trial, trains: Mapping[str, Trains], run: Run, step: float) -> dict[str, Recovered]:
+def _ended(
+    trial: Trial, trains: Mapping[str, Trains], run: Run, step: float, inside: Mapping[str, Recovered]
+) -> dict[str, Recovered]:
     """Where the short-term plasticity of each link is at the end."""
     found, reach = dict[str, Recovered](), _reach(trial.network)
-    for link in (link for stage in exact_stages(trial) for link in stage.links if link.short_term is not None):
-        time = coming(link.source, trains, run.recent)[0]
-        found[link.name] = recovered(link, trains[link.source], run, _still(time, run, reach[link.source] + step))
+    for link in (link for stage in stages_of(trial) for link in stage.links if link.short_term is not None):
+        waiting = _still(coming(link.source, trains, run.recent)[0], run, reach[link.source] + step)
+        if link.name in inside:
+            found[link.name] = replace(inside[link.name], size=inside[link.name].size[waiting])
+        else:
+            found[link.name] = recovered(link, trains[link.source], run, waiting)
     return found
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from spikeloop.engine.arrays import Recovered
 from spikeloop.engine.snapshot import STEPPED
+from spikeloop.engine.trial import SHORT_TERM
 from spikeloop.errors import Unsupported
 from spikeloop.events import Events
 from spikeloop.gradient.resumed import resumed
@@ -27,8 +31,17 @@ def from_zero(trial: Trial, record: Record) -> tuple[Trial, Record]:
         peak={name: Peak(peak.time - begin, peak.value) for name, peak in record.peak.items()},
     )
     steps = {name: _earlier(each, begin) for name, each in trial.steps.items()}
-    start = replace(start, time=0.0, parts={STEPPED: resumed(start, begin)})
-    return replace(trial, drive=drive, steps=steps, start=start), moved
+    parts = {STEPPED: resumed(start, begin), **_resources(start.parts, begin)}
+    return replace(trial, drive=drive, steps=steps, start=replace(start, time=0.0, parts=parts)), moved
+
+
+def _resources(parts: Mapping[str, object], begin: float) -> dict[str, object]:
+    """What short-term links go on with, counted from ``begin``, too."""
+    found: Any = parts.get(SHORT_TERM)
+    if not isinstance(found, dict):
+        return {}
+    given: dict[str, Recovered] = found  # pyright: ignore[reportUnknownVariableType]
+    return {SHORT_TERM: {name: replace(each, last=each.last - begin) for name, each in given.items()}}
 
 
 def without_currents(trial: Trial, rule: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.arrays import Delays, Link, Neurons, Trains
+from spikeloop.engine.short_term_grid import Draws
 from spikeloop.errors import Unsupported
 
 MOST_DELAYS = 1000
@@ -47,6 +48,11 @@ class Grid:
     def place(self, time: Tensor, sample: Tensor) -> Tensor:
         """Times in steps since the origin, as real numbers."""
         return (time - self.origin[sample]) / self.dt
+
+    def step_of(self, time: np.ndarray, sample: np.ndarray) -> np.ndarray:
+        """The step that each time lies in, as arrivals have it."""
+        place = self.place(torch.from_numpy(time), torch.from_numpy(sample))
+        return torch.floor(place).to(torch.int64).numpy()
 
     def left(self, time: Tensor, sample: Tensor, step: Tensor) -> Tensor:
         """Seconds from times in these steps to the steps' ends."""
@@ -107,7 +113,7 @@ class Bundle:
     """The synapses of a projection that share one delay.
 
     weight: (N_source, N_target), zero where there is none.  synapses: (source, target, which weight), each (S,);
-    None: all pairs.
+    None: all pairs.  draws: what the events of a short-term one met.
     """
 
     name: str
@@ -116,6 +122,7 @@ class Bundle:
     weight: Tensor
     synapses: tuple[Tensor, Tensor, Tensor] | None
     delay: float
+    draws: Draws | None = None
 
     def add_gradient(self, dense: Tensor, total: Tensor) -> None:
         """Add the gradient ``dense`` (N_source, N_target) to that of the projection's own weights, (W,)."""
@@ -132,11 +139,11 @@ class Bundle:
         return later, torch.tensor([(later + 1 - place) * dt], dtype=torch.float64)
 
 
-def bundles(link: Link, sources: int, targets: int) -> list[Bundle]:
+def bundles(link: Link, sources: int, targets: int, draws: Draws | None = None) -> list[Bundle]:
     """``link`` as bundles of one delay each. Raises ``Unsupported`` for more than ``MOST_DELAYS`` different ones."""
     weight = torch.from_numpy(link.weight)
     if link.rows is None and link.delays is Delays.COMMON:
-        return [Bundle(link.name, link.source, link.target, weight, None, float(link.delay[0]))]
+        return [Bundle(link.name, link.source, link.target, weight, None, float(link.delay[0]), draws)]
     source, target, which = _synapses(link, sources, targets)
     different, group = np.unique(_delay_of_each(link, source), return_inverse=True)
     if len(different) > MOST_DELAYS:
@@ -152,7 +159,7 @@ def bundles(link: Link, sources: int, targets: int) -> list[Bundle]:
         ends = (source[mine], target[mine], which[mine])
         dense = torch.zeros(sources, targets, dtype=weight.dtype)
         dense.index_put_(ends[:2], weight.flatten()[ends[2]], accumulate=True)
-        found.append(Bundle(link.name, link.source, link.target, dense, ends, delay))
+        found.append(Bundle(link.name, link.source, link.target, dense, ends, delay, draws))
     return found
 
 
@@ -176,7 +183,8 @@ def _delay_of_each(link: Link, source: Tensor) -> np.ndarray:
 class Arrivals:
     """Spikes reaching their targets within the run: all (E,), ordered by sample, then time.
 
-    left: seconds to the end of the step.
+    left: seconds to the end of the step.  event: which of the trains' spikes.  size: of a short-term bundle, how large
+    they are.
     """
 
     sample: Tensor
@@ -184,6 +192,8 @@ class Arrivals:
     unit: Tensor
     time: Tensor
     left: Tensor
+    event: Tensor
+    size: Tensor | None
 
     def chunks(self, size: int) -> Iterator[slice]:
         """Slices of so few arrivals that one value for each of ``size`` neurons fits."""
@@ -202,5 +212,7 @@ def arrivals(grid: Grid, bundle: Bundle, trains: Trains) -> Arrivals:
         connected = torch.zeros(len(bundle.weight), dtype=torch.bool)
         connected[bundle.synapses[0]] = True
         keep &= connected[unit.to(torch.int64)]
+    event = keep.nonzero()[:, 0]
     sample, step, unit, time = (part[keep] for part in (sample, step, unit.to(torch.int64), time))
-    return Arrivals(sample, step, unit, time, grid.left(time, sample, step))
+    size = None if bundle.draws is None else torch.from_numpy(bundle.draws.size)[event]
+    return Arrivals(sample, step, unit, time, grid.left(time, sample, step), event, size)

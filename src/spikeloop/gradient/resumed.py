@@ -100,9 +100,11 @@ def _of(given: object, name: str) -> Resumed:
 
 def _as(state: SteppedState, stage: SteppedStage) -> SteppedState:
     """In the stage's precision, and in memory of its own."""
-    inner = (np.ascontiguousarray(each, stage.dtype) for each in (state.membrane, state.adaptation, state.current))
+    membrane, adaptation, current = (
+        np.ascontiguousarray(each, stage.dtype) for each in (state.membrane, state.adaptation, state.current)
+    )
     free, noise, shift = (np.ascontiguousarray(each, np.float64) for each in (state.free, state.noise, state.shift))
-    return SteppedState(*inner, free, noise, shift, np.ascontiguousarray(state.fired))
+    return SteppedState(membrane, adaptation, current, free, noise, shift, np.ascontiguousarray(state.fired))
 
 
 def _later(state: SteppedState, seconds: float) -> SteppedState:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloop.engine.arrays import Neurons, Stage, States, Trains
+from spikeloop.engine.arrays import Link, Neurons, Run, Stage, States, Trains
 from spikeloop.engine.arriving import coming
 from spikeloop.engine.plan import plan
+from spikeloop.engine.short_term_grid import Draws
 from spikeloop.engine.stepped import SteppedStage
 from spikeloop.engine.trial import run_of, start_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange, Unsupported
@@ -84,10 +85,6 @@ class SuperSpike:
 
     def needs(self, network: Network) -> Observe:
         """The membranes of spiking LIF populations every ``dt``; with ``replay``, spikes alone."""
-        for name, projection in network.projections.items():
-            if projection.short_term is not None:
-                raise Unsupported("SuperSpike has no gradient of short-term plasticity", where=f"projection {name}",
-                                  todo="Use EventProp()")  # fmt: skip
         if self.replay:
             return NOTHING
         return Observe({name: Every(self.dt) for name in _looked_at(network)})
@@ -113,7 +110,7 @@ class SuperSpike:
         grid = Grid.over(trial.duration, self.dt, self._origin(trial, record, run.batch))
         trains, planned = _observed(trial, record), plan(trial.network, record.executed)
         heard = {name: coming(name, trains, run.recent) for name in trains}
-        look = _Look(grid, trial, record, trains, heard)
+        look = _Look(grid, trial, record, trains, heard, run)
         seen = Observed(trial, record, cotangent, trains, heard, run.recent)
         stages = [
             ThroughSteps(stage, grid, self.beta, run.threads, seen)
@@ -205,12 +202,20 @@ class _Look:
     record: Record
     spikes: Mapping[str, Trains]
     coming: Mapping[str, Trains]
+    run: Run
 
     def bundles(self, stage: Stage, cells: Cells) -> list[Bundle]:
         """All synapses onto a population."""
         populations = self.trial.network.populations
         links = [link for link in stage.links if link.target == cells.name]
-        return [b for link in links for b in bundles(link, populations[link.source].size, cells.size)]
+        return [
+            b for link in links for b in bundles(link, populations[link.source].size, cells.size, self._draws(link))
+        ]
+
+    def _draws(self, link: Link) -> Draws | None:
+        if link.short_term is None:
+            return None
+        return Draws.of(link, self.spikes[link.source], self.run, self.grid.step_of)
 
 
 def _looked_at(network: Network) -> list[str]:

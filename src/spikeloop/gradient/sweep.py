@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.arrays import States, Trains
+from spikeloop.gradient.drawn import Drawing, worth, worth_at_release
 from spikeloop.gradient.grid import Arrivals, Bundle, Cells, Grid, arrivals
 from spikeloop.gradient.holds import Steps
 from spikeloop.network import Key
@@ -61,11 +62,15 @@ def _deliver(
     slot = arrived.step * grid.batch + arrived.sample
     for some in arrived.chunks(cells.size):
         row = weight.index_select(0, arrived.unit[some]).to(cells.dtype)
+        if arrived.size is not None:
+            row *= arrived.size[some, None].to(cells.dtype)
         current, membrane = cells.brought(arrived.left[some])
         by_current.index_add_(0, slot[some], row * current)
         by_membrane.index_add_(0, slot[some], row.mul_(membrane))
     pairs = moves.releases.join(arrived, grid.steps)
     each = weight[arrived.unit[pairs[1]], moves.releases.unit[pairs[0]]].to(cells.dtype)
+    if arrived.size is not None:
+        each *= arrived.size[pairs[1]].to(cells.dtype)
     to[2].index_add_(0, pairs[0], each * moves.releases.brought(cells, arrived, pairs))
 
 
@@ -111,6 +116,12 @@ class Echo:
         after = slice(some.start + 1, some.stop + 1)
         felt = current[after] * self.by_current
         return felt.addcmul_(membrane[after] * moves.free[some], self.by_membrane) @ self.back
+
+    def over(self, moves: Steps, adjoints: tuple[Tensor, Tensor], first: int, end: int) -> Tensor:
+        """The same, of all these steps: what arrives when time has ended is not felt."""
+        felt = self.felt(moves, adjoints, first, end)
+        late = end - first - len(felt)
+        return torch.cat([felt, felt.new_zeros(late, *felt.shape[1:])]) if late else felt
 
 
 class Through(Protocol):
@@ -189,13 +200,13 @@ class ThroughLayers:
                 if (bundle.name, "weight") in self.gradients:
                     self._weigh(layer, bundle)
         for layer in self.layers:
-            for bundle in layer.bundles:
-                if bundle.source in earlier:
-                    yield bundle.source, self._felt(layer, bundle).to(earlier[bundle.source])
+            for bundles in _links(layer):
+                if (source := bundles[0].source) in earlier:
+                    yield source, self._felt(layer, bundles).to(earlier[source])
 
     def _through(self, push: Mapping[str, Tensor]) -> None:
-        names, dt = set(self.dtypes), self.grid.dt
-        inner = [(m, Echo.of(b, m.cells, dt)) for m in self.layers for b in m.bundles if b.source in names]
+        names = set(self.dtypes)
+        inner = [(layer, bundles) for layer in self.layers for bundles in _links(layer) if bundles[0].source in names]
         for layer in self.layers:
             self._adjoints[layer.cells.name] = self._ready(layer, push.get(layer.cells.name))
         if inner:
@@ -204,17 +215,31 @@ class ThroughLayers:
             for layer in self.layers:
                 _back(layer.steps, *self._adjoints[layer.cells.name])
 
-    def _together(self, inner: Sequence[tuple[Layer, Echo]]) -> None:
+    def _together(self, inner: Sequence[tuple[Layer, Sequence[Bundle]]]) -> None:
         """Back through a loop: what a step's spikes do to later steps must be known before the step before."""
-        slopes = {layer.cells.name: layer.slope for layer in self.layers}
+        slopes, dt = {layer.cells.name: layer.slope for layer in self.layers}, self.grid.dt
+        links = [
+            (layer, [Echo.of(bundle, layer.cells, dt) for bundle in bundles], self._drawing(layer, bundles))
+            for layer, bundles in inner
+        ]
         for k in range(self.grid.steps - 1, -1, -1):
             for layer in self.layers:
                 _back(layer.steps, *self._adjoints[layer.cells.name], slice(k, k + 1))
-            for layer, echo in inner:
-                slope = slopes[echo.source]
-                felt = echo.felt(layer.steps, self._adjoints[layer.cells.name], k, k + 1)
-                if slope is not None and len(felt):
-                    self._adjoints[echo.source][0][k] += slope[k] * felt[0]
+            for layer, echoes, drawing in links:
+                slope, adjoints = slopes[echoes[0].source], self._adjoints[layer.cells.name]
+                if slope is None:
+                    continue
+                felt = torch.stack([echo.over(layer.steps, adjoints, k, k + 1) for echo in echoes]).sum(0)
+                if drawing is not None:
+                    felt = drawing.back(adjoints, k, felt)
+                self._adjoints[echoes[0].source][0][k] += slope[k] * felt[0]
+
+    def _drawing(self, layer: Layer, bundles: Sequence[Bundle]) -> Drawing | None:
+        """Where the link of these bundles is a short-term one."""
+        draws = bundles[0].draws
+        if draws is None:
+            return None
+        return Drawing(self.grid, layer.cells, layer.steps, draws, bundles, self.trains[bundles[0].source])
 
     def _ready(self, layer: Layer, push: Tensor | None) -> tuple[Tensor, Tensor]:
         """Adjoints of membrane and current (K + 1, B, N) before the sweep: what the loss and later stages say."""
@@ -231,32 +256,39 @@ class ThroughLayers:
         current[-1] = 0.0
         return membrane, current
 
-    def _felt(self, layer: Layer, bundle: Bundle) -> Tensor:
-        """(K, B, N_source): the loss's derivative by one more spike of the bundle's source in each step."""
-        echo, adjoints = Echo.of(bundle, layer.cells, self.grid.dt), self._adjoints[layer.cells.name]
-        felt = echo.felt(layer.steps, adjoints, 0, self.grid.steps)
-        late = self.grid.steps - len(felt)
-        return torch.cat([felt, felt.new_zeros(late, *felt.shape[1:])]) if late else felt
+    def _felt(self, layer: Layer, bundles: Sequence[Bundle]) -> Tensor:
+        """(K, B, N_source): the loss's derivative by one more spike of a link's source in each step."""
+        adjoints, felt = self._adjoints[layer.cells.name], list[Tensor]()
+        for bundle in bundles:
+            echo = Echo.of(bundle, layer.cells, self.grid.dt)
+            felt.append(echo.over(layer.steps, adjoints, 0, self.grid.steps))
+        total, drawing = felt[0], self._drawing(layer, bundles)
+        for more in felt[1:]:
+            total += more
+        return total if drawing is None else drawing.back(adjoints, 0, total)
 
     def _weigh(self, layer: Layer, bundle: Bundle) -> None:
         """Add the gradient of a bundle's weights."""
-        cells, freed = layer.cells, layer.steps.releases
-        membrane, current = (adjoint[1:].reshape(-1, cells.size) for adjoint in self._adjoints[cells.name])
+        cells, moves, adjoints = layer.cells, layer.steps, self._adjoints[layer.cells.name]
         dense = torch.zeros(bundle.weight.shape, dtype=cells.dtype)
         arrived = arrivals(self.grid, bundle, self.trains[bundle.source])
-        slot = arrived.step * self.grid.batch + arrived.sample
         for some in arrived.chunks(cells.size):
-            by_current, by_membrane = cells.brought(arrived.left[some])
-            felt = current.index_select(0, slot[some]).mul_(by_current)
-            through = membrane.index_select(0, slot[some])
-            if cells.spiking:
-                through *= layer.steps.keep.view(-1, cells.size).index_select(0, slot[some]) != 0
-            dense.index_add_(0, arrived.unit[some], felt.addcmul_(through, by_membrane))
-        pairs = freed.join(arrived, self.grid.steps)
-        factor = freed.brought(cells, arrived, pairs)
-        factor *= membrane[freed.step * self.grid.batch + freed.sample, freed.unit][pairs[0]]
-        dense.index_put_((arrived.unit[pairs[1]], freed.unit[pairs[0]]), factor, accumulate=True)
+            felt = worth(cells, moves, adjoints, arrived, some)
+            if arrived.size is not None:
+                felt *= arrived.size[some, None].to(cells.dtype)
+            dense.index_add_(0, arrived.unit[some], felt)
+        pairs = moves.releases.join(arrived, self.grid.steps)
+        factor = worth_at_release(cells, moves, adjoints, arrived, pairs)
+        if arrived.size is not None:
+            factor *= arrived.size[pairs[1]].to(cells.dtype)
+        dense.index_put_((arrived.unit[pairs[1]], moves.releases.unit[pairs[0]]), factor, accumulate=True)
         bundle.add_gradient(dense, self.gradients[bundle.name, "weight"])
+
+
+def _links(layer: Layer) -> list[list[Bundle]]:
+    """The bundles of each link onto a population."""
+    names = dict.fromkeys(bundle.name for bundle in layer.bundles)
+    return [[bundle for bundle in layer.bundles if bundle.name == name] for name in names]
 
 
 def _back(moves: Steps, membrane: Tensor, current: Tensor, some: slice = slice(None)) -> None:

@@ -13,16 +13,19 @@ from torch import Tensor
 from spikeloop.engine.arrays import Peaks, Trains
 from spikeloop.engine.plan import plan
 from spikeloop.engine.plan_stepped import name_of
+from spikeloop.engine.short_term_grid import Draws
 from spikeloop.engine.snapshot import STEPPED
 from spikeloop.engine.stepped import (
     CELL_FIELDS,
     Cells,
     SteppedAsk,
+    SteppedLink,
     SteppedRun,
     SteppedSampling,
     SteppedStage,
     SteppedState,
     largest_step,
+    steps_of,
 )
 from spikeloop.engine.stepped_adjoint import CellGradients, SteppedGradients, SteppedPull, SteppedWants, backward
 from spikeloop.engine.trial_stepped import currents_into, place_of
@@ -76,6 +79,13 @@ class ThroughSteps:
     def __post_init__(self) -> None:
         for cells in self.stage.populations:
             _check_step(cells, self.grid.dt)
+        if self.seen.trial.start is not None and any(link.short_term is not None for link in self.stage.links):
+            raise Unsupported(
+                "a surrogate gradient through short-term plasticity onto neurons in steps that go on from a state",
+                where=f"population {self.stage.populations[0].name!r}",
+                expected="a run from rest, or LIF and LI there",
+                todo="Take the gradient of one run",
+            )
         if bool(self.grid.origin.any()):
             raise Unsupported(
                 "a surrogate gradient of neurons in steps beside membranes that were sampled between their steps",
@@ -114,10 +124,16 @@ class ThroughSteps:
                 [name for name in earlier if name in outside],
                 self.beta,
             ),
+            {link.name: self._draws(link) for link in self.stage.links if link.short_term is not None},
         )
         self._keep(found)
         for name, felt in found.source.items():
             yield name, torch.from_numpy(felt).transpose(0, 1).to(earlier[name])
+
+    def _draws(self, link: SteppedLink) -> Draws:
+        """What the events of a short-term link met."""
+        run = SteppedRun(self.grid.batch, self.grid.dt, self.grid.steps)
+        return Draws.of(link, self.seen.spikes[link.source], run, lambda time, _: steps_of(time, self.grid.dt))
 
     def _asks(self, coming: Mapping[str, Trains], run: SteppedRun) -> dict[str, SteppedAsk]:
         trial = self.seen.trial

@@ -111,7 +111,7 @@ class Ideal:
         record = _record(trial, trains, asks, in_steps, run, cost)
         if not trial.observe.state:
             return record
-        state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0)
+        state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0, in_steps.recovered)
         return record._with(state=in_steps.added(state, stepped) if stepped else state)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from spikeloop.engine.arrays import Peaks, Run, Trains
+from spikeloop.engine.arrays import Peaks, Recovered, Run, Trains
 from spikeloop.engine.arriving import coming, joined
+from spikeloop.engine.short_term_stepped import Inside, sized
 from spikeloop.engine.snapshot import STEPPED, Paused
 from spikeloop.engine.stepped import (
     Cells,
@@ -28,7 +29,7 @@ from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.observe import When, neurons_of, times_of
 from spikeloop.protocols import Trial
 from spikeloop.record import Samples, State
-from spikeloop.substrate.step_grid import Clock, before, between, joined_currents, within
+from spikeloop.substrate.step_grid import Clock, before, between, joined_currents, of_the_run, within
 
 _TINY = 1e-9  # relative: what rounding makes of a step
 _ROUND = (5.0, 2.0, 1.0)  # a step chosen here is one of these times a power of ten
@@ -40,14 +41,16 @@ class InSteps:
     """How the stepped stages of a trial are run: from where, on which grid, and what is asked of each population.
 
     paused: where the run it goes on from was at the end of its last whole step.  reached: the same of this run, filled
-    where the trial asks for its state.
+    where the trial asks for its state.  recovered: likewise, of short-term links within a stage, with the sizes of all
+    spikes.
     """
 
     clock: Clock
     spike_limit: int
     asks: Mapping[str, SteppedAsk]
     paused: Mapping[str, Paused]
-    reached: dict[str, Paused] = field(default_factory=dict)
+    reached: dict[str, Paused] = field(default_factory=dict[str, Paused])
+    recovered: dict[str, Recovered] = field(default_factory=dict[str, Recovered])
 
     @classmethod
     def of(cls, trial: Trial, stages: Sequence[SteppedStage], step: float | None, spike_limit: int) -> InSteps:
@@ -65,18 +68,26 @@ class InSteps:
         found: dict[str, Trains] = {}
         sent = {name: before(self.clock.start, run.recent[name]) for name in names if name in run.recent}
         asks = {name: self.asks[name] for name in names}
+        stage, inside = sized(stage, trains, run), Inside(stage, run, self.clock.start)
         for first, last, whole in self.clock.pieces():
             if self.clock.keeps and whole:
                 asks = {
                     cells.name: replace(ask, end=SteppedState.empty(cells, run.batch, stage.dtype))
                     for cells, ask in zip(stage.populations, asks.values(), strict=True)
                 }
-            how = SteppedRun(run.batch, self.clock.step, last - first, first, run.threads, self.spike_limit, sent)
+            span = (self.clock.step, last - first, first, run.threads, self.spike_limit)
+            how = SteppedRun(run.batch, *span, sent, inside.now)
             made = forward(stage, outside, how, asks)
+            inside.go_on(made, how)
             found = {name: joined(found[name], train) if name in found else train for name, train in made.items()}
             sent = {name: joined(sent[name], train) if name in sent else train for name, train in made.items()}
             if self.clock.keeps and whole:
                 asks = self._pause(asks, last)
+                inside.pause()
+        if self.clock.keeps:
+            self.recovered.update(
+                inside.ended(run, {name: of_the_run(self.clock, train) for name, train in found.items()})
+            )
         for name, ask in asks.items():
             _keep_higher(self.asks[name].peaks, ask.peaks)
         return {name: within(self.clock, train) for name, train in found.items()}

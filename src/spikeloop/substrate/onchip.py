@@ -122,8 +122,6 @@ class OnChip:
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
-        if any(projection.short_term is not None for projection in trial.network.projections.values()):
-            raise Unsupported("short-term plasticity is not run on a chip yet", where=repr(self), todo="Run on Ideal()")
         parts = self._parts(trial.network)
         before = known_parts(trial, len(parts)) if parts else continued(trial)
         number = next(self._numbers) if trial.number is None else trial.number

@@ -30,7 +30,7 @@ from spikeloop.chip.learning import Processed
 from spikeloop.chip.mapping import site_key
 from spikeloop.chip.ppu import Executed
 from spikeloop.chip.sensing import sensors_of
-from spikeloop.chip.setup import Setup
+from spikeloop.chip.setup import Setup, strength_of_currents
 from spikeloop.chip.wiring import circuits_of
 from spikeloop.errors import CannotObserve, ShapeMismatch, Unsupported
 from spikeloop.events import Events
@@ -54,11 +54,11 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     instruments = _instruments(setup, network, trial.observe)
     inputs, currents = lower_inputs.lower_steps(
         network, trial.steps, setup.placement, setup.inputs, wish.speedup,
-        (setup.scales, setup.calibration.target, np.ones(CIRCUITS)),
+        (setup.scales, setup.calibration.target, strength_of_currents(setup) if trial.steps else np.ones(CIRCUITS)),
     )  # fmt: skip
     configuration = Configuration(
         lowered.weight, setup.placement.routing, setup.analog, instruments, setup.terms, setup.switches,
-        sensors_of(network, setup.placement.synapse, wish.speedup), inputs,
+        sensors_of(network, setup.placement.synapse, wish.speedup), inputs, setup.drivers,
     )  # fmt: skip
     out, state = _run(trial, setup, configuration, before, (draw, currents))
     spikes = _spikes(setup, trial, out)

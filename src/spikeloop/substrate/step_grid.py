@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.arriving import only
@@ -69,11 +70,17 @@ def between(paused: Paused, clock: Clock) -> bool:
 
 def within(clock: Clock, trains: Trains) -> Trains:
     """The spikes of the run alone: none of the rest of its last step, none that came before it in its first one."""
+    keep = of_the_run(clock, trains)
+    return trains if keep.all() else only(trains, keep)
+
+
+def of_the_run(clock: Clock, trains: Trains) -> NDArray[np.bool_]:
+    """Which spikes those are."""
     time = trains[0]
     keep = time <= clock.end
     if clock.start < clock.begin:
         keep &= time > clock.begin
-    return trains if keep.all() else only(trains, keep)
+    return keep
 
 
 def before(time: float, trains: Trains) -> Trains:
