@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from spikeloop import LIF, Events, Network, OnChip, Population, Projection, Record, run
 from spikeloop.chip import correlation
 from spikeloop.chip.calibrate import Calibration
+from spikeloop.chip.sensing import sensors_of
 from spikeloop.chip.setup import Wish, setup_of
-from spikeloop.chip.tasks import sensors_of, tasks_of
 from spikeloop.chip.twin import EVERYTHING, Twin
 from spikeloop.plasticity import Correlation, Plasticity, View
 from spikeloop.plot.style import COLOURS, FAINT, canvas, paler, save, tidy
@@ -155,9 +155,8 @@ def _fit(apart: Float, change: Float) -> tuple[float, float]:
 def _true(chip: Twin, net: Network, calibration: Calibration | None) -> tuple[Float, Float]:
     """(2, N): amplitudes, of the full range, and time constants that the chip's synapses have."""
     setup = setup_of(net, Wish(chip, 1000.0, 1, calibration, strict=False, cache=True))
-    (task,) = tasks_of(net, setup, (0.0, 1.0), 1, None).values()
-    flat = task.places["test_to_cells"].rows.ravel()
-    sensors = sensors_of(net, 1000.0)
+    synapse = setup.placement.synapse
+    flat, sensors = synapse["test_to_cells"].ravel(), sensors_of(net, synapse, 1000.0)
     assert sensors is not None
     steps, tau = correlation.windows(sensors, chip.seed, chip.pattern().strengths)
     return steps[:, flat] / correlation.FULL, tau[:, flat] * 1000.0
