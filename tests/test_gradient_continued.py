@@ -5,7 +5,23 @@ import pytest
 import torch
 from torch import nn
 
-from spikeloop import LIF, EventProp, Events, Network, Observe, Population, Projection, Record, State, run
+from spikeloop import (
+    LIF,
+    EventProp,
+    Events,
+    Network,
+    Normal,
+    Observe,
+    OnChip,
+    Population,
+    Projection,
+    Record,
+    State,
+    Unsupported,
+    feedforward,
+    run,
+)  # fmt: skip
+from spikeloop.chip.twin import EVERYTHING, Twin
 
 MS = 1e-3
 CUT, LENGTH = 21.3 * MS, 30 * MS
@@ -107,3 +123,14 @@ def test_what_is_held_from_before_depends_neither_on_reset_nor_on_how_long() -> 
     (record.membrane["hidden"].value.sum(1) * held).sum().backward()
     for name, parameter in net.populations["hidden"].named_parameters():
         assert parameter.grad is None or not bool(parameter.grad.any()), name
+
+
+def test_from_a_chips_state_nothing_is_differentiated():
+    """It does not say where the neurons were."""
+    net = feedforward([3, 2], LIF(10 * MS, 5 * MS), weight=Normal(2.0, 0.1))
+    drive = Events.from_lists([[1 * MS, 2 * MS, 3 * MS]], [[0, 1, 2]], 3)
+    chip = OnChip(Twin(7, ideal=EVERYTHING))
+    first = run(net, drive, 10 * MS, substrate=chip, observe=Observe(state=True))
+    second = run(net, drive.later(10 * MS), 10 * MS, substrate=chip, start=first.state, rule=EventProp())
+    with pytest.raises(Unsupported, match="shows no membranes"):
+        second.spikes["output"].time.sum().backward()

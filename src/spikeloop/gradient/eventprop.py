@@ -89,6 +89,10 @@ class EventProp:
         """The gradients of ``sum(cotangent * record)`` that ``cotangent.wants`` names."""
         without_currents(trial, "EventProp")
         _refuse(trial.network)
+        if trial.start is not None and trial.start.opaque:
+            raise Unsupported("the run goes on from a chip's state, which shows no membranes", where="start",
+                              expected="a run from rest, or from a state of Ideal",
+                              todo="Use SuperSpike(dt), which observes membranes")  # fmt: skip
         planned = plan(trial.network, record.executed) if record.executed else stages_of(trial)
         stages = [stage for stage in planned if isinstance(stage, Stage)]
         back = Backward(
