@@ -38,14 +38,20 @@ PULL = 20.0
 class Stand:
     """A chip with a calibration, and what all measurements of its terms have in common."""
 
+    bench: Bench
+    calibration: Calibration
+    tau_mem: Float
+    tau_syn: Float
+    capacitance: Float
+
     def __init__(self, chip: Chip, calibration: Calibration) -> None:
         self.bench = Bench(chip, calibration.cadc_offset.copy(), calibration.cadc_gain.copy())
         self.calibration = calibration
         target = calibration.target
         measured = calibration.measured[3]
-        self.tau_mem: Float = np.where(np.isfinite(measured), measured, target.tau_mem)
-        self.tau_syn: Float = np.where(np.isfinite(calibration.measured[4]), calibration.measured[4], target.tau_syn)
-        self.capacitance: Float = np.rint(target.capacitance)
+        self.tau_mem = np.where(np.isfinite(measured), measured, target.tau_mem)
+        self.tau_syn = np.where(np.isfinite(calibration.measured[4]), calibration.measured[4], target.tau_syn)
+        self.capacitance = np.rint(target.capacitance)
         self._seen: tuple[Analog, Float] | None = None
 
     def analog(self, leak: Float | float, reset: Float | float, threshold: Float | float) -> Analog:
