@@ -245,7 +245,7 @@ def test_on_a_mismatched_chip_lines_spread_as_they_should() -> None:
     made = nominal(MISMATCHED, default_target())
     configuration = Configuration(analog=made.analog, inputs=Inputs(separate=np.ones((2, 512), bool)))
     parts = [ByValue(each) for each in (made.analog, configuration.routing, configuration.instruments)]
-    chip = _chipful(_Made(parts[0], parts[1], parts[2], None, None, ByValue(configuration.inputs)), MISMATCHED)
+    chip = _chipful(_Made(parts[0], parts[1], parts[2], None, None, ByValue(configuration.inputs), None), MISMATCHED)
     tau = np.log(chip.dynamics.lines.tau_syn / 6e-6)
     assert tau.shape == (2, 512)
     assert np.abs(tau.std(1) - np.hypot(0.3, 0.05)).max() < 0.03

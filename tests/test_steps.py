@@ -26,6 +26,7 @@ from spikeloop import (
 from spikeloop import errors as wrong
 
 DRIVE = Events.from_lists([[1e-3], [2e-3]], [[0], [1]], size=2)
+FALLING = Steps([0.0, 1e-2], torch.tensor([[0.5] * 3, [0.2] * 3]))
 PAIR = Compartments(
     {"soma": Compartment(1e-2, 5e-3), "dendrite": Compartment(1e-2, 5e-3)}, {("soma", "dendrite"): 1e-2}
 )
@@ -83,9 +84,9 @@ ITEMS: dict[str, Item] = {
     "plain events without an input": (
         lambda: run(network(inputs=False), DRIVE, 30e-3), wrong.UnknownPopulation, "the network has 0", "to Steps",
     ),
-    "on a chip": (
-        lambda: run(network(LIF(1e-2, 5e-3)), {"input": DRIVE, "cells": steps()}, 30e-3, substrate=OnChip(Twin(7))),
-        wrong.Unsupported, "drive 'cells': a chip has no such currents", "Events",
+    "two strengths on a chip": (
+        lambda: run(network(LIF(1e-2, 5e-3)), {"input": DRIVE, "cells": FALLING}, 30e-3, substrate=OnChip(Twin(7))),
+        wrong.Unsupported, "the current of neuron 0 is 0.2 from 0.01 s on, and 0.5 elsewhere", "to source or sink",
     ),
     "the adaptation of a LIF": (
         lambda: run(network(LIF(1e-2, 5e-3)), DRIVE, 30e-3, observe=Observe(adaptation={"cells": 1e-3})),
