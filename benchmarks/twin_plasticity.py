@@ -1,6 +1,6 @@
-"""Plasticity on twins: the windows of their sensors, homeostasis of 512 neurons, where weights settle, and Pong.
+"""Plasticity on twins: homeostasis of 512 neurons, where weights settle, and Pong; windows: twin_window.py.
 
-    python benchmarks/twin_plasticity.py window homeostasis multiplicative pong --chips 0 1 2 3 4
+    python benchmarks/twin_plasticity.py homeostasis multiplicative pong --chips 0 1 2 3 4
 
 Each prints a table; seconds are this machine's, chip seconds the chip's.
 """
@@ -16,98 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop import LIF, Events, Network, Observe, OnChip, Population, Projection, Record, run
+from spikeloop import LIF, Events, Network, Observe, OnChip, Population, Projection, run
 from spikeloop.apps.pong import Pong, learn
-from spikeloop.chip import correlation
 from spikeloop.chip.twin import EVERYTHING, Twin
 from spikeloop.plasticity import Correlation, Plasticity, View
 from spikeloop.plasticity.rules import Homeostasis, MultiplicativeSTDP
 
 Float = NDArray[np.float64]
-LINES = 8
-"""Lines that fire a neuron together: no single event can."""
-TAU, AMPLITUDE = 5e-3, 1 / 256
+TAU = 5e-3
 STEP = 32
 """Cycles of 8 ns of the engine's steps in Pong; the twin's default is 1."""
-
-
-def read(view: View) -> None:
-    """Look at the sensors, change nothing."""
-    view.record("causal", np.asarray(view.causal))
-    view.record("anticausal", np.asarray(view.anticausal))
-
-
-def window_network(neurons: int, end: float) -> Network:
-    """A line whose synapses are looked at, and others that make the neurons fire."""
-    watched = Plasticity(read, w_max=0.3, period=[end], sensor=Correlation(TAU, AMPLITUDE))
-    neuron = LIF(10e-3, 6e-3, refractory=25e-3)
-    return Network(
-        {"test": Population(1), "trigger": Population(LINES), "cells": Population(neurons, neuron)},
-        [
-            Projection("test", "cells", torch.full((1, neurons), 0.02), plasticity=watched),
-            Projection("trigger", "cells", torch.full((LINES, neurons), 1.0)),
-        ],
-    )
-
-
-def pairs(distance: Float, count: int, every: float) -> tuple[Events, Events]:
-    """``count`` pairs in each sample, the test line ``distance`` (seconds, one a sample) before the trigger."""
-    at = 40e-3 + every * np.arange(count)
-    test = [torch.from_numpy(at - each) for each in distance]
-    trigger = torch.from_numpy(np.repeat(at, LINES))
-    units = torch.arange(LINES, dtype=torch.int32).repeat(count)
-    return (
-        Events.from_lists(test, [torch.zeros(count, dtype=torch.int32)] * len(test), 1),
-        Events.from_lists([trigger] * len(test), [units] * len(test), LINES),
-    )
-
-
-def window(chip: Twin, neurons: int = 64, count: int = 100, points: int = 12) -> tuple[Float, Float]:
-    """(2, neurons) each, causal and anticausal: amplitudes, of the full range, and time constants that were found."""
-    distance = np.concatenate([np.linspace(1e-3, 14e-3, points), -np.linspace(1e-3, 14e-3, points)])
-    every = 100e-3
-    duration = 60e-3 + count * every
-    test, trigger = pairs(distance, count, every)
-    net = window_network(neurons, duration)
-    record = run(net, {"test": test, "trigger": trigger}, duration, substrate=OnChip(chip), number=1)
-    fired = np.array([_mean_delay(record, sample, count, every) for sample in range(len(distance))])
-    found = []
-    for kind, name in enumerate(("causal", "anticausal")):
-        reading = record.recorded["test_to_cells"][name].value[0].numpy()[:, 0]
-        found.append(
-            [_fit(np.abs(fired[:, n] + distance), reading[:, n] / count, kind, distance) for n in range(neurons)]
-        )
-    amplitude, tau = np.moveaxis(np.array(found), 2, 0)
-    return amplitude, tau
-
-
-def _mean_delay(record: Record, sample: int, count: int, every: float) -> Float:
-    """(neurons,): how long after the trigger they fire."""
-    spikes = record.spikes["cells"][sample]
-    late = (spikes.time.detach().numpy() - 40e-3) % every
-    size = record.spikes["cells"].size
-    number = np.bincount(spikes.unit.numpy(), minlength=size)
-    return np.bincount(spikes.unit.numpy(), late, size) / np.maximum(number, 1)
-
-
-def _fit(distance: Float, reading: Float, kind: int, given: Float) -> tuple[float, float]:
-    """Amplitude and time constant, weighted as counts are, from samples on the sensor's side that it can see."""
-    side = (given > 0 if kind == correlation.CAUSAL else given < 0) & (reading > 0)
-    if side.sum() < 4:
-        return np.nan, np.nan
-    slope, height = np.polyfit(distance[side], np.log(reading[side]), 1, w=np.sqrt(reading[side]))
-    return float(np.exp(height)), float(-1 / slope)
-
-
-def show_window(chip: Twin) -> str:
-    """A row of the table."""
-    began = time.perf_counter()
-    amplitude, tau = window(chip)
-    parts = []
-    for value, nominal in ((amplitude, AMPLITUDE), (tau, TAU)):
-        good = np.isfinite(value) & (value > 0)
-        parts.append(f"{np.median(value[good]) / nominal:.3f} | {np.log(value[good] / nominal).std():.2f}")
-    return f"| {chip!r} | {' | '.join(parts)} | {time.perf_counter() - began:.0f} |"
 
 
 def homeostasis(chip: Twin, neurons: int = 512, updates: int = 100, target: int = 6) -> str:
@@ -188,10 +106,6 @@ def pong(chip: Twin, positions: int = 100, epochs: int = 300) -> str:
 
 
 TABLES: dict[str, tuple[Callable[[Twin], str], str]] = {
-    "window": (
-        show_window,
-        "| chip | amplitude/target | spread (log) | time constant/target | spread (log) | seconds |",
-    ),
     "homeostasis": (
         homeostasis,
         "| chip | target | first update | first 10 | middle 10 | last 10 | within 1 of it | chip seconds | seconds |",

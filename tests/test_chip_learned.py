@@ -1,13 +1,10 @@
 """What rules come to on a chip whose sensors differ from synapse to synapse: fixed points, and measured windows."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from chips import IDEAL, by_the_laws, ready
+from scripts import benchmark
 
 from spikeloop import LIF, Events, Network, Observe, Population, Projection, Twin, run
 from spikeloop.chip.twin import EVERYTHING, Imperfection
@@ -60,15 +57,9 @@ def test_a_short_run_from_below_has_not_settled_yet() -> None:
 
 
 def test_windows_of_unlike_synapses_are_recovered_one_by_one() -> None:
-    path = Path(__file__).parents[1] / "benchmarks" / "twin_window.py"
-    spec = importlib.util.spec_from_file_location("twin_window", path)
-    assert spec is not None
-    assert spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    sys.modules["twin_window"] = benchmark  # where its dataclass looks for its types
-    spec.loader.exec_module(benchmark)
-    net = benchmark.window_network(24, [1.0])
-    windows = benchmark.measure(SENSORS_DIFFER, neurons=24, points=8, calibration=by_the_laws(SENSORS_DIFFER, net))
+    script = benchmark("twin_window")
+    net = script.window_network(24, [1.0])
+    windows = script.measure(SENSORS_DIFFER, neurons=24, points=8, calibration=by_the_laws(SENSORS_DIFFER, net))
     found = windows.found
     assert found.mean() > 0.8
     for value, true in ((windows.amplitude, windows.true_amplitude), (windows.tau, windows.true_tau)):

@@ -1,14 +1,13 @@
 """Plasticity on the twin: kernels in integers do what they do in floating point, and what they may not do is said."""
 
-import importlib.util
 import warnings
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from chips import IDEAL, ready
+from chips import IDEAL, by_the_laws, ready
+from scripts import benchmark
 
 from spikeloop import LIF, Events, Ideal, Network, Observe, OnChip, Population, Projection, run
 from spikeloop.chip import ppu
@@ -284,13 +283,7 @@ def test_a_number_that_is_none_is_refused() -> None:
 
 def test_the_window_of_an_ideal_chips_sensors_is_recovered_within_5_percent() -> None:
     """100 pairs at each of 16 distances, the neuron fired by others: amplitude and time constant from the readings."""
-    path = Path(__file__).parents[1] / "benchmarks" / "twin_plasticity.py"
-    spec = importlib.util.spec_from_file_location("twin_plasticity", path)
-    assert spec is not None
-    assert spec.loader is not None
-    plasticity = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(plasticity)
-    plasticity.OnChip = lambda chip: ready(plasticity.window_network(2, 60e-3 + 100 * 100e-3), chip)
-    amplitude, tau = plasticity.window(IDEAL, neurons=2, count=100, points=8)
-    np.testing.assert_allclose(amplitude, plasticity.AMPLITUDE, rtol=0.05)
-    np.testing.assert_allclose(tau, plasticity.TAU, rtol=0.05)
+    script = benchmark("twin_window")
+    windows = script.measure(IDEAL, 2, 8, by_the_laws(IDEAL, script.window_network(2, [1.0])))
+    np.testing.assert_allclose(windows.amplitude, script.AMPLITUDE, rtol=0.05)
+    np.testing.assert_allclose(windows.tau, script.TAU, rtol=0.05)

@@ -173,6 +173,23 @@ def base_of(problem: Problem, parameters: Parameters, more: list[Any]) -> list[d
     return found
 
 
+def check_differences(problem: Any, given: Any, entries: Any) -> None:
+    """entries: a tensor of ``given``, the gradient by it, and which place (None: where that is largest)."""
+    parameters, more = given
+    with torch.no_grad():
+        base = base_of(problem, parameters, more)
+        for tensor, gradient, place in entries:
+            where = place or np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
+            value, size = float(tensor[where]), 1e-6 * max(abs(float(tensor[where])), 1e-3)
+            losses = []
+            for sign in (1, -1):
+                tensor[where] = value + sign * size
+                losses.append(float(problem.loss(parameters, more, base)))
+            tensor[where] = value
+            difference = (losses[0] - losses[1]) / (2 * size)
+            assert difference == pytest.approx(gradient[where], rel=2e-4, abs=1e-11 / size), where
+
+
 @pytest.mark.parametrize("kind", ["AdEx", "plateau", "loop"])
 def test_gradients_are_finite_differences_of_the_smoothed_model(kind: str) -> None:
     problem = recurrent() if kind == "loop" else single(kind)
@@ -191,18 +208,7 @@ def test_gradients_are_finite_differences_of_the_smoothed_model(kind: str) -> No
     durations = [at for at in np.argwhere(mine.field("refractory") != 0) if at[0] > 0]
     assert len(durations) >= (1 if kind == "plateau" else 0)
     entries += [(parameters.values[name], mine.values, (CELL_FIELDS.index("refractory"), *at)) for at in durations]
-    with torch.no_grad():
-        base = base_of(problem, parameters, more)
-        for tensor, gradient, place in entries:
-            where = place or np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
-            value, size = float(tensor[where]), 1e-6 * max(abs(float(tensor[where])), 1e-3)
-            losses = []
-            for sign in (1, -1):
-                tensor[where] = value + sign * size
-                losses.append(float(problem.loss(parameters, more, base)))
-            tensor[where] = value
-            difference = (losses[0] - losses[1]) / (2 * size)
-            assert difference == pytest.approx(gradient[where], rel=2e-4, abs=1e-11 / size), (kind, where)
+    check_differences(problem, (parameters, more), entries)
 
 
 def test_gradients_do_not_depend_on_threads() -> None:

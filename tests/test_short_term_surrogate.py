@@ -14,7 +14,7 @@ import test_engine_stepped_gradient as stepped_gradient
 import torch
 from families import FAMILIES
 from stepped import Stepped
-from test_surrogate import BETA, DT, Case, close, problem
+from test_surrogate import BETA, DT, Case, check_differences, close, problem
 from torch import Tensor
 
 import spikeloop as sl
@@ -120,19 +120,7 @@ def test_autograd_through_time_steps_in_plain_torch(family: str, replayed: bool)
 @pytest.mark.parametrize("replayed", [False, True])
 @pytest.mark.parametrize("family", ["two_layers", "everything"])
 def test_finite_differences_of_the_smoothed_model(family: str, replayed: bool) -> None:
-    case = DrawnCase(Plastic(problem(family, 1)), sl.SuperSpike(DT, BETA, replayed))  # type: ignore[arg-type]
-    found, step = case.gradients(), 1e-5
-    with torch.no_grad():
-        bases = [case.stepped(b) for b in range(len(case.record))]
-        for name, weight in case.weights().items():
-            direction = torch.randn(weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-            ends = []
-            for change in (step, -step):
-                weight.add_(direction, alpha=change)
-                ends.append(sum(float(case.loss(case.stepped(b, base), b)) for b, base in enumerate(bases)))
-                weight.sub_(direction, alpha=change)
-            difference = (ends[0] - ends[1]) / (2 * step)
-            assert difference == pytest.approx(float((found[name] * direction).sum()), rel=1e-6, abs=1e-6), name
+    check_differences(DrawnCase(Plastic(problem(family, 1)), sl.SuperSpike(DT, BETA, replayed)))  # type: ignore[arg-type]
 
 
 def test_parts_of_a_batch_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,18 +214,7 @@ def test_stepped_gradients_are_finite_differences_of_the_smoothed_model(which: s
         (parameters.values[name], found.cells[name].values, (row(field), 0, 1)) for field in ("tau_mem", "threshold")
     ]
     entries += [(parameters.weight[link.name], found.weight[link.name], None) for link in problem.links]
-    with torch.no_grad():
-        base = stepped_gradient.base_of(problem, parameters, more)
-        for tensor, gradient, place in entries:
-            where = place or np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
-            value, size = float(tensor[where]), 1e-6 * max(abs(float(tensor[where])), 1e-3)
-            losses = []
-            for sign in (1, -1):
-                tensor[where] = value + sign * size
-                losses.append(float(problem.loss(parameters, more, base)))
-            tensor[where] = value
-            difference = (losses[0] - losses[1]) / (2 * size)
-            assert difference == pytest.approx(gradient[where], rel=2e-4, abs=1e-11 / size), (which, where)
+    stepped_gradient.check_differences(problem, (parameters, more), entries)
 
 
 # ---- through whole networks ------------------------------------------------------------------------------------------

@@ -130,10 +130,8 @@ def test_autograd_through_time_steps_in_plain_torch(family: str, replayed: bool)
     close(case.gradients(), dict(zip(case.weights(), expected, strict=True)), 1e-9)
 
 
-@pytest.mark.parametrize("replayed", [False, True])
-@pytest.mark.parametrize("family", ["two_layers", "everything"])
-def test_finite_differences_of_the_smoothed_model(family: str, replayed: bool) -> None:
-    case = Case(problem(family, 1), SuperSpike(DT, BETA, replayed))
+def check_differences(case: Case) -> None:
+    """Gradients by weights are central differences of the smoothed model."""
     found, step = case.gradients(), 1e-5
     with torch.no_grad():
         bases = [case.stepped(b) for b in range(len(case.record))]
@@ -146,6 +144,12 @@ def test_finite_differences_of_the_smoothed_model(family: str, replayed: bool) -
                 weight.sub_(direction, alpha=change)
             difference = (ends[0] - ends[1]) / (2 * step)
             assert difference == pytest.approx(float((found[name] * direction).sum()), rel=1e-6, abs=1e-6), name
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize("family", ["two_layers", "everything"])
+def test_finite_differences_of_the_smoothed_model(family: str, replayed: bool) -> None:
+    check_differences(Case(problem(family, 1), SuperSpike(DT, BETA, replayed)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

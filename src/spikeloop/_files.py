@@ -59,6 +59,22 @@ def read_arrays(
     return {name: parts[name] for name in names}
 
 
+def write_checked(path: str | os.PathLike[str], form: str, version: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """`write_arrays`, with a checksum of them in the file."""
+    write_arrays(path, form, version, {**arrays, "checksum": np.array(checksum(arrays))})
+
+
+def read_checked(
+    path: str | os.PathLike[str], form: str, version: int, names: tuple[str, ...], todo: str
+) -> dict[str, NDArray[Any]]:
+    """The arrays ``names`` of a file of `write_checked`, and "version". Raises as `read_arrays`, and where the checksum
+    is wrong: then ``todo`` is what to do."""
+    arrays = read_arrays(path, form, version, (*names, "checksum", "version"))
+    if str(arrays["checksum"]) != checksum({name: arrays[name] for name in names}):
+        raise DataError("the checksum is wrong", where=str(path), todo=f"The file is damaged: {todo}")
+    return arrays
+
+
 def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Of their names, kinds, shapes and contents."""
     found = sha256()

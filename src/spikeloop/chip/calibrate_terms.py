@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop._files import checksum, read_arrays, write_arrays
+from spikeloop._files import read_checked, write_checked
 from spikeloop.chip import calibrate_inputs, fit, transfer
 from spikeloop.chip.bench import ALL, SOME, routing
 from spikeloop.chip.calibrate_inputs import LINES, OFFSET, REVERSALS
@@ -33,7 +33,6 @@ from spikeloop.chip.configuration import (
 from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.stand import BELOW, CODES_PER_STEP, LEVEL, WRITINGS, Stand, logs, mean, senders
 from spikeloop.chip.terms import Kinds, Switches, Terms
-from spikeloop.errors import DataError
 
 Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -66,14 +65,12 @@ class TermsCalibration:
         """Write a .npz that `load` reads."""
         arrays: dict[str, NDArray[Any]] = {"names": np.array(list(self.off))}
         arrays |= {what: np.array([getattr(self, what)[name] for name in self.off]) for what in _KEPT}
-        write_arrays(path, _FORMAT, VERSION, arrays | {"checksum": np.array(checksum(arrays))})
+        write_checked(path, _FORMAT, VERSION, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TermsCalibration:
         """From a file of `save`. Raises ``DataError`` where it is missing, damaged, foreign or newer."""
-        arrays = read_arrays(path, _FORMAT, VERSION, ("names", *_KEPT, "checksum"))
-        if str(arrays["checksum"]) != checksum({name: arrays[name] for name in ("names", *_KEPT)}):
-            raise DataError("the checksum is wrong", where=str(path), todo="The file is damaged: calibrate anew")
+        arrays = read_checked(path, _FORMAT, VERSION, ("names", *_KEPT), "calibrate anew")
         return cls(*(dict(zip(map(str, arrays["names"]), arrays[what], strict=True)) for what in _KEPT))
 
     def terms(self, codes: Terms | None) -> Terms | None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop._files import checksum, read_arrays, write_arrays
+from spikeloop._files import read_checked, write_checked
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CAPACITANCE_MAX, CIRCUITS, CODE_MAX, COUNTER_MAX, CYCLE, Analog, Chip
-from spikeloop.errors import DataError, OutOfRange
+from spikeloop.errors import OutOfRange
 
 Float = NDArray[np.float64]
 VERSION = 2
@@ -112,7 +112,7 @@ class Calibration:
             part = getattr(self, owner)
             arrays |= {f"{owner}.{each.name}": getattr(part, each.name) for each in fields(part)}
         arrays |= {name: getattr(self, name) for name in ("cadc_offset", "cadc_gain", "success", "measured")}
-        write_arrays(path, _FORMAT, self.version, arrays | {"checksum": np.array(checksum(arrays))})
+        write_checked(path, _FORMAT, self.version, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
@@ -124,9 +124,7 @@ class Calibration:
             [f"{o}.{each.name}" for each in fields(k)] for o, k in (("target", Target), ("analog", Analog))
         )
         names = ("chip", *targets, *analogs, "cadc_offset", "cadc_gain", "success", "measured")
-        arrays = read_arrays(path, _FORMAT, VERSION, (*names, "checksum", "version"))
-        if str(arrays["checksum"]) != checksum({name: arrays[name] for name in names}):
-            raise DataError("the checksum is wrong", where=str(path), todo="The file is damaged: calibrate anew")
+        arrays = read_checked(path, _FORMAT, VERSION, names, "calibrate anew")
         return cls(
             str(arrays["chip"]),
             Target(**{name.split(".")[1]: arrays[name] for name in targets}),

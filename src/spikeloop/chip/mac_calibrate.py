@@ -10,11 +10,10 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop._files import checksum, read_arrays, write_arrays
+from spikeloop._files import read_checked, write_checked
 from spikeloop.chip.configuration import CIRCUITS, CODE_MAX, HALVES, WEIGHT_MAX, Chip
 from spikeloop.chip.mac import GAIN_UNIT, HEIGHT, NOMINAL_GAIN, RESULT_MAX, RESULT_MIN, WIDTH, ArrayPass, Columns
 from spikeloop.chip.mismatch import Float
-from spikeloop.errors import DataError
 
 VERSION = 1
 _FORMAT = "spikeloop.chip.columns"
@@ -45,15 +44,13 @@ class ColumnCalibration:
         """Write a .npz that `load` reads."""
         arrays = {"chip": np.array(self.chip), "columns.gain": self.columns.gain, "columns.offset": self.columns.offset}
         arrays |= {name: getattr(self, name) for name in ("gain", "offset", "success")}
-        write_arrays(path, _FORMAT, self.version, arrays | {"checksum": np.array(checksum(arrays))})
+        write_checked(path, _FORMAT, self.version, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ColumnCalibration:
         """From a file of `save`. Raises ``DataError`` where it is missing, damaged, foreign or newer."""
         names = ("chip", "columns.gain", "columns.offset", "gain", "offset", "success")
-        arrays = read_arrays(path, _FORMAT, VERSION, (*names, "checksum", "version"))
-        if str(arrays["checksum"]) != checksum({name: arrays[name] for name in names}):
-            raise DataError("the checksum is wrong", where=str(path), todo="The file is damaged: calibrate anew")
+        arrays = read_checked(path, _FORMAT, VERSION, names, "calibrate anew")
         columns = Columns(arrays["columns.gain"], arrays["columns.offset"])
         measured = arrays["gain"], arrays["offset"], arrays["success"]
         return cls(str(arrays["chip"]), columns, *measured, int(arrays["version"]))

@@ -20,7 +20,6 @@ from spikeloop.chip.calibrate import VERSION, Calibration, Target, calibrate
 from spikeloop.chip.calibrate_drivers import calibrate_drivers
 from spikeloop.chip.calibrate_terms import TermsCalibration, calibrate_terms
 from spikeloop.chip.configuration import Chip, Integers
-from spikeloop.chip.lower_terms import TermsTarget
 from spikeloop.chip.terms import Kinds
 from spikeloop.errors import DataError
 
@@ -52,11 +51,9 @@ def _known(chip: Chip, wanted: ByValue[Target], cache: bool) -> Calibration:
     return found
 
 
-def calibrated_terms(
-    chip: Chip, calibration: Calibration, wanted: TermsTarget | Kinds, cache: bool = True
-) -> TermsCalibration:
-    """How the chip's terms, couplings and inputs are off; measured once for a calibration and the kinds of them."""
-    return _known_terms(chip, calibration, wanted if isinstance(wanted, Kinds) else wanted.kinds, cache)
+def calibrated_terms(chip: Chip, calibration: Calibration, kinds: Kinds, cache: bool = True) -> TermsCalibration:
+    """How the chip's terms, couplings and inputs are off; measured once for a calibration and these kinds of them."""
+    return _known_terms(chip, calibration, kinds, cache)
 
 
 @lru_cache(maxsize=8)

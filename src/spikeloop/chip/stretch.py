@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from spikeloop.chip import correlation
 from spikeloop.chip.by_value import ByValue
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from spikeloop.chip.twin import Twin
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class _Made:
     """What a configuration was made of, for a chip that is run in steps."""
@@ -43,13 +46,18 @@ class _Made:
     drivers: ByValue[Drivers] | None
 
 
+def _by_value(part: T | None) -> ByValue[T] | None:
+    return None if part is None else ByValue(part)
+
+
+def _value(part: ByValue[T] | None) -> T | None:
+    return None if part is None else part.value
+
+
 @lru_cache(maxsize=16)
 def _chipful(made: _Made, twin: Twin) -> Chipful:
     neurons = neurons_on(made.analog, made.routing, twin, made.inputs)
-    terms = None if made.terms is None else made.terms.value
-    switches = None if made.switches is None else made.switches.value
-    inputs = None if made.inputs is None else made.inputs.value
-    dynamics = dynamics_of(neurons, terms, switches, inputs, twin.pattern())
+    dynamics = dynamics_of(neurons, _value(made.terms), _value(made.switches), _value(made.inputs), twin.pattern())
     same = dynamics.tree[:, None] == dynamics.tree
     plan = Plan(copy.deepcopy(made.routing.value), neurons, made.instruments.value, same)
     capacity = Imperfection.CAPACITY not in twin.ideal
@@ -73,15 +81,12 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
     parts = ByValue(configuration.routing), ByValue(configuration.analog), ByValue(configuration.instruments)
     check_again(*parts)
     routing, analog, instruments = parts
-    terms = None if configuration.terms is None else ByValue(configuration.terms)
-    switches = None if configuration.switches is None else ByValue(configuration.switches)
-    inputs = None if configuration.inputs is None else ByValue(configuration.inputs)
-    drivers = None if configuration.drivers is None else ByValue(configuration.drivers)
-    lasting = None if configuration.inputs is None else configuration.inputs.lasting
+    terms, switches = _by_value(configuration.terms), _by_value(configuration.switches)
+    inputs, drivers = _by_value(configuration.inputs), _by_value(configuration.drivers)
+    lasting = _by_value(None if configuration.inputs is None else configuration.inputs.lasting)
     chip = _chipful(_Made(analog, routing, instruments, terms, switches, inputs, drivers), twin)
     active = tuple(step.neuron.tobytes() for step in chip.plan.steps)
-    lasted = None if lasting is None else ByValue(lasting)
-    owner = twin, routing, analog, terms, switches, lasted, drivers, active
+    owner = twin, routing, analog, terms, switches, lasting, drivers, active
     start = going.start
     if start is not None:
         _check_start(start, owner, len(drive), LearningState if going.program else ChipState)
