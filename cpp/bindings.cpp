@@ -31,9 +31,9 @@ using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Arr
 // trains, or which earlier stage of the call they come from; weights, delays
 template <class T>
 using DenseIn = std::tuple<std::variant<int64_t, TrainsIn>, Array<const T, 2>, Array<const double, 1>>;
-// used, tau, facilitating, x at the latest events, when these were, sizes of recent events; of the spikes of a record: sizes, slopes, kept
-using DriverIn = std::tuple<Array<const double, 1>, Array<const double, 1>, bool, Array<const double, 2>, Array<const double, 2>, Array<const double, 1>,
-                            Array<const double, 2>>;
+// used, tau, base, slope, x at the latest events, when these were, sizes of recent events; of the spikes of a record: sizes, slopes, kept
+using DriverIn = std::tuple<Array<const double, 1>, Array<const double, 1>, Array<const double, 1>, Array<const double, 1>, Array<const double, 2>,
+                            Array<const double, 2>, Array<const double, 1>, Array<const double, 2>>;
 // trains, first source neuron (-1: external), first target neuron, row begins, targets, weight index, weights, delays, kind of delays,
 // short-term plasticity within the stage
 template <class T>
@@ -234,10 +234,10 @@ std::vector<QueueSource<T>> queue_sources(const std::vector<QueueIn<T>>& in) {
         s.begin = begin.data(), s.target = target.data(), s.weight_index = index ? index->data() : nullptr;
         s.weight = weight.data(), s.weights = int64_t(weight.shape(0)), s.delay = delay.data(), s.delays = Delay(delays);
         if (driver) {
-            const auto& [used, tau, facilitating, x, last, recent, record] = *driver;
+            const auto& [used, tau, base, slope, x, last, recent, record] = *driver;
             const double* size = record.data();
             const int64_t spikes = int64_t(record.shape(1));
-            s.driver = {used.data(), tau.data(), x.data(), last.data(), recent.data(), facilitating, size, size + spikes, size + 2 * spikes};
+            s.driver = {used.data(), tau.data(), x.data(), last.data(), recent.data(), {base.data(), slope.data()}, size, size + spikes, size + 2 * spikes};
         }
         out.push_back(s);
     }

@@ -258,7 +258,7 @@ class Undo {
     void undo_use(int32_t k, int32_t unit, int64_t spike) {
         const Driver& driver = s_.sources[k].driver;
         auto& [by_x, by_time] = later_[k][unit];
-        const double here = driver.by_size(unit) * by_size_[k][spike - first_event(k)] + by_x;
+        const double here = driver.event.slope[unit] * by_size_[k][spike - first_event(k)] + by_x;
         s_.cotangents[s_.feeding[k]].time_cotangent[spike] += here * driver.slope[spike] - by_time;
         by_x = here * driver.kept[spike], by_time = here * driver.slope[spike];
     }

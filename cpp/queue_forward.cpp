@@ -121,7 +121,7 @@ class Run {
         auto& [x, last] = resource_[k][unit];
         x = resource(x, driver.used[unit], relaxed(time - last, driver.tau[unit]));
         last = time;
-        return event(k, unit, event_size(x, driver.used[unit], driver.facilitating));
+        return event(k, unit, driver.event.of(unit, x));
     }
 
     // Queue the first arrival within the run of a presynaptic spike of a unit; with a driver, of the event of this number.

@@ -41,15 +41,14 @@ template <class T>
 void draw_back(const Drawn& of, const DrawnState& state, int64_t sample, int64_t step, double middle, const double* by_size, T* felt) {
     const int64_t begin = of.start[sample];
     const auto worth = [&](int32_t u, double x, double after) {
-        felt[u] = T(double(felt[u]) * event_size(x, of.used[u], of.facilitating) - of.used[u] * x * after);
+        felt[u] = T(double(felt[u]) * of.event.of(u, x) - of.used[u] * x * after);
     };
     for (; *state.next > begin && of.step[*state.next - 1] >= step; --*state.next) {
         const int64_t e = *state.next - 1, before = of.previous[e];
         const int32_t u = of.unit[e];
-        const double by_x = of.facilitating ? of.used[u] - 1 : of.used[u];
         const double after = state.coming[u] < 0 ? 0.0 : state.ahead[u] * relaxed(of.time[state.coming[u]] - of.time[e], of.tau[u]);
         if (of.step[e] == step && (before < 0 || of.step[before] < step)) worth(u, of.x[e], after);
-        state.ahead[u] = (1 - of.used[u]) * after + by_x * by_size[e - begin];
+        state.ahead[u] = (1 - of.used[u]) * after + of.event.slope[u] * by_size[e - begin];
         state.coming[u] = e, state.latest[u] = before;
     }
     for (int32_t u = 0; u < of.units; ++u) {

@@ -1,5 +1,6 @@
 // Short-term plasticity: what events find of a synapse driver's resources x, which are 1 at rest.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 namespace spikeloop {
@@ -9,8 +10,11 @@ namespace spikeloop {
 double resource(double before, double used, double decay);
 double relaxed(double wait, double tau);
 
-// How large an event is that meets x.
-inline double event_size(double x, double used, bool facilitating) { return facilitating ? 1 - (1 - used) * x : used * x; }
+// How large an event of a unit is that meets x: base + slope x, and never negative; (units,) each.
+struct EventSize {
+    const double *base = nullptr, *slope = nullptr;
+    double of(int32_t unit, double x) const { return std::max(base[unit] + slope[unit] * x, 0.0); }
+};
 
 // The events of a batch, and what they find; all per event (E,), but for used, tau (units,) and first, last (batch, units).
 struct Resources {
@@ -29,11 +33,10 @@ struct Driver {
     const double *used = nullptr, *tau = nullptr;      // (units,); null: every event has the size 1
     const double *first = nullptr, *last = nullptr;    // (batch, units)
     const double* recent = nullptr;                    // sizes of the events that the source's trains bring
-    bool facilitating = false;
+    EventSize event;
     // of every spike of the record: its size, dx/dt, and how x at the next event changes with x at this one
     const double *size = nullptr, *slope = nullptr, *kept = nullptr;
     explicit operator bool() const { return used != nullptr; }
-    double by_size(int32_t unit) const { return facilitating ? used[unit] - 1 : used[unit]; }  // d(size)/dx
 };
 
 // The spikes of a source on a grid of steps, and what they met. One more spike in a step would take the fraction U of what the
@@ -47,7 +50,7 @@ struct Drawn {
     const double *used = nullptr, *tau = nullptr;            // (units,)
     const double *first = nullptr, *last = nullptr;          // (batch, units)
     int64_t units = 0;
-    bool facilitating = false;
+    EventSize event;
     explicit operator bool() const { return time != nullptr; }
 };
 

@@ -19,16 +19,17 @@ void meet_door(const Array<const double, 1>& time, const Array<const int32_t, 1>
          int64_t(start.size()) - 1, int64_t(used.size()));
 }
 
-// time, unit, start, x, previous, step (all of the events but start), used, tau, facilitating, x at the latest events before, when
+// time, unit, start, x, previous, step (all of the events but start); used, tau, base, slope; x at the latest events before, when
 using DrawnIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Array<const int64_t, 1>, Array<const double, 1>, Array<const int64_t, 1>,
-                           Array<const int64_t, 1>, Array<const double, 1>, Array<const double, 1>, bool, Array<const double, 2>, Array<const double, 2>>;
+                           Array<const int64_t, 1>, Array<const double, 1>, Array<const double, 1>, Array<const double, 1>, Array<const double, 1>,
+                           Array<const double, 2>, Array<const double, 2>>;
 // ahead, coming, latest (batch, units), next (batch,)
 using StateIn = std::tuple<Array<double, 2>, Array<int64_t, 2>, Array<int64_t, 2>, Array<int64_t, 1>>;
 
 Drawn drawn_of(const DrawnIn& in) {
-    const auto& [time, unit, start, x, previous, step, used, tau, facilitating, first, last] = in;
+    const auto& [time, unit, start, x, previous, step, used, tau, base, slope, first, last] = in;
     return {time.data(), unit.data(), start.data(), x.data(), previous.data(), step.data(), used.data(), tau.data(), first.data(), last.data(),
-            int64_t(used.size()), facilitating};
+            int64_t(used.size()), {base.data(), slope.data()}};
 }
 
 DrawnState state_of(const StateIn& in, int64_t sample, int64_t units) {

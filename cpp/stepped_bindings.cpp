@@ -33,8 +33,9 @@ using PeaksIn = std::tuple<Array<double, 2>, Array<double, 2>>;
 template <class T>
 using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn<T>>, std::optional<StateIn<T>>, std::vector<SamplingIn>, std::vector<CurrentIn>,
                          std::optional<PeaksIn>, Maybe<float, 2>>;
-// short-term plasticity within a stage: used, tau, facilitating, x at the latest events, when these were
-using DriverIn = std::tuple<Array<const double, 1>, Array<const double, 1>, bool, Array<const double, 2>, Array<const double, 2>>;
+// short-term plasticity within a stage: used, tau, base, slope, x at the latest events, when these were
+using DriverIn = std::tuple<Array<const double, 1>, Array<const double, 1>, Array<const double, 1>, Array<const double, 1>, Array<const double, 2>,
+                            Array<const double, 2>>;
 // and on the grid of the reverse sweep, of each of the trains' events: what it met, the one before, its step; then as above
 using DrawnIn = std::tuple<Array<const double, 1>, Array<const int64_t, 1>, Array<const int64_t, 1>, DriverIn>;
 // source and target population, receptor, compartment; trains, amplitudes, short-term plasticity
@@ -102,15 +103,15 @@ SteppedLink<T> link_of(const LinkIn<T>& in) {
     x.amplitude = data(amplitude), x.size = size, x.weight = weight.data(), x.begin = data(begin), x.index = data(index), x.unit = data(unit);
     x.delay = delay.data(), x.delays = SteppedDelay(delays);
     if (driver) {
-        const auto& [used, tau, facilitating, first, last] = *driver;
-        x.driver.used = used.data(), x.driver.tau = tau.data(), x.driver.facilitating = facilitating;
+        const auto& [used, tau, base, slope, first, last] = *driver;
+        x.driver.used = used.data(), x.driver.tau = tau.data(), x.driver.event = {base.data(), slope.data()};
         x.driver.first = first.data(), x.driver.last = last.data();
     }
     if (drawn) {
         const auto& [met, previous, step, of] = *drawn;
-        const auto& [used, tau, facilitating, first, last] = of;
+        const auto& [used, tau, base, slope, first, last] = of;
         x.drawn = {x.trains.time, x.trains.unit, x.trains.start, met.data(), previous.data(), step.data(), used.data(), tau.data(), first.data(),
-                   last.data(), size, facilitating};
+                   last.data(), size, {base.data(), slope.data()}};
     }
     return x;
 }

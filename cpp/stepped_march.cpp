@@ -94,7 +94,7 @@ double SteppedSample<T>::use(int l, int32_t unit, double time) {
     if (!driver) return 1.0;
     auto& [x, last] = resources_[l][unit];
     x = resource(x, driver.used[unit], relaxed(time - last, driver.tau[unit])), last = time;
-    return event_size(x, driver.used[unit], driver.facilitating);
+    return driver.event.of(unit, x);
 }
 
 template <class T>

@@ -57,8 +57,8 @@ def through_nodes(values: Tensor, x: float) -> Tensor:
 def drawings(link: SteppedLink) -> list[Drawing]:
     """The resources of the units of a short-term link, at rest."""
     assert link.short_term is not None
-    each = zip(link.short_term.utilisation, link.short_term.tau, strict=True)
-    return [Drawing(used, tau, link.short_term.facilitating) for used, tau in each]
+    each = zip(link.short_term.utilisation, link.short_term.tau, link.short_term.base > 0, strict=True)
+    return [Drawing(used, tau, facilitating) for used, tau, facilitating in each]
 
 
 @dataclass(eq=False)

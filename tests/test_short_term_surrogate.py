@@ -168,7 +168,7 @@ class DrawnProblem(stepped_gradient.Problem):
         rng = np.random.default_rng(8)
         for k, link in enumerate(self.links):
             size = len(link.weight) if link.rows is None else len(link.rows.begin) - 1
-            of = Recovery(rng.uniform(0.2, 0.9, size), rng.uniform(3 * MS, 20 * MS, size), k % 2 == 1)
+            of = Recovery.of(rng.uniform(0.2, 0.9, size), rng.uniform(3 * MS, 20 * MS, size), k % 2 == 1)
             weight = link.weight * 2.0
             self.links[k] = replace(link, short_term=of, weight=weight)
         super().__post_init__()

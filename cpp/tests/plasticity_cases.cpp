@@ -17,7 +17,7 @@ const double kNever = -std::numeric_limits<double>::infinity();
 
 // Events of a batch in arrays of exactly the right length; some units have none, and one sample neither.
 struct Events {
-    std::vector<double> time, used, tau, first, last, x, decay, before;
+    std::vector<double> time, used, tau, base, slope, first, last, x, decay, before;
     std::vector<int32_t> unit;
     std::vector<int64_t> start{0}, previous, step;
 
@@ -33,8 +33,13 @@ struct Events {
         for (double t : time) step.push_back(int64_t(t / 2e-3));
     }
     void find() { meet({time.data(), unit.data(), start.data(), used.data(), tau.data(), first.data(), last.data(), x.data(), decay.data(), before.data(), previous.data()}, kBatch, kUnits); }
-    Drawn drawn(const std::vector<double>& first0, const std::vector<double>& last0, bool facilitating) const {
-        return {time.data(), unit.data(), start.data(), x.data(), previous.data(), step.data(), used.data(), tau.data(), first0.data(), last0.data(), kUnits, facilitating};
+    // Depressing events, or facilitating ones, that meet x have the size U x or 1 - (1 - U) x.
+    void sized(bool facilitating) {
+        base.assign(kUnits, facilitating ? 1.0 : 0.0), slope = used;
+        for (double& each : slope) each -= facilitating ? 1.0 : 0.0;
+    }
+    Drawn drawn(const std::vector<double>& first0, const std::vector<double>& last0) const {
+        return {time.data(), unit.data(), start.data(), x.data(), previous.data(), step.data(), used.data(), tau.data(), first0.data(), last0.data(), kUnits, {base.data(), slope.data()}};
     }
 };
 
@@ -53,13 +58,13 @@ void resources_are_met() {
 }
 
 // What one more spike of strength s in a step makes of the sum of all sizes, by differences.
-double sum_of_sizes(const Events& events, int64_t sample, int32_t unit, int64_t step, double strength, bool facilitating) {
+double sum_of_sizes(const Events& events, int64_t sample, int32_t unit, int64_t step, double strength) {
     double x = 1, last = kNever, total = 0;
     bool done = false;
     const double used = events.used[unit], tau = events.tau[unit];
     const auto pass = [&](double time, double size) {
         const double met = 1 - (1 - x) * std::exp(-(time - last) / tau);
-        total += size * event_size(met, used, facilitating);
+        total += size * (events.base[unit] + events.slope[unit] * met);
         x = met * (1 - used * size), last = time;
     };
     for (int64_t e = events.start[sample]; e < events.start[sample + 1]; ++e) {
@@ -77,8 +82,8 @@ void sweeps_back() {
     const std::vector<double> first(kBatch * kUnits, 1.0), last(kBatch * kUnits, kNever);
     for (bool facilitating : {false, true}) {
         Events events(40);
-        events.find();
-        const Drawn of = events.drawn(first, last, facilitating);
+        events.find(), events.sized(facilitating);
+        const Drawn of = events.drawn(first, last);
         for (int64_t b = 0; b < kBatch; ++b) {
             std::vector<double> ahead(kUnits), by_size(events.start[b + 1] - events.start[b], 1.0);
             std::vector<int64_t> coming(kUnits), latest(kUnits), next(1);
@@ -88,7 +93,7 @@ void sweeps_back() {
                 std::vector<T> felt(kUnits, T(1));
                 draw_back(of, state, b, k, (double(k) + 0.5) * 2e-3, by_size.data(), felt.data());
                 for (int32_t u = 0; u < kUnits; ++u) {
-                    const double up = sum_of_sizes(events, b, u, k, 1e-5, facilitating), down = sum_of_sizes(events, b, u, k, -1e-5, facilitating);
+                    const double up = sum_of_sizes(events, b, u, k, 1e-5), down = sum_of_sizes(events, b, u, k, -1e-5);
                     CHECK(std::abs(double(felt[u]) - (up - down) / 2e-5) < 1e-5);
                 }
             }
@@ -111,7 +116,7 @@ void loops_draw() {
         start.push_back(int64_t(time.size()));
     }
     std::vector<T> in(size * size, T(1.2)), around(size * size, T(1.0));
-    const std::vector<double> used(size, 0.6), tau(size, 5e-2), first(kBatch * size, 1.0), last(kBatch * size, kNever);
+    const std::vector<double> used(size, 0.6), tau(size, 5e-2), base(size, 0.0), first(kBatch * size, 1.0), last(kBatch * size, kNever);
     std::vector<size_t> counts;
     for (int threads : {1, 3, 0}) {
         SteppedPopulation<T> p;
@@ -119,7 +124,7 @@ void loops_draw() {
         SteppedLink<T> outside, inside;
         outside.trains = {time.data(), unit.data(), start.data()}, outside.size = inside.size = size, outside.weight = in.data(), inside.weight = around.data();
         outside.delay = inside.delay = delay.data(), inside.source = 0;
-        if (threads) inside.driver.used = used.data(), inside.driver.tau = tau.data(), inside.driver.first = first.data(), inside.driver.last = last.data();
+        if (threads) inside.driver.used = used.data(), inside.driver.tau = tau.data(), inside.driver.first = first.data(), inside.driver.last = last.data(), inside.driver.event = {base.data(), used.data()};
         const auto spikes = stepped_forward<T>({p}, {outside, inside}, {kBatch, 0, steps, 1000, 2e-4, std::max(threads, 1)})[0];
         size_t count = 0;
         for (const auto& sample : spikes) count += sample.size();
@@ -138,10 +143,10 @@ void loops_are_swept() {
     const std::vector<uint8_t> leaky{1};
     const std::vector<double> first(kBatch * kUnits, 1.0), last(kBatch * kUnits, kNever), delay{1e-3};
     Events events(25);
-    events.find();
+    events.find(), events.sized(false);
     for (int64_t e = 0; e < int64_t(events.time.size()); ++e) events.step[e] = step_of(events.time[e], 1e-3);
     std::vector<double> amplitude;
-    for (size_t e = 0; e < events.time.size(); ++e) amplitude.push_back(event_size(events.x[e], events.used[events.unit[e]], false));
+    for (size_t e = 0; e < events.time.size(); ++e) amplitude.push_back(events.drawn(first, last).event.of(events.unit[e], events.x[e]));
     std::vector<T> weight(size * size, T(0.7)), count(kBatch * size, T(1));
     std::vector<std::vector<T>> found;
     for (int threads : {1, 3}) {
@@ -149,7 +154,7 @@ void loops_are_swept() {
         p.cells.size = size, p.cells.values = values.data(), p.cells.leaky = leaky.data(), p.cells.tau_syn = tau_syn.data(), p.cells.reversal = reversal.data();
         SteppedLink<T> outside;
         outside.trains = {events.time.data(), events.unit.data(), events.start.data()}, outside.size = size, outside.weight = weight.data();
-        outside.delay = delay.data(), outside.amplitude = amplitude.data(), outside.drawn = events.drawn(first, last, false);
+        outside.delay = delay.data(), outside.amplitude = amplitude.data(), outside.drawn = events.drawn(first, last);
         SteppedLink<T> inside = outside;
         inside.source = 0;
         SteppedPull<T> pull;

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spikeloop.chip.geometry import DRIVERS, HALVES, Flags, Integers, check, full
 from spikeloop.chip.mismatch import Float, Quantity
 from spikeloop.engine.arrays import Recovery
+from spikeloop.engine.short_term import sizes_of
 
 if TYPE_CHECKING:
     from spikeloop.chip.circuits import Pattern
@@ -67,23 +68,22 @@ def recovery_time(code: Integers | Float, clock: Integers | int) -> Float:
 
 @dataclass(frozen=True, eq=False)
 class Pulses:
-    """The D drivers of a chip that are plastic: number, flat in half and driver; what resources do; facilitating,
-    offset, (D,)."""
+    """The D drivers of a chip that are plastic: number, flat in half and driver; what resources do, and the lengths of
+    pulses before their ramps' offset, (D,), is added."""
 
     number: NDArray[np.int64]
     recovery: Recovery
-    facilitating: Flags
     offset: Float
 
     def lengths(self, place: int, x: Float) -> Float:
         """Of pulses of one of the drivers whose events meet ``x``."""
-        left = (1 - self.recovery.utilisation[place]) * x
-        return np.maximum((1 - left if self.facilitating[place] else left) + self.offset[place], 0.0)
+        return sizes_of(x, np.zeros(len(x), np.int32), self.of(np.array([place])))
 
-    def alone(self, place: int) -> Recovery:
-        """The resources of one driver."""
-        part = slice(place, place + 1)
-        return Recovery(self.recovery.utilisation[part], self.recovery.tau[part], False)
+    def of(self, place: NDArray[np.integer]) -> Recovery:
+        """Those of some of the drivers; an event's size is its pulse's length."""
+        known = self.recovery
+        base = known.base[place] + self.offset[place]
+        return Recovery(known.utilisation[place], known.tau[place], base, known.slope[place])
 
 
 def pulses_of(drivers: Drivers, pattern: Pattern) -> Pulses | None:
@@ -103,5 +103,5 @@ def pulses_of(drivers: Drivers, pattern: Pattern) -> Pulses | None:
     tau = recovery_time(codes("recovery"), drivers.recovery_clock)
     tau = tau * np.exp(s.short_term_recovery * own(Quantity.SHORT_TERM_RECOVERY))
     offset = s.short_term_offset * own(Quantity.SHORT_TERM_OFFSET) - OFFSET_STEP * (codes("offset") - OFFSET_NEUTRAL)
-    facilitating = np.asarray(drivers.facilitating, bool).ravel()[number]
-    return Pulses(number, Recovery(np.minimum(used, _U_MOST), tau, False), facilitating, offset)
+    used, facilitating = np.minimum(used, _U_MOST), np.asarray(drivers.facilitating, bool).ravel()[number]
+    return Pulses(number, Recovery(used, tau, facilitating * 1.0, np.where(facilitating, used - 1, 1 - used)), offset)

@@ -1,7 +1,8 @@
 """Events at the plastic drivers of a chip: which of them a driver passes on, and how long each of its pulses is.
 
 A driver's resources are used by whatever fires it, whoever answers to the label. So the events of all its senders are
-taken in order, before the neurons are run that it reaches.
+taken in order, before the neurons are run that it reaches. In a loop these are not known before: a driver may reach the
+neurons that fire it if each has it for itself, and the engine follows its resources spike by spike (`Around`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip.drivers import Pulses
-from spikeloop.chip.geometry import COLUMNS, DRIVERS
+from spikeloop.chip.geometry import COLUMNS, DRIVERS, HALVES
 from spikeloop.chip.lanes import Flight
 from spikeloop.chip.mismatch import Float
 from spikeloop.chip.plan import Plan, Step
@@ -25,6 +26,7 @@ from spikeloop.errors import Unsupported
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+_EVERY = HALVES * DRIVERS
 _SENDER = 16  # bits of an address: above them stands which step's neuron an event is of, from 1 on
 
 
@@ -47,6 +49,15 @@ class Passed:
         keep = np.isin(source, rows)
         part = self.flight[keep]
         return part.trains(batch, np.searchsorted(rows, source[keep])), self.length[keep]
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Plastic drivers that neurons of a loop fire, at most one of each: wires from these; place: (n,), which of the D
+    is that of each of the step's neurons, -1: none."""
+
+    wires: Wires
+    place: Indices
 
 
 class Driving:
@@ -83,6 +94,22 @@ class Driving:
             found.append((place, part, np.unique(part.cell // wires.shape[1])))
         return found
 
+    def around(self, step: Step) -> list[Around]:
+        """The drivers in a step's loop: the first one of each neuron, the second ones, ..."""
+        if step.loop is None:
+            return []
+        wires = step.loop.some(~self.plain)
+        source, driver = wires.cell // wires.shape[1], wires.synapse // (2 * COLUMNS)
+        pairs = np.unique(np.stack([source, driver]), axis=1)
+        rank = np.arange(pairs.shape[1]) - np.searchsorted(pairs[0], pairs[0])
+        of_wire = rank[np.searchsorted(pairs[0] * _EVERY + pairs[1], source * _EVERY + driver)]
+        found = list[Around]()
+        for number in range(rank.max(initial=-1) + 1):
+            place, mine = np.full(len(step.neuron), -1), of_wire == number
+            place[pairs[0, rank == number]] = np.searchsorted(self.pulses.number, pairs[1, rank == number])
+            found.append(Around(Wires(wires.synapse[mine], wires.cell[mine], wires.shape), place))
+        return found
+
     def passed(self, place: int, arrived: Flight, sent: list[Flight]) -> Passed:
         """What a driver passes on of the events from outside (seconds, addresses) and of those that steps sent."""
         if place not in self._passed:
@@ -97,27 +124,36 @@ class Driving:
         here = slice(place, place + 1)
         before = Recovered(self.x[:, here], self.last[:, here], np.zeros(0))
         trains = flight.trains(len(self.x), np.zeros(len(flight), np.int32))
-        found = resources(trains, self.pulses.alone(place), before)
+        found = resources(trains, self.pulses.of(np.array([place])), before)
         self.x[:, here], self.last[:, here] = found.end, found.last
         return Passed(flight, self.pulses.lengths(place, found.x))
 
     def _check(self) -> None:
-        """Raise ``Unsupported`` where a driver hears neurons that do not run before all that it reaches."""
+        """Raise ``Unsupported`` where a driver hears neurons that do not run before all that it reaches, or is that of
+        several senders, one of them in a loop with what it reaches.
+        """
         senders = [k for k, step in enumerate(self.plan.steps) if step.sends]
         first = np.full(len(self.pulses.number), len(self.plan.steps))
         for number, step in reversed(list(enumerate(self.plan.steps))):
-            wires = [self.plan.outside[number], *(part for _, part in step.inside), *([step.loop] if step.loop else [])]
-            synapse = np.concatenate([part.synapse for part in wires])
-            first[np.isin(self.pulses.number, synapse // (2 * COLUMNS))] = number
+            first[self._hit(self.plan.outside[number], *(part for _, part in step.inside))] = number
+        bad = np.zeros(len(first), bool)
         for k, fires in zip(senders, self._inside, strict=True):
-            late = fires.any(0) & (first <= k)
-            if late.any():
-                half, driver = divmod(int(self.pulses.number[late.argmax()]), DRIVERS)
-                raise Unsupported(
-                    f"driver {driver} of half {half} is plastic, and fired by neurons within a loop",
-                    where="Twin.emulate", expected="plastic drivers between stages, or from outside",
-                    todo="Switch its plasticity off, or give the loop another driver",
-                )  # fmt: skip
+            bad |= fires.any(0) & (first <= k)
+        heard = self._outside.sum(0) + np.sum([fires.sum(0) for fires in self._inside], 0)
+        looped = [self._hit(step.loop) for step in self.plan.steps if step.loop is not None]
+        bad |= (heard > 1) & np.any(looped, axis=0)
+        if bad.any():
+            half, driver = divmod(int(self.pulses.number[bad.argmax()]), DRIVERS)
+            raise Unsupported(
+                f"driver {driver} of half {half} is plastic, and fired by neurons within a loop and by others",
+                where="Twin.emulate", expected="plastic drivers between stages, from outside, or each of one neuron",
+                todo="Switch its plasticity off, or give the loop other drivers",
+            )  # fmt: skip
+
+    def _hit(self, *wires: Wires) -> Flags:
+        """Which of the D some wires are of."""
+        synapse = np.concatenate([np.zeros(0, np.int32), *(part.synapse for part in wires)])
+        return np.isin(self.pulses.number, synapse // (2 * COLUMNS))
 
 
 def _firing(plan: Plan, number: Indices) -> tuple[Flags, list[Flags]]:

@@ -96,11 +96,6 @@ def structured(network: Network) -> list[str]:
 
 def refuse(network: Network) -> None:
     """Raise ``Unsupported`` where a projection has delays, or neurons have what no circuit of the twin has."""
-    for name, projection in network.projections.items():
-        if projection.short_term is not None and projection.source in _reached(network, projection.target):
-            raise Unsupported("it has short-term plasticity, and is part of a loop", where=f"projection {name}",
-                              expected="plastic drivers between stages, or from inputs",
-                              todo="Leave short_term out there, or run it on Ideal")  # fmt: skip
     lines_of(network)
     for name, projection in network.projections.items():
         delay = projection.delay.detach()
@@ -111,15 +106,6 @@ def refuse(network: Network) -> None:
                 expected="none: the chip's events arrive when they are sent",
                 todo="Set delay=0, or run it on Ideal",
             )
-
-
-def _reached(network: Network, name: str) -> set[str]:
-    """The populations that spikes of ``name`` get to, over others, too."""
-    found, new = set[str](), {name}
-    while new:
-        found |= new
-        new = {p.target for p in network.projections.values() if p.source in new} - found
-    return found
 
 
 def _rows(network: Network, name: str, rows_per_input: Rows) -> int:

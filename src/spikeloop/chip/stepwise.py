@@ -8,8 +8,7 @@ later, at least at once: a run can be cut because nothing leaves before it was c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,20 +25,18 @@ from spikeloop.chip.configuration import (
     Configuration,
     Readout,
 )
-from spikeloop.chip.driving import Driving
 from spikeloop.chip.groups import Chipful, Group, resting
 from spikeloop.chip.lanes import Flight, Lanes, empty_lanes, flight_of
+from spikeloop.chip.links import Links
 from spikeloop.chip.mismatch import Float, Quantity, keyed, normals, normals_at, uniforms
 from spikeloop.chip.plan import Step
 from spikeloop.chip.readings import Clock, Readings
-from spikeloop.chip.wiring import Wires
-from spikeloop.engine.arrays import Trains
+from spikeloop.engine.arrays import Recovered, Trains
 from spikeloop.engine.arriving import only
 from spikeloop.engine.stepped import (
     Cells,
     Current,
     SteppedAsk,
-    SteppedLink,
     SteppedRun,
     SteppedSampling,
     SteppedStage,
@@ -52,7 +49,6 @@ Indices = NDArray[np.int64]
 
 LATENCY = 3.0
 """Standard deviations of the jitter between a crossing and its event, and where the jitter is cut off."""
-_OUTSIDE, _EVERY = "outside", np.arange(CIRCUITS)
 Watched = tuple[Indices, SteppedSampling]
 """Which of the chip's neurons a sampling looks at, and what it sees."""
 
@@ -76,7 +72,7 @@ class ChipState:
 
     cycle: the clock.  trial: the draw of the noise.  links, arrivals: of the events from outside, cycles and addresses.
     cells: by step and group.  senders: by step.  owner: which chip, and which configuration.  resources: of the plastic
-    drivers, as in `Driving`.
+    drivers, as in `Driving`.  around: of those in loops, by their links' source.
     """
 
     cycle: int
@@ -87,6 +83,7 @@ class ChipState:
     senders: tuple[Sender, ...]
     owner: object
     resources: tuple[Float, Float] | None = None
+    around: Mapping[str, Recovered] = field(default_factory=dict[str, Recovered])
 
     def __len__(self) -> int:
         return len(self.links.free)
@@ -114,7 +111,7 @@ class Stepwise:
     arrived: Flight
     inside: list[Flight]
     fired: list[Flight]
-    driving: Driving | None
+    links: Links
 
     def __init__(
         self, chip: Chipful, configuration: Configuration, drive: AddressedEvents, cycles: int, start: ChipState | None,
@@ -136,8 +133,8 @@ class Stepwise:
         self.adaptation = {}
         self.arrived = Flight.none()
         self.inside, self.fired = [], []
-        resources = None if start is None else start.resources
-        self.driving = None if chip.pulses is None else Driving(chip.pulses, chip.plan, self.batch, resources)
+        resources, around = (None, {}) if start is None else (start.resources, start.around)
+        self.links = Links(chip, self.code, self.batch, resources, around)
 
     def key(self, quantity: Quantity) -> int:
         """The stream of a quantity in this trial."""
@@ -163,8 +160,11 @@ class Stepwise:
             head = self.chip.neurons.head[step.neuron]
             self.inside.append(Flight(exits.sample, exits.time, head[exits.unit]))
             self.fired += [Flight(f.sample, f.time, head[f.unit]) for f in self._fired(number, spikes)]
-        resources = None if self.driving is None else (self.driving.x, self.driving.last)
-        state = ChipState(self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner, resources)
+        driving = self.links.driving
+        resources = None if driving is None else (driving.x, driving.last)
+        state = ChipState(
+            self.last, self.trial, links, arrivals, tuple(cells), tuple(senders), owner, resources, self.links.around
+        )
         return self._readout(sent), state
 
     def events(self) -> dict[str, tuple[Float, Indices]]:
@@ -211,8 +211,7 @@ class Stepwise:
             self.lost += np.bincount(now.sample[(passed < 0) & sends], minlength=self.batch)
             now = Flight(now.sample, passed * CYCLE, now.unit)[(passed >= 0) & sends]
         exits, later = Flight.merged([leaving, now]).until(self.last * CYCLE)
-        since = (self.last - self.step) * CYCLE
-        recent = {name: only(trains, trains[0] >= since) for name, trains in spikes.items()}
+        recent = {name: only(trains, trains[0] >= self._since) for name, trains in spikes.items()}
         return exits, Sender(outputs, requests, later, recent)
 
     def _fired(self, number: int, spikes: dict[str, Trains]) -> list[Flight]:
@@ -234,6 +233,11 @@ class Stepwise:
         drawn = normals_at(keyed(key, cycle_of(fired.time).astype(np.uint64)))
         return rms * (LATENCY + np.clip(drawn, -LATENCY, LATENCY))
 
+    @property
+    def _since(self) -> float:
+        """Seconds: when the engine's last step began."""
+        return (self.last - self.step) * CYCLE
+
     # ---- neurons -------------------------------------------------------------------------------------------------
 
     def _step(
@@ -242,8 +246,7 @@ class Stepwise:
         groups = self.chip.groups[number]
         before = None if self.before is None else self.before.cells[number]
         cells = tuple(self._cells(group) for group in groups)
-        trains, links = self._links(number, step, arrived, sent)
-        stage = SteppedStage(cells, tuple(links), np.dtype(np.float32))
+        stage = SteppedStage(cells, tuple(self.links.of(number, arrived, sent)), np.dtype(np.float32))
         asks, watched, ends = dict[str, SteppedAsk](), list[Watched](), list[SteppedState]()
         for g, (group, each) in enumerate(zip(groups, cells, strict=True)):
             start = self._resting(group, each) if before is None else before[g]
@@ -256,8 +259,10 @@ class Stepwise:
             watched += samplings
         recent = {} if self.before is None else self.before.senders[number].recent
         first, steps = self.first // self.step, -(-(self.last - self.first) // self.step)
-        run = SteppedRun(self.batch, self.step * CYCLE, steps, first, self.threads, recent=recent)
-        spikes = forward(stage, trains, run, asks)
+        run = SteppedRun(self.batch, self.step * CYCLE, steps, first, self.threads, recent=recent,
+                         recovered=self.links.recovered)  # fmt: skip
+        spikes = forward(stage, self.links.trains, run, asks)
+        self.links.ended(spikes, self._since)
         if self.last % self.step:  # the last step goes on after the end
             spikes = {name: only(each, each[0] < self.last * CYCLE) for name, each in spikes.items()}
         for neuron, sampling in watched:
@@ -298,64 +303,6 @@ class Stepwise:
             value = volts @ (self.chip.neurons.of[:, None] == member).astype(np.float64)  # joined circuits' add up
             if value.any():
                 yield Current(compartment, time, np.ascontiguousarray(value))
-
-    def _links(
-        self, number: int, step: Step, arrived: Flight, sent: list[Flight]
-    ) -> tuple[dict[str, Trains], list[SteppedLink]]:
-        plan = self.chip.plan
-        trains: dict[str, Trains] = {}
-        links: list[SteppedLink] = []
-        outside = plan.outside[number]
-        if len(outside.cell):
-            source = plan.source[arrived.unit]
-            trains[_OUTSIDE] = arrived.trains(self.batch, source)
-            links += self._fan(number, _OUTSIDE, self._plain(outside))
-        for k, wires in step.inside:
-            trains[f"step {k}"] = sent[k].trains(self.batch)
-            links += self._fan(number, f"step {k}", self._plain(wires))
-        if step.loop is not None and len(step.loop.cell):
-            for group in self.chip.groups[number]:
-                links += self._fan(number, group.name, step.loop, group.place[group.alike.output])
-        if self.driving is not None:
-            for sender, row, wires in ((0, plan.source, outside), *((k + 1, _EVERY, w) for k, w in step.inside)):
-                for place, part, rows in self.driving.reached(wires):
-                    name = f"driver {place} from {sender}"
-                    trains[name], length = self.driving.passed(place, arrived, sent).of(sender, row, rows, self.batch)
-                    links += self._fan(number, name, part, rows, length)
-        return trains, links
-
-    def _plain(self, wires: Wires) -> Wires:
-        """Those of drivers without plasticity."""
-        return wires if self.driving is None else wires.some(self.driving.plain)
-
-    def _fan(
-        self, number: int, source: str, wires: Wires, rows: Indices | None = None, length: Float | None = None
-    ) -> Iterator[SteppedLink]:
-        """Links from one source, or some of its units, to every receptor and compartment of the step it reaches.
-
-        length: of each event's pulse, where a driver is plastic.
-        """
-        lines, member = self.chip.dynamics.lines, self.chip.plan.steps[number].neuron
-        for receptor, height in enumerate(self._heights):
-            weight = wires.weights(self.code, height)
-            weight = weight if rows is None else weight[rows]
-            if lines.two:
-                weight = weight * lines.strength[receptor, member].astype(np.float32)
-            for group in self.chip.groups[number]:
-                for compartment, place in enumerate(group.place):
-                    part = np.ascontiguousarray(weight[:, place])
-                    if part.any():
-                        name = f"{source} to {group.name}, {compartment}"
-                        ends = name, source, group.name
-                        yield SteppedLink(
-                            *ends, part, np.zeros(1), receptor=receptor, compartment=compartment, amplitude=length
-                        )
-
-    @cached_property
-    def _heights(self) -> tuple[NDArray[np.float32], ...]:
-        """What weight 1 of each synapse adds: to the only receptor, or to the excitatory and to the inhibitory one."""
-        height = self.chip.plan.height
-        return (np.maximum(height, 0), np.minimum(height, 0)) if self.chip.dynamics.lines.two else (height,)
 
     def _muted(self, group: Group) -> NDArray[np.uint8] | None:
         if not len(self.drive.muted):

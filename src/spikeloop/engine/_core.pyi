@@ -14,8 +14,8 @@ from spikeloop.engine.arrays import Float, Trains, Weights
 # trains, or the number of the stage in the call that they come from; weight (N_source, N); delay (1,) or (N_source,)
 _DenseSource: TypeAlias = tuple[Trains | int, Weights, Float]
 
-# used, tau, facilitating, x at the latest events, when these were, sizes of recent ones; sizes, slopes, kept of spikes
-_Driver: TypeAlias = tuple[Float, Float, bool, Float, Float, Float, Float]
+# used, tau, base, slope, x at the latest events, when these were, sizes of recent ones; sizes, slopes, kept of spikes
+_Driver: TypeAlias = tuple[Float, Float, Float, Float, Float, Float, Float, Float]
 
 # trains from outside the stage, first source neuron (-1: outside), first target neuron, begin, target, weight index,
 # weight, delay, kind of delay, short-term plasticity within the stage
@@ -228,7 +228,7 @@ def meet(
 ) -> None:
     """Fills x, decay, x before in `found` (3, E) and the events before; brings first, last (B, S) up to date."""
 
-# times, units, starts; x, the event before, step of each; used, tau, facilitating; x before the run, and since when
+# times, units, starts; x, the event before, step of each; used, tau, base, slope; x before the run, and since when
 _Drawn: TypeAlias = tuple[
     Float,
     NDArray[np.int32],
@@ -238,7 +238,8 @@ _Drawn: TypeAlias = tuple[
     NDArray[np.int64],
     Float,
     Float,
-    bool,
+    Float,
+    Float,
     Float,
     Float,
 ]
@@ -279,8 +280,8 @@ _Cells: TypeAlias = tuple[
     int,
     tuple[Float, Float, Float, Float, Float, int] | None,
 ]
-# short-term plasticity: used, tau, facilitating, x at the latest events, when; on a grid: x, the event before, step
-_SteppedDriver: TypeAlias = tuple[Float, Float, bool, Float, Float]
+# short-term plasticity: used, tau, base, slope, x at the latest events, when; on a grid: x, the event before, step
+_SteppedDriver: TypeAlias = tuple[Float, Float, Float, Float, Float, Float]
 _SteppedDrawn: TypeAlias = tuple[Float, NDArray[np.int64], NDArray[np.int64], _SteppedDriver]
 # ends: source (-1: outside), target, receptor, compartment, trains, amplitudes, short-term plasticity; synapses: row
 # begins, targets, weight index, weights, delays, kind of delays, units of the source

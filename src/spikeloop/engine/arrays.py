@@ -56,11 +56,25 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Recovery:
-    """Short-term plasticity of each source unit: the fraction that an event uses and seconds of recovery, (S,) each."""
+    """Short-term plasticity of each source unit, (S,) each: the fraction that an event uses and seconds of recovery;
+    an event that meets x has the size base + slope x, and never a negative one.
+    """
 
     utilisation: Float
     tau: Float
-    facilitating: bool
+    base: Float
+    slope: Float
+
+    @classmethod
+    def of(cls, utilisation: Float, tau: Float, facilitating: bool) -> Recovery:
+        """That of the model: sizes U x, or 1 - (1 - U) x where it facilitates."""
+        if facilitating:
+            return cls(utilisation, tau, np.ones_like(utilisation), utilisation - 1)
+        return cls(utilisation, tau, np.zeros_like(utilisation), utilisation)
+
+    def arrays(self) -> tuple[Float, Float, Float, Float]:
+        """As the native engine takes them."""
+        return self.utilisation, self.tau, self.base, self.slope
 
 
 @dataclass(frozen=True, eq=False)

@@ -188,7 +188,7 @@ def recovery_of(projection: Projection) -> Recovery | None:
         return None
     assert projection.shape is not None
     used, tau = (np.broadcast_to(np.array(given.each(name)), projection.shape[:1]) for name in ("utilisation", "tau"))
-    return Recovery(used.astype(np.float64), tau.astype(np.float64), given.facilitating)
+    return Recovery.of(used.astype(np.float64), tau.astype(np.float64), given.facilitating)
 
 
 def rows_of(projection: Projection) -> Rows:

@@ -75,8 +75,7 @@ class Resources:
 
 def sizes_of(x: Float, unit: NDArray[np.integer], recovery: Recovery) -> Float:
     """How large events of ``unit`` are that meet ``x``."""
-    used = recovery.utilisation[unit]
-    return 1 - (1 - used) * x if recovery.facilitating else used * x
+    return np.maximum(recovery.base[unit] + recovery.slope[unit] * x, 0.0)
 
 
 def resources(trains: Trains, recovery: Recovery, start: Recovered | None) -> Resources:
@@ -106,9 +105,8 @@ def slopes_of(found: Resources, unit: NDArray[np.integer], recovery: Recovery) -
 def times_of(found: Resources, trains: Trains, recovery: Recovery, by_size: Float) -> Float:
     """dL/dt of every event from dL/d(size), backwards through the recovery; what was before the run is given."""
     unit = trains[1]
-    used = recovery.utilisation[unit]
     slope, kept = slopes_of(found, unit, recovery)
-    by_x = by_size * (used - 1 if recovery.facilitating else used)
+    by_x = by_size * recovery.slope[unit]
     by_time = np.zeros(len(unit))
     for some in _last_first(found.previous):
         change, earlier = by_x[some] * slope[some], found.previous[some]
@@ -184,7 +182,7 @@ def driver(link: Link, run: Run, spikes: Trains | None = None) -> Any:
     if spikes is not None:
         found = resources(spikes, recovery, start)
         record = np.stack([sizes_of(found.x, spikes[1], recovery), *slopes_of(found, spikes[1], recovery)])
-    return recovery.utilisation, recovery.tau, recovery.facilitating, *first, recent_sizes(link, run), record
+    return *recovery.arrays(), *first, recent_sizes(link, run), record
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,8 +61,7 @@ class Draws:
 
     def given(self) -> Any:
         """As the native stepped engine takes them, beside the trains."""
-        of = (self.recovery.utilisation, self.recovery.tau, self.recovery.facilitating, self.first, self.last)
-        return self.x, self.previous, self.step, of
+        return self.x, self.previous, self.step, (*self.recovery.arrays(), self.first, self.last)
 
 
 @dataclass(eq=False)

@@ -308,7 +308,7 @@ def driver_in(link: SteppedLink, run: SteppedRun) -> Any:
     given = link.short_term
     assert given is not None
     x, last = (np.ascontiguousarray(part) for part in rested(run.batch, given, run.recovered.get(link.name)))
-    return given.utilisation, given.tau, given.facilitating, x, last
+    return *given.arrays(), x, last
 
 
 def linked(
