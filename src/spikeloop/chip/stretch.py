@@ -93,7 +93,7 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
     chip.plan.cover(drive)
     for each in start.chips if isinstance(start, LearningState) else (start,):
         if isinstance(each, ChipState):
-            chip.plan.cover_addresses(each.arrivals.unit)
+            chip.plan.cover_addresses(each.incoming.arrivals.unit)
     if going.program:
         trial = start.chips[0].trial if isinstance(start, LearningState) else drive.trial
         processor = _processor(twin, configuration.sensors, going.program, trial)
@@ -101,7 +101,7 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
         return readout if going.keep else replace(readout, state=None)
     run = Stepwise(chip, configuration, drive, cycles, start, step=chip.step)  # type: ignore[arg-type]
     if going.keep:
-        check_end(chip, run.last, ())
+        check_end(chip, run.span.last, ())
     readout, state = run.run(owner)
     return replace(readout, state=state) if going.keep else readout
 
