@@ -111,7 +111,7 @@ class SuperSpike:
         trains, planned = _observed(trial, record), plan(trial.network, record.executed)
         heard = {name: coming(name, trains, run.recent) for name in trains}
         look = _Look(grid, trial, record, trains, heard, run)
-        seen = Observed(trial, record, cotangent, trains, heard, run.recent)
+        seen = Observed(trial, record, cotangent, trains, heard, run)
         stages = [
             ThroughSteps(stage, grid, self.beta, run.threads, seen)
             if isinstance(stage, SteppedStage)
