@@ -193,13 +193,7 @@ class Smoothed:
     def run(
         self, parameters: Parameters, more: dict[str, Tensor], base: dict[str, list[Tensor]] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        layers = {}
-        for c in self.populations:
-            rows = dict(zip(CELL_FIELDS, parameters.values[c.name], strict=True))
-            others = (parameters.tau_syn[c.name], parameters.reversal[c.name], parameters.coupling[c.name])
-            layers[c.name] = Layer(c, rows, *others, self.h, self.spikes[c.name])
-            if c.name in self.start:
-                layers[c.name].go_on(*self.start[c.name])
+        layers = {c.name: self._layer(c, parameters) for c in self.populations}
         inside = set(layers)
         events: list[list[Event]] = [[] for _ in range(self.steps)]
         self.drawn = {link.name: drawings(link) for link in self.links if link.short_term is not None}
@@ -230,6 +224,14 @@ class Smoothed:
             {name: torch.stack(layer.trace) for name, layer in layers.items()},
             {name: torch.stack(each) for name, each in sent.items()},
         )
+
+    def _layer(self, c: Cells, parameters: Parameters) -> Layer:
+        rows = dict(zip(CELL_FIELDS, parameters.values[c.name], strict=True))
+        others = (parameters.tau_syn[c.name], parameters.reversal[c.name], parameters.coupling[c.name])
+        layer = Layer(c, rows, *others, self.h, self.spikes[c.name])
+        if c.name in self.start:
+            layer.go_on(*self.start[c.name])
+        return layer
 
     def _send_earlier(self, events: Any, link: SteppedLink, inside: set[str]) -> None:
         """What was sent before: it drew on the resources then, and may still be on its way."""

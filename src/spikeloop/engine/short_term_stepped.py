@@ -105,7 +105,7 @@ def before(link: SteppedLink, run: Course, start: float) -> Recovered:
 
 
 def since(link: SteppedLink, run: Course, start: float) -> Recovered:
-    """Where it is when ``run`` begins, past its spikes from ``start`` on, with the sizes of all that are on their way."""
+    """Where it is when ``run`` begins, past its spikes from ``start`` on, with the sizes of all those on their way."""
     assert link.short_term is not None
     paused, size, recent = before(link, run, start), recent_sizes(link, run), run.recent.get(link.source)
     if recent is None:
