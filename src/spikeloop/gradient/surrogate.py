@@ -61,8 +61,8 @@ class SuperSpike:
     Stages that are run in steps (`AdEx`, `Compartments`) are run anew from the observed spikes, in steps of ``dt``,
     and differentiated by all their numbers: weights, time constants, refractory times, thresholds, ``a``, ``b``,
     reversals, couplings, ... There the membrane begins the step of a spike at reset, which gives the reset a gradient.
-    ``dt`` may be no larger than a fifth of their shortest time constant. A state that a trial starts from is given, with
-    the resources of short-term plastic synapses and the sizes of events on their way.
+    ``dt`` may be no larger than a fifth of their shortest time constant. A state that a trial starts from is given,
+    with the resources of short-term plastic synapses and the sizes of events on their way.
 
     Losses of counts, membrane samples and peaks: what falls between two grid times goes to both, linearly. Losses of
     spike times are not accepted: on a grid a spike has none. Of LIF and LI in stages of their own there are gradients
