@@ -176,7 +176,8 @@ class Smoothed:
 
     spikes: by population.  given: events from outside, (time, unit, amplitude) by source.  more: amplitudes (steps,
     N_source) by source that are sent in the middle of each step, to be differentiated.  start: of a run that goes on
-    from a state, v, w, i and free by population.  sent: by source all that was sent before, at times below zero.
+    from a state, v, w, i and free by population.  sent: by source all that was sent before, at times below zero; what
+    was sent from ``settled`` on arrives at the beginning at the soonest.
     """
 
     populations: list[Cells]
@@ -189,6 +190,7 @@ class Smoothed:
     drawn: dict[str, list[Drawing]] = field(default_factory=dict)
     start: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
     sent: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    settled: float = 0.0
 
     def run(
         self, parameters: Parameters, more: dict[str, Tensor], base: dict[str, list[Tensor]] | None
@@ -277,7 +279,9 @@ class Smoothed:
     def _send(self, events: Any, link: SteppedLink, place: float, unit: int, amplitude: Any, inside: set[str]) -> None:
         def put(delay: float, synapse: int | None) -> None:
             at = place + delay / self.h
-            if link.source in inside and math.floor(at) <= math.floor(place):
+            if link.source in inside and place < 0:
+                at = max(at, 0.0) if place >= self.settled / self.h else at
+            elif link.source in inside and math.floor(at) <= math.floor(place):
                 at = math.floor(place) + 1.0
             if 0 <= at < self.steps:
                 events[math.floor(at)].append((at, link, unit, synapse, amplitude))

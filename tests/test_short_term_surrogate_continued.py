@@ -146,6 +146,7 @@ class GoingOn(stepped_gradient.Problem):
         sent = {name: trace(self.before.spikes[name], sample, cut) for name in (*names, "input")}
         twin = Smoothed(self.populations, self.links, STEP, STEPS, BETA, spikes, given)
         twin.start, twin.sent = start, sent
+        twin.settled = round(math.floor(cut / STEP + 1e-9) * STEP - cut, 12) or -STEP  # where the cut's step begins
         return twin
 
     def of_the_twin(self, parameters: Parameters) -> dict[Any, np.ndarray]:

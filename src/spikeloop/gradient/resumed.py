@@ -22,11 +22,12 @@ _NO_LIMIT = 1 << 40
 
 @dataclass(frozen=True, eq=False)
 class Resumed:
-    """A population ``age`` seconds before the trial's beginning, from where all times count: the run before it ended
-    within a step. currents: those that it had from then on.
+    """A population ``age`` seconds before the trial's beginning, from where all times count: the run before it, in
+    steps of ``step``, ended within one. currents: those that it had from then on.
     """
 
     age: float
+    step: float
     state: SteppedState
     currents: tuple[Current, ...]
 
@@ -35,7 +36,7 @@ class Resumed:
         """``paused`` on an absolute clock, of a trial that goes on at ``begin``."""
         age = begin - paused.number * paused.step
         age = 0.0 if age < _TINY * paused.step else age
-        return cls(age, _later(paused.state, -begin), tuple(_shifted(c, -begin) for c in paused.currents))
+        return cls(age, paused.step, _later(paused.state, -begin), tuple(_shifted(c, -begin) for c in paused.currents))
 
     def part(self, some: slice) -> Resumed:
         """Of the samples ``some``."""
@@ -85,18 +86,22 @@ def states_at_beginning(
     recent = {name: _until(_moved(trains, age), 0.0) for name, trains in run.recent.items()}
     heard = {name: _moved(trains, age) for name, trains in coming.items()}
     resources = {link.name: _recovered_later(before(link, run, -age), age) for link in drawing(stage)}
-    forward(stage, heard, SteppedRun(run.batch, age, 1, 0, run.threads, _NO_LIMIT, recent, resources), asks)
+    span = (run.batch, age, 1, 0, run.threads, _NO_LIMIT)
+    forward(stage, heard, SteppedRun(*span, recent, resources, -_step(stage, given)), asks)
     return {name: _later(end, -age) for name, end in ends.items()}
 
 
-def recovered_at_beginning(stage: SteppedStage, given: object, run: SteppedRun) -> dict[str, Recovered]:
-    """By short-term link, where it is when the trial begins. A state has those within ``stage`` before its last step,
-    the others at its end; given, run: as `states_at_beginning` has them.
+def at_beginning(stage: SteppedStage, given: object, run: SteppedRun) -> SteppedRun:
+    """``run`` with short-term links where they are when the trial begins: a state has those within ``stage`` before its
+    last step, the others at its end. What this step sent arrives at the beginning at the soonest, what was sent before
+    it may have arrived in it.  given, run: as `states_at_beginning` has them.
     """
     if given is None:
-        return dict(run.recovered)
+        return run
     age = _age(stage, given)
-    return {**run.recovered, **{link.name: since(link, run, -age) for link in drawing(stage)}}
+    settled = -age if age > 0 else -_step(stage, given)
+    recovered = {**run.recovered, **{link.name: since(link, run, -age) for link in drawing(stage)}}
+    return replace(run, recovered=recovered, settled=settled)
 
 
 def _resumed(stage: SteppedStage, given: object) -> dict[str, Resumed]:
@@ -105,6 +110,10 @@ def _resumed(stage: SteppedStage, given: object) -> dict[str, Resumed]:
 
 def _age(stage: SteppedStage, given: object) -> float:
     return max(each.age for each in _resumed(stage, given).values())
+
+
+def _step(stage: SteppedStage, given: object) -> float:
+    return max(each.step for each in _resumed(stage, given).values())
 
 
 def _of(given: object, name: str) -> Resumed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from spikeloop.engine.stepped_adjoint import CellGradients, SteppedGradients, St
 from spikeloop.engine.trial_stepped import currents_into, place_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.gradient.grid import Grid
-from spikeloop.gradient.resumed import recovered_at_beginning, states_at_beginning
+from spikeloop.gradient.resumed import at_beginning, states_at_beginning
 from spikeloop.network import Key, Network
 from spikeloop.protocols import Cotangent, Trial
 from spikeloop.record import Record
@@ -106,7 +106,7 @@ class ThroughSteps:
         outside = {link.source for link in self.stage.links} - set(self.dtypes)
         coming = {name: self.seen.coming[name] for name in outside}
         paused = self._paused()
-        run = replace(paused, recovered=recovered_at_beginning(self.stage, self._given, paused))
+        run = at_beginning(self.stage, self._given, paused)
         found = backward(
             self.stage,
             coming,
