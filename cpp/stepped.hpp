@@ -4,6 +4,7 @@
 //   tau_adaptation w' = a v - w,   tau_syn_r I_r' = -I_r,   rho_r = 1 / (reversal_r - leak), 0 where r is current-based.
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "short_term.hpp"
 #include "stage.hpp"
@@ -94,6 +95,9 @@ struct SteppedRun {
     int64_t batch = 0, first = 0, steps = 0, spike_limit = 0;
     double step = 0;
     int threads = 1;
+    // Of spikes from before, those sent from here on wait for the run where their delay is over sooner; the step before the run, if
+    // not given. What was sent earlier and is over sooner has arrived.
+    std::optional<double> settled{};
 };
 
 // The spikes of all populations, by population and sample.

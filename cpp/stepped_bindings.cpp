@@ -45,8 +45,8 @@ template <class T>
 using SynapsesIn = std::tuple<Maybe<const int64_t, 1>, Maybe<const int32_t, 1>, Maybe<const int64_t, 1>, Array<const T, 1>, Array<const double, 1>, int, int64_t>;
 template <class T>
 using LinkIn = std::tuple<EndsIn, SynapsesIn<T>>;
-// batch, first step, steps, spike limit, step, threads
-using RunIn = std::tuple<int64_t, int64_t, int64_t, int64_t, double, int>;
+// batch, first step, steps, spike limit, step, threads, settled
+using RunIn = std::tuple<int64_t, int64_t, int64_t, int64_t, double, int, std::optional<double>>;
 
 template <class A>
 auto data(const std::optional<A>& array) { return array ? array->data() : nullptr; }
@@ -140,8 +140,8 @@ nb::tuple to_python(const SpikesPerSample& spikes, const Maybe<float, 2>& count)
 }
 
 SteppedRun run_of(const RunIn& in) {
-    const auto& [batch, first, steps, spike_limit, step, threads] = in;
-    return {batch, first, steps, spike_limit, step, threads};
+    const auto& [batch, first, steps, spike_limit, step, threads, settled] = in;
+    return {batch, first, steps, spike_limit, step, threads, settled};
 }
 
 template <class T>

@@ -75,7 +75,9 @@ void SteppedSample<T>::add(int l, double time, int32_t unit, double amplitude, i
     const int64_t first = stage.run.first, last = first + stage.run.steps;
     const auto put = [&](double delay, int64_t synapse) {
         double at = time + delay;
-        if (inside) {  // not within the step that it was sent in
+        if (inside && time < start_of(first)) {
+            if (time >= stage.run.settled.value_or(start_of(first - 1))) at = std::max(at, start_of(first));
+        } else if (inside) {  // not within the step that it was sent in
             const int64_t sent = step_of(time, h());
             if (step_of(at, h()) <= sent) at = start_of(sent + 1);
         }

@@ -94,6 +94,10 @@ class Layer:
         self.unit = torch.where(unit.isinf(), 1.0, unit).detach()
         self.trace.append(self.v)
 
+    def go_on(self, v: Tensor, w: Tensor, i: Tensor, free: Tensor) -> None:
+        """From this state instead, which is given."""
+        self.v, self.w, self.i, self.free, self.trace = v, w, i, free, [v]
+
     def slope(self, v: Tensor, w: Tensor, current: Tensor, conductance: Tensor) -> tuple[Tensor, Tensor]:
         p, h = self.p, self.h
         leaky = torch.as_tensor(self.cells.leaky)[:, None].to(v)
@@ -171,7 +175,9 @@ class Smoothed:
     """A stage on one sample. `run` gives V (steps + 1, C, N) and S (steps, N) by population.
 
     spikes: by population.  given: events from outside, (time, unit, amplitude) by source.  more: amplitudes (steps,
-    N_source) by source that are sent in the middle of each step, to be differentiated.
+    N_source) by source that are sent in the middle of each step, to be differentiated.  start: of a run that goes on
+    from a state, v, w, i and free by population.  sent: by source all that was sent before, at times below zero; what
+    was sent from ``settled`` on arrives at the beginning at the soonest.
     """
 
     populations: list[Cells]
@@ -182,19 +188,19 @@ class Smoothed:
     spikes: dict[str, list[tuple[float, int]]]
     given: dict[str, list[tuple[float, int, float]]]
     drawn: dict[str, list[Drawing]] = field(default_factory=dict)
+    start: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    sent: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    settled: float = 0.0
 
     def run(
         self, parameters: Parameters, more: dict[str, Tensor], base: dict[str, list[Tensor]] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        layers = {}
-        for c in self.populations:
-            rows = dict(zip(CELL_FIELDS, parameters.values[c.name], strict=True))
-            others = (parameters.tau_syn[c.name], parameters.reversal[c.name], parameters.coupling[c.name])
-            layers[c.name] = Layer(c, rows, *others, self.h, self.spikes[c.name])
+        layers = {c.name: self._layer(c, parameters) for c in self.populations}
         inside = set(layers)
         events: list[list[Event]] = [[] for _ in range(self.steps)]
         self.drawn = {link.name: drawings(link) for link in self.links if link.short_term is not None}
         for link in self.links:
+            self._send_earlier(events, link, inside)
             if link.short_term is not None:
                 for k in range(self.steps if link.source not in inside else 0):
                     extra = more[link.source][k] if link.source in more else torch.zeros(len(self.drawn[link.name]))
@@ -220,6 +226,20 @@ class Smoothed:
             {name: torch.stack(layer.trace) for name, layer in layers.items()},
             {name: torch.stack(each) for name, each in sent.items()},
         )
+
+    def _layer(self, c: Cells, parameters: Parameters) -> Layer:
+        rows = dict(zip(CELL_FIELDS, parameters.values[c.name], strict=True))
+        others = (parameters.tau_syn[c.name], parameters.reversal[c.name], parameters.coupling[c.name])
+        layer = Layer(c, rows, *others, self.h, self.spikes[c.name])
+        if c.name in self.start:
+            layer.go_on(*self.start[c.name])
+        return layer
+
+    def _send_earlier(self, events: Any, link: SteppedLink, inside: set[str]) -> None:
+        """What was sent before: it drew on the resources then, and may still be on its way."""
+        for time, unit in self.sent.get(link.source, []):
+            size = self.drawn[link.name][unit].meet(time, 1.0) if link.short_term is not None else 1.0
+            self._send(events, link, time / self.h, unit, size, inside)
 
     def _send_differences(self, events: Any, k: int, layers: Any, sent: Any) -> None:
         """What the spikes of a step differ by from those observed."""
@@ -259,9 +279,11 @@ class Smoothed:
     def _send(self, events: Any, link: SteppedLink, place: float, unit: int, amplitude: Any, inside: set[str]) -> None:
         def put(delay: float, synapse: int | None) -> None:
             at = place + delay / self.h
-            if link.source in inside and math.floor(at) <= math.floor(place):
+            if link.source in inside and place < 0:
+                at = max(at, 0.0) if place >= self.settled / self.h else at
+            elif link.source in inside and math.floor(at) <= math.floor(place):
                 at = math.floor(place) + 1.0
-            if at < self.steps:
+            if 0 <= at < self.steps:
                 events[math.floor(at)].append((at, link, unit, synapse, amplitude))
 
         if link.delays is Delays.PER_SYNAPSE:

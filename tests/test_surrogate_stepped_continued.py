@@ -1,5 +1,7 @@
 """Surrogate gradients of neurons in steps, of a run that goes on from a state: those of that run alone."""
 
+import math
+
 import pytest
 import torch
 from test_surrogate_stepped import (
@@ -35,6 +37,7 @@ from spikeloop import (
     run,
 )
 from spikeloop.errors import Unsupported
+from spikeloop.plasticity import ShortTerm
 
 LENGTH = 15 * MS
 NEXT = Events.from_lists([[25.4 * MS, 27 * MS, 31 * MS], [26 * MS, 26.1 * MS, 33 * MS]], [[0, 1, 0], [1, 1, 0]], 2)
@@ -158,6 +161,38 @@ def test_in_a_loop_the_spikes_from_before_arrive(monkeypatch: pytest.MonkeyPatch
     assert float(found[0][1].norm()) > 1e-3
     for whole, parts in zip(*found, strict=True):
         assert torch.allclose(whole, parts, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("short", [None, ShortTerm(0.5, 30 * MS)], ids=["alike", "short-term"])
+@pytest.mark.parametrize("dt", [0.2 * MS, 0.05 * MS, 0.4 * MS])
+def test_what_was_sent_without_delay_arrives_once(short: ShortTerm | None, dt: float) -> None:
+    """When the step ends in which it was sent: after a cut there, before a cut in the next step, whatever the rule's
+    own step is. Weights of what is felt afterwards have a gradient, those of what was felt before have none."""
+    step, populations = 0.2 * MS, {"input": Population(1), "cells": Population(2, AdEx(10 * MS, 5 * MS))}
+    weights = [torch.tensor([[4.0, 1.0]]).double(), torch.tensor([[0.0, -0.5], [0.0, 0.0]]).double()]
+    net = Network(
+        populations,
+        [Projection("input", "cells", weights[0]), Projection("cells", "cells", weights[1], short_term=short)],
+    )
+    drive, quiet = Events.from_lists([[1 * MS]], [[0]], 1), Events.from_lists([[]], [[]], 1)
+    (sent,) = run(net, drive, 8 * MS, substrate=Ideal(step=step)).spikes["cells"].detach().time[:1].tolist()
+    number = int(sent / step)
+    assert 0.6 < sent / step - number < 1, "a spike that is late in its step"
+    found = []
+    for cut in ((number + 1) * step, (number + 1.5) * step):
+        state = before(net, {"input": drive}, cut, Ideal(step=step))
+        assert state.recent["cells"].unit.tolist() == [0]
+        times = cut + 1 * MS * torch.arange(1, 5, dtype=torch.float64)
+        rule, observe = SuperSpike(dt, beta=1e9), Observe({"cells": times})
+        record = run(net, {"input": quiet}, 5 * MS, substrate=Ideal(step=step), rule=rule, start=state, observe=observe)
+        assert len(record.spikes["cells"].time) == 0
+        (gradient,) = torch.autograd.grad(
+            record.membrane["cells"].value[..., 1].sum(), [net.projections["cells_to_cells"].weight]
+        )
+        found.append(float(gradient[0, 1]))
+    kernels = [(math.exp(-t / 10) - math.exp(-t / 5)) for t in (1, 2, 3, 4)]
+    assert found[0] == pytest.approx(sum(kernels) * (0.5 if short else 1.0), rel=2e-3)
+    assert found[1] == 0
 
 
 def test_membranes_sampled_between_the_steps_are_refused() -> None:

@@ -9,14 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.engine.arrays import Recovered, Run, Trains
-from spikeloop.engine.arriving import joined
-from spikeloop.engine.short_term import arriving_sizes, own_sizes, recent_sizes, recovered, rested
+from spikeloop.engine.arriving import joined, only
+from spikeloop.engine.short_term import (
+    Course,
+    arriving_sizes,
+    own_sizes,
+    recent_sizes,
+    recovered,
+    resources,
+    rested,
+)
 from spikeloop.engine.stepped import SteppedLink, SteppedRun, SteppedStage
 
 Mask = NDArray[np.bool_]
 
 
-def sized(stage: SteppedStage, trains: Mapping[str, Trains], run: Run) -> SteppedStage:
+def sized(stage: SteppedStage, trains: Mapping[str, Trains], run: Course) -> SteppedStage:
     """``stage``, with the sizes of the events that its short-term links bring from outside.
 
     trains: of the run alone; those on their way from before are ``run``'s.
@@ -44,9 +52,8 @@ class Inside:
 
     def __init__(self, stage: SteppedStage, run: Run, start: float) -> None:
         """``start``: where the grid begins; spikes of before that are given, those after it are made anew."""
-        names = {cells.name for cells in stage.populations}
-        self.links = [link for link in stage.links if link.short_term is not None and link.source in names]
-        self.now = {link.name: _before(link, run, start) for link in self.links}
+        self.links = drawing(stage)
+        self.now = {link.name: before(link, run, start) for link in self.links}
         self._paused = self.now
         self._sizes: dict[str, Trains] = {}
 
@@ -81,11 +88,30 @@ class Inside:
         return found
 
 
-def _before(link: SteppedLink, run: Run, start: float) -> Recovered:
+def drawing(stage: SteppedStage) -> list[SteppedLink]:
+    """The short-term links within a stage."""
+    names = {cells.name for cells in stage.populations}
+    return [link for link in stage.links if link.short_term is not None and link.source in names]
+
+
+def before(link: SteppedLink, run: Course, start: float) -> Recovered:
+    """Where a link within a stage is at ``start``, as the state says that ``run`` goes on from, with the sizes of the
+    spikes of before that.
+    """
     assert link.short_term is not None
     x, last = rested(run.batch, link.short_term, run.recovered.get(link.name))
     size, recent = recent_sizes(link, run), run.recent.get(link.source)
     return Recovered(x, last, size if recent is None else size[recent[0] < start])
+
+
+def since(link: SteppedLink, run: Course, start: float) -> Recovered:
+    """Where it is when ``run`` begins, past its spikes from ``start`` on, with the sizes of all those on their way."""
+    assert link.short_term is not None
+    paused, size, recent = before(link, run, start), recent_sizes(link, run), run.recent.get(link.source)
+    if recent is None:
+        return paused
+    found = resources(only(recent, recent[0] >= start), link.short_term, paused)
+    return Recovered(found.end, found.last, size)
 
 
 def _coming(link: SteppedLink, made: Mapping[str, Trains], piece: SteppedRun) -> int:

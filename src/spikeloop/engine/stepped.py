@@ -218,8 +218,9 @@ NOTHING = SteppedAsk()
 class SteppedRun:
     """Steps ``first`` .. ``first + steps`` of length ``step``, all times absolute.
 
-    recent: spikes of populations of the stage from before, which may still be on their way.  recovered: by short-term
-    link within the stage, where it is.
+    recent: spikes of populations of the stage from before, which may still be on their way; those sent before
+    ``settled`` (None: the step before the run) whose delays are over by the beginning have arrived, later ones arrive
+    then.  recovered: by short-term link within the stage, where it is.
     """
 
     batch: int
@@ -230,6 +231,7 @@ class SteppedRun:
     spike_limit: int = 100_000
     recent: Mapping[str, Trains] = field(default_factory=dict[str, Trains])
     recovered: Mapping[str, Recovered] = field(default_factory=dict[str, Recovered])
+    settled: float | None = None
 
 
 def forward(
@@ -243,7 +245,7 @@ def forward(
     number = {cells.name: n for n, cells in enumerate(stage.populations)}
     links = [link_in(link, number, trains, run) for link in stage.links]
     wishes = [asked_in(asks.get(cells.name, NOTHING)) for cells in stage.populations]
-    given = (run.batch, run.first, run.steps, run.spike_limit, run.step, run.threads)
+    given = run_in(run)
     door = _core.stepped_forward_single if stage.dtype == np.float32 else _core.stepped_forward_double
     try:
         made = door([cells_in(cells) for cells in stage.populations], links, given, wishes)
@@ -271,6 +273,11 @@ def steps_of(time: Float, step: float) -> NDArray[np.int64]:
     number = np.floor(time / step).astype(np.int64)
     number += (number + 1) * step <= time
     return number - (number * step > time)
+
+
+def run_in(run: SteppedRun) -> Any:
+    """A run as the native engine takes it."""
+    return run.batch, run.first, run.steps, run.spike_limit, run.step, run.threads, run.settled
 
 
 def cells_in(cells: Cells) -> Any:

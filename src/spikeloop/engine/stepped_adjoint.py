@@ -23,6 +23,7 @@ from spikeloop.engine.stepped import (
     cells_in,
     link_in,
     linked,
+    run_in,
     samplings_in,
 )
 
@@ -115,7 +116,7 @@ def backward(
     source = {name: np.zeros((run.batch, run.steps, _units(stage, name)), stage.dtype) for name in outer}
     flat = {name: array.reshape(-1) for name, array in weight.items()}
     pushes = [(flat.get(link.name), source.get(link.source)) for link in stage.links]
-    given = (run.batch, run.first, run.steps, run.spike_limit, run.step, run.threads)
+    given = run_in(run)
     door = _core.stepped_backward_single if stage.dtype == np.float32 else _core.stepped_backward_double
     wishes = [
         asked_in(replace(asks.get(name, NOTHING), end=None, samplings=(), peaks=None, count=None)) for name in number

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.engine.arrays import Trains
+from spikeloop.engine.arrays import Recovered, Trains
 from spikeloop.engine.arriving import only
+from spikeloop.engine.short_term_stepped import before, drawing, since
 from spikeloop.engine.snapshot import STEPPED, Paused
 from spikeloop.engine.stepped import Current, SteppedAsk, SteppedRun, SteppedStage, SteppedState, forward
 from spikeloop.errors import Unsupported
@@ -21,11 +22,12 @@ _NO_LIMIT = 1 << 40
 
 @dataclass(frozen=True, eq=False)
 class Resumed:
-    """A population ``age`` seconds before the trial's beginning, from where all times count: the run before it ended
-    within a step. currents: those that it had from then on.
+    """A population ``age`` seconds before the trial's beginning, from where all times count: the run before it, in
+    steps of ``step``, ended within one. currents: those that it had from then on.
     """
 
     age: float
+    step: float
     state: SteppedState
     currents: tuple[Current, ...]
 
@@ -34,7 +36,7 @@ class Resumed:
         """``paused`` on an absolute clock, of a trial that goes on at ``begin``."""
         age = begin - paused.number * paused.step
         age = 0.0 if age < _TINY * paused.step else age
-        return cls(age, _later(paused.state, -begin), tuple(_shifted(c, -begin) for c in paused.currents))
+        return cls(age, paused.step, _later(paused.state, -begin), tuple(_shifted(c, -begin) for c in paused.currents))
 
     def part(self, some: slice) -> Resumed:
         """Of the samples ``some``."""
@@ -66,11 +68,11 @@ def states_at_beginning(
 ) -> dict[str, SteppedState]:
     """By population of ``stage``, the state in which the trial begins: one shorter step on from what a state gives.
 
-    given: what `resumed` found.  coming: what comes from outside the stage.  run: with the spikes of the stage that are
-    on their way. Times count from the beginning.
+    stage: with the sizes of events that are not alike.  given: what `resumed` found.  coming: what comes from outside
+    the stage.  run: with the spikes that are on their way, and short-term links where the state says they are. Times
+    count from the beginning.
     """
-    found = {cells.name: _of(given, cells.name) for cells in stage.populations}
-    age = max(each.age for each in found.values())
+    found, age = _resumed(stage, given), _age(stage, given)
     if age == 0:
         return {name: _as(each.state, stage) for name, each in found.items()}
     ends = {c.name: SteppedState.empty(c, run.batch, stage.dtype) for c in stage.populations}
@@ -82,9 +84,36 @@ def states_at_beginning(
         for name, each in found.items()
     }  # fmt: skip
     recent = {name: _until(_moved(trains, age), 0.0) for name, trains in run.recent.items()}
-    before = {name: _moved(trains, age) for name, trains in coming.items()}
-    forward(stage, before, SteppedRun(run.batch, age, 1, 0, run.threads, _NO_LIMIT, recent), asks)
+    heard = {name: _moved(trains, age) for name, trains in coming.items()}
+    resources = {link.name: _recovered_later(before(link, run, -age), age) for link in drawing(stage)}
+    span = (run.batch, age, 1, 0, run.threads, _NO_LIMIT)
+    forward(stage, heard, SteppedRun(*span, recent, resources, -_step(stage, given)), asks)
     return {name: _later(end, -age) for name, end in ends.items()}
+
+
+def at_beginning(stage: SteppedStage, given: object, run: SteppedRun) -> SteppedRun:
+    """``run`` with short-term links where they are when the trial begins: a state has those within ``stage`` before its
+    last step, the others at its end. What this step sent arrives at the beginning at the soonest, what was sent before
+    it may have arrived in it.  given, run: as `states_at_beginning` has them.
+    """
+    if given is None:
+        return run
+    age = _age(stage, given)
+    settled = -age if age > 0 else -_step(stage, given)
+    recovered = {**run.recovered, **{link.name: since(link, run, -age) for link in drawing(stage)}}
+    return replace(run, recovered=recovered, settled=settled)
+
+
+def _resumed(stage: SteppedStage, given: object) -> dict[str, Resumed]:
+    return {cells.name: _of(given, cells.name) for cells in stage.populations}
+
+
+def _age(stage: SteppedStage, given: object) -> float:
+    return max(each.age for each in _resumed(stage, given).values())
+
+
+def _step(stage: SteppedStage, given: object) -> float:
+    return max(each.step for each in _resumed(stage, given).values())
 
 
 def _of(given: object, name: str) -> Resumed:
@@ -109,6 +138,10 @@ def _as(state: SteppedState, stage: SteppedStage) -> SteppedState:
 
 def _later(state: SteppedState, seconds: float) -> SteppedState:
     return replace(state, free=state.free + seconds)
+
+
+def _recovered_later(recovered: Recovered, seconds: float) -> Recovered:
+    return replace(recovered, last=recovered.last + seconds)
 
 
 def _shifted(current: Current, seconds: float) -> Current:

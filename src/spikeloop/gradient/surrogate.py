@@ -61,7 +61,8 @@ class SuperSpike:
     Stages that are run in steps (`AdEx`, `Compartments`) are run anew from the observed spikes, in steps of ``dt``,
     and differentiated by all their numbers: weights, time constants, refractory times, thresholds, ``a``, ``b``,
     reversals, couplings, ... There the membrane begins the step of a spike at reset, which gives the reset a gradient.
-    ``dt`` may be no larger than a fifth of their shortest time constant. A state that a trial starts from is given.
+    ``dt`` may be no larger than a fifth of their shortest time constant. A state that a trial starts from is given,
+    with the resources of short-term plastic synapses and the sizes of events on their way.
 
     Losses of counts, membrane samples and peaks: what falls between two grid times goes to both, linearly. Losses of
     spike times are not accepted: on a grid a spike has none. Of LIF and LI in stages of their own there are gradients
@@ -111,7 +112,7 @@ class SuperSpike:
         trains, planned = _observed(trial, record), plan(trial.network, record.executed)
         heard = {name: coming(name, trains, run.recent) for name in trains}
         look = _Look(grid, trial, record, trains, heard, run)
-        seen = Observed(trial, record, cotangent, trains, heard, run.recent)
+        seen = Observed(trial, record, cotangent, trains, heard, run)
         stages = [
             ThroughSteps(stage, grid, self.beta, run.threads, seen)
             if isinstance(stage, SteppedStage)

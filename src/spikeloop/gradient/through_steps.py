@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeloop.engine.arrays import Peaks, Trains
+from spikeloop.engine.arrays import Peaks, Run, Trains
 from spikeloop.engine.plan import plan
 from spikeloop.engine.plan_stepped import name_of
 from spikeloop.engine.short_term_grid import Draws
+from spikeloop.engine.short_term_stepped import sized
 from spikeloop.engine.snapshot import STEPPED
 from spikeloop.engine.stepped import (
     CELL_FIELDS,
@@ -31,7 +32,7 @@ from spikeloop.engine.stepped_adjoint import CellGradients, SteppedGradients, St
 from spikeloop.engine.trial_stepped import currents_into, place_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.gradient.grid import Grid
-from spikeloop.gradient.resumed import states_at_beginning
+from spikeloop.gradient.resumed import at_beginning, states_at_beginning
 from spikeloop.network import Key, Network
 from spikeloop.protocols import Cotangent, Trial
 from spikeloop.record import Record
@@ -52,9 +53,9 @@ def fields_in_steps(network: Network) -> set[Key]:
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """A trial, its record and the cotangent, and the spikes of all populations.
+    """A trial, its record and the cotangent, the spikes of all populations, and how the trial was run.
 
-    coming: with those from before, recent: those alone.
+    coming: with those from before.
     """
 
     trial: Trial
@@ -62,7 +63,7 @@ class Observed:
     cotangent: Cotangent
     spikes: Mapping[str, Trains]
     coming: Mapping[str, Trains]
-    recent: Mapping[str, Trains]
+    run: Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +80,6 @@ class ThroughSteps:
     def __post_init__(self) -> None:
         for cells in self.stage.populations:
             _check_step(cells, self.grid.dt)
-        if self.seen.trial.start is not None and any(link.short_term is not None for link in self.stage.links):
-            raise Unsupported(
-                "a surrogate gradient through short-term plasticity onto neurons in steps that go on from a state",
-                where=f"population {self.stage.populations[0].name!r}",
-                expected="a run from rest, or LIF and LI there",
-                todo="Take the gradient of one run",
-            )
         if bool(self.grid.origin.any()):
             raise Unsupported(
                 "a surrogate gradient of neurons in steps beside membranes that were sampled between their steps",
@@ -111,36 +105,49 @@ class ThroughSteps:
         wants = self.seen.cotangent.wants
         outside = {link.source for link in self.stage.links} - set(self.dtypes)
         coming = {name: self.seen.coming[name] for name in outside}
-        recent = {name: self.seen.recent[name] for name in self.dtypes if name in self.seen.recent}
-        run = SteppedRun(self.grid.batch, self.grid.dt, self.grid.steps, threads=self.threads, recent=recent)
+        paused = self._paused()
+        run = at_beginning(self.stage, self._given, paused)
         found = backward(
             self.stage,
             coming,
             run,
-            self._asks(coming, run),
+            self._asks(coming, paused),
             {name: self._pull(name, push.get(name)) for name in self.dtypes},
             SteppedWants(
                 [link.name for link in self.stage.links if (link.name, "weight") in wants],
                 [name for name in earlier if name in outside],
                 self.beta,
             ),
-            {link.name: self._draws(link) for link in self.stage.links if link.short_term is not None},
+            {link.name: self._draws(link, run) for link in self.stage.links if link.short_term is not None},
         )
         self._keep(found)
         for name, felt in found.source.items():
             yield name, torch.from_numpy(felt).transpose(0, 1).to(earlier[name])
 
-    def _draws(self, link: SteppedLink) -> Draws:
+    @property
+    def _given(self) -> object:
+        """What `resumed` found of a state that the trial goes on from."""
+        start = self.seen.trial.start
+        return None if start is None else start.parts.get(STEPPED)
+
+    def _paused(self) -> SteppedRun:
+        """The trial on the grid, its short-term links where its state left them."""
+        grid, before = self.grid, self.seen.run
+        return SteppedRun(
+            grid.batch, grid.dt, grid.steps, threads=self.threads, recent=before.recent, recovered=before.recovered
+        )
+
+    def _draws(self, link: SteppedLink, run: SteppedRun) -> Draws:
         """What the events of a short-term link met."""
-        run = SteppedRun(self.grid.batch, self.grid.dt, self.grid.steps)
         return Draws.of(link, self.seen.spikes[link.source], run, lambda time, _: steps_of(time, self.grid.dt))
 
-    def _asks(self, coming: Mapping[str, Trains], run: SteppedRun) -> dict[str, SteppedAsk]:
+    def _asks(self, coming: Mapping[str, Trains], paused: SteppedRun) -> dict[str, SteppedAsk]:
         trial = self.seen.trial
         silent = {name: _silent(trial, name) for name in self.dtypes}
         states: Mapping[str, SteppedState] = {}
         if trial.start is not None:
-            states = states_at_beginning(self.stage, trial.start.parts.get(STEPPED), coming, silent, run)
+            stage = sized(self.stage, self.seen.spikes, paused)
+            states = states_at_beginning(stage, self._given, coming, silent, paused)
         return {
             name: SteppedAsk(silent[name], states.get(name), currents=currents_into(trial, name))
             for name in self.dtypes
