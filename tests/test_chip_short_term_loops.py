@@ -188,3 +188,31 @@ def test_training_in_the_loop_reaches_a_target():
         optimiser.step()
         losses.append(float(loss.detach()))
     assert np.mean(losses[-3:]) < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize("short", [None, LOOPED[1]])
+def test_what_loops_send_before_a_call_arrives(short):
+    """Calls between the steps of several cycles are approached in single ones: no spike is lost where these begin."""
+    around = torch.tensor([[0.0, 0.3], [0.0, 0.0]])
+
+    def network(calls):
+        rule = Program(lambda view: None, {"input_to_hidden": Plastic(0.8, sensor=None)}, period=calls)
+        return sl.Network({"input": sl.Population(1), "hidden": sl.Population(2, LIF)}, [
+            sl.Projection("input", "hidden", torch.tensor([[0.7, 0.0]])),
+            sl.Projection("hidden", "hidden", around, short_term=short),
+        ], programs={"nothing": rule})  # fmt: skip
+
+    sent = sl.Events.from_trains([[[10 * MS + 0.9 * MS * k for k in range(40)]]], 1)
+    wish = sl.Observe(membrane={"hidden": 1.704 * MS})
+
+    def seen(calls, step):
+        net = network(calls)
+        record = sl.run(net, sent, 0.08192, substrate=ready(net, Twin(7, ideal=EVERYTHING, step=step)), observe=wish)
+        return record.spikes["hidden"].time.detach().numpy(), record.membrane["hidden"].value.detach()[0, :, 1]
+
+    spikes, membrane = seen([0.08], 1)
+    assert len(spikes) > 5
+    often = [time + 0.128 * MS for time in spikes.tolist()]  # in the step after the one in which a neuron fires
+    _, cut = seen([*often, 0.08], 16)
+    assert float(membrane.max()) > 0.15
+    assert float((membrane - cut).abs().max()) < 2.5 / 70

@@ -160,7 +160,7 @@ class Stepwise:
         recent = {} if self.before is None else self.before.senders[number].recent
         first, steps = span.first // span.step, -(-(span.last - span.first) // span.step)
         run = SteppedRun(span.batch, span.step * CYCLE, steps, first, span.threads, recent=recent,
-                         recovered=self.links.recovered)  # fmt: skip
+                         recovered=self.links.recovered, settled=-np.inf)  # fmt: skip
         spikes = forward(stage, self.links.trains, run, asks)
         self.links.ended(spikes, span.since)
         if span.last % span.step:  # the last step goes on after the end
