@@ -153,7 +153,7 @@ def _drivers(network: Network, placement: Placement, wish: Wish) -> Drivers | No
     drivers = lower_drivers.nominal_drivers(network, placement, wish.speedup)
     if drivers is None or wish.calibration is not None:
         return drivers
-    return replace(drivers, offset=calibrated_offsets(wish.chip))
+    return replace(drivers, offset=calibrated_offsets(wish.chip, wish.cache))
 
 
 def _kept(part: Part | None) -> Part | None:
