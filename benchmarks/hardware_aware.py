@@ -30,7 +30,7 @@ from torch import Tensor
 
 from spikeloop import LIF, EventProp, Events, Ideal, Network, Observe, OnChip, Population, Projection, Record, Twin, run
 from spikeloop.chip.calibration import nominal
-from spikeloop.chip.lower import target_of
+from spikeloop.chip.lower_neurons import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.mismatch import Mismatch, Noise, Spread
 from spikeloop.chip.twin import EVERYTHING, Imperfection

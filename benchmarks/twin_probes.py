@@ -15,7 +15,7 @@ from spikeloop import Events, Network, Record, run
 from spikeloop.chip import transfer
 from spikeloop.chip.calibrate import calibrate
 from spikeloop.chip.calibration import RANGES, Target, nominal_gain
-from spikeloop.chip.lower import target_of
+from spikeloop.chip.lower_neurons import target_of
 from spikeloop.chip.mapping import place
 from spikeloop.chip.twin import Twin
 from spikeloop.data import loader

@@ -5,10 +5,12 @@ import os
 import matplotlib.pyplot as plt
 import torch
 
-from spikeloop import LIF, Events, Network, Population, Projection, plot, run
+from spikeloop import LIF, Events, Ideal, Network, OnChip, Population, Projection, plot, run
+from spikeloop.chip.twin import Twin
 from spikeloop.plasticity import Homeostasis, Plasticity
 
 torch.manual_seed(0)
+place = OnChip(Twin(0, step=32)) if "TWIN" in os.environ else Ideal()
 neurons, sources, rate, period = 64 if "QUICK" in os.environ else 512, 16, 40.0, 2.0
 updates, target = 100, 12  # spikes per period: 6 per second
 rule = Plasticity(Homeostasis(target, step=1 / 64), w_max=1.0, period=period, sensor=None)
@@ -21,7 +23,7 @@ duration = updates * period
 counts = torch.poisson(torch.full((sources,), rate * duration)).int().tolist()
 drive = Events.from_trains([[duration * torch.rand(count) for count in counts]])
 
-record = run(net, drive, duration)
+record = run(net, drive, duration, substrate=place)
 
 spikes = record.spikes["output"].raster(period, duration)[0].double() / period
 early, late = spikes[:5].mean(0), spikes[-20:].mean(0)

@@ -4,11 +4,13 @@ import os
 
 import matplotlib.pyplot as plt
 
-from spikeloop import Ideal, plot
+from spikeloop import Ideal, OnChip, plot
 from spikeloop.apps.pong import Pong, learn, play
+from spikeloop.chip.twin import Twin
 
 positions, epochs = (12, 60) if "QUICK" in os.environ else (32, 200)
-pong, place = Pong(positions, cooled=100 if positions == 12 else 500), Ideal()
+place = OnChip(Twin(0, step=32)) if "TWIN" in os.environ else Ideal()
+pong = Pong(positions, cooled=100 if positions == 12 else 500)
 
 learning = learn(pong, epochs, place)
 print(f"mean expected reward {learning.reward[-10:].mean():.2f} of the largest, at first {learning.reward[0]:.2f}")

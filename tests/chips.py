@@ -9,8 +9,9 @@ from spikeloop import LIF, Events, Network, OnChip, Population, Projection, Twin
 from spikeloop.chip import bench, transfer
 from spikeloop.chip.calibrate import Calibration, Target, default_target, nominal, uncalibrated
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, AddressedEvents, Configuration, Instruments
-from spikeloop.chip.lower import scale_of, target_of
+from spikeloop.chip.lower_neurons import target_of
 from spikeloop.chip.mapping import place
+from spikeloop.chip.scales import scale_of
 from spikeloop.chip.twin import EVERYTHING
 
 IDEAL = Twin(7, ideal=EVERYTHING)

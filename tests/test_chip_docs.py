@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from spikeloop import LI, LIF, Population
-from spikeloop.chip.lower import scale_of
 from spikeloop.chip.mismatch import Mismatch, Noise, Spread
+from spikeloop.chip.scales import scale_of
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 
 PAGE = (Path(__file__).parent.parent / "docs" / "chip.md").read_text()

@@ -11,7 +11,7 @@ from spikeloop import AdEx, Events, Every, Ideal, Network, Observe, OnChip, Popu
 from spikeloop.chip.calibrate import default_target, nominal
 from spikeloop.chip.configuration import AddressedEvents, Configuration
 from spikeloop.chip.inputs import Inputs, Switching
-from spikeloop.chip.lower import scale_of
+from spikeloop.chip.scales import scale_of
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.chip.wire import from_bytes, to_bytes
 from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported, WrongType

@@ -9,7 +9,8 @@ from chips import some_events as drive
 from spikeloop import LIF, Events, Twin, feedforward, run
 from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CYCLE
-from spikeloop.chip.lower import Scale, lift_events, lift_fast, lift_slow, scale_of
+from spikeloop.chip.lower_events import lift_events, lift_fast, lift_slow
+from spikeloop.chip.scales import Scale, scale_of
 from spikeloop.chip.twin import EVERYTHING, Imperfection
 from spikeloop.errors import OutOfRange, SpikeloopWarning
 from spikeloop.initial import Normal

@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import plastic
@@ -339,6 +340,25 @@ def test_a_cut_run_is_the_uncut_one_bit_for_bit(short):
         assert [time for part in trains[1:] for time in part] == trains[0]
     pieces = torch.cat([record.membrane["output"].value for record in parts], 1)
     assert torch.equal(whole.membrane["output"].value, pieces)
+
+
+def test_what_is_set_after_a_run_holds_in_the_next_one():
+    sent, twin = drive(seed=2, count=40), Twin(7)
+    kinds = [KINDS[0], KINDS[1], None, KINDS[2], KINDS[0]]
+    net, found = network(kinds[0]), []
+    chip = sl.OnChip(twin, calibration=by_the_laws(twin, net))
+    wish = sl.Observe(membrane={"output": 1.704 * MS})
+    for kind in kinds:
+        net.projections["input_to_output"].short_term = kind
+        record, fresh = (sl.run(n, sent, 0.08, substrate=chip, observe=wish, number=1) for n in (net, network(kind)))
+        found.append(record.membrane["output"].value.detach())
+        assert torch.equal(found[-1], fresh.membrane["output"].value)
+    assert torch.equal(found[0], found[-1])
+    for one, other in pairwise(found):
+        assert float((one - other).abs().max()) > 0.05
+    net.projections["input_to_output"].short_term = ShortTerm(0.9, 40 * MS)
+    with pytest.raises(sl.OutOfRange, match=r"utilisation is 0\.9"):
+        sl.run(net, sent, 0.08, substrate=chip)
 
 
 def test_threads_and_batches_change_nothing():

@@ -10,7 +10,7 @@ from scipy import stats
 
 from spikeloop import LI, LIF, Network, Population, Projection, feedforward, recurrent
 from spikeloop.chip.configuration import AddressedEvents, Configuration, Instruments, Readout
-from spikeloop.chip.lower import lower_weights
+from spikeloop.chip.lower_weights import lower_weights
 from spikeloop.chip.mismatch import Noise
 from spikeloop.chip.setup import Setup, Wish, setup_of
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from chips import IDEAL
 
-from spikeloop.chip import store
+from spikeloop.chip import calibrate_drivers, store
 from spikeloop.chip.by_value import digest
 from spikeloop.chip.calibrate import Calibration, default_target, nominal
 from spikeloop.chip.calibrate_terms import TermsCalibration
-from spikeloop.chip.configuration import CIRCUITS
+from spikeloop.chip.configuration import CIRCUITS, DRIVERS
 from spikeloop.chip.mismatch import Mismatch
 from spikeloop.chip.terms import Kinds
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
@@ -192,3 +192,44 @@ def test_that_of_adex_terms_is_kept_too(made, monkeypatch, harm):
     kept(adaptation=False)
     assert len(calls) == (2 if harm is None else 3)
     store._known_terms.cache_clear()
+
+
+@pytest.mark.parametrize("harm", [None, "flip", "cut", "foreign", "newer"])
+def test_codes_of_drivers_ramps_are_kept_too(made, monkeypatch, harm):
+    """One file for a chip; what is no such file is measured anew, and another chip is another file."""
+    calls, code = [], (np.arange(2 * DRIVERS) % 16).astype(np.uint8).reshape(2, DRIVERS)
+    monkeypatch.setattr(store, "calibrate_drivers", lambda chip: calls.append(chip) or code)
+
+    def kept(chip=IDEAL, **options):
+        store._known_offsets.cache_clear()
+        return store.calibrated_offsets(chip, **options)
+
+    kept()
+    (path,) = store.path_of(IDEAL, b"").parent.iterdir()
+    if harm == "flip":
+        with np.load(path) as file:
+            np.savez(path, **{**dict(file), "offset": file["offset"][:, ::-1]})
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif harm == "foreign":
+        nominal(IDEAL, TARGET).save(path)
+    elif harm == "newer":
+        with monkeypatch.context() as later:
+            later.setattr(calibrate_drivers, "VERSION", store.VERSION + 1)
+            calibrate_drivers.save_offsets(path, code)
+        with pytest.raises(DataError, match=f"version {store.VERSION + 1}"):
+            calibrate_drivers.load_offsets(path)
+    again = kept()
+    assert len(calls) == (1 if harm is None else 2)
+    np.testing.assert_array_equal(again, code)
+    assert again.dtype == np.uint8
+    kept()
+    assert len(calls) == (1 if harm is None else 2)
+    kept(Twin(8, ideal=EVERYTHING))
+    assert [repr(chip) for chip in calls][-1] == repr(Twin(8, ideal=EVERYTHING))
+    assert len(list(path.parent.iterdir())) == 2
+    kept(cache=False)
+    monkeypatch.setenv(store.VARIABLE, "off")
+    kept()
+    assert len(calls) == (4 if harm is None else 5)
+    store._known_offsets.cache_clear()

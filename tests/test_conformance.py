@@ -10,9 +10,9 @@ import torch
 from spikeloop import LI, LIF, Events, Every, Ideal, Network, Normal, Observe, Peak, Record, Samples, Trial
 from spikeloop import Population as Pop
 from spikeloop import Projection as Link
-from spikeloop.conformance import ConformanceError, check_substrate
+from spikeloop.conformance import ConformanceError, check_substrate, structured
 from spikeloop.conformance import substrate as substrates
-from spikeloop.errors import ShapeMismatch
+from spikeloop.errors import ShapeMismatch, Unsupported
 
 
 def own() -> tuple[Network, Events]:
@@ -25,7 +25,7 @@ def own() -> tuple[Network, Events]:
 
 
 def test_what_we_ship_keeps_every_contract() -> None:
-    check_substrate(Ideal())
+    assert check_substrate(Ideal()) == ()
 
 
 def test_on_a_network_of_ones_own() -> None:
@@ -267,6 +267,26 @@ def test_every_contract_of_a_substrate_is_broken_by_one_of_them() -> None:
     assert not [text for text in substrates.CONTRACTS if not any(contract in text for contract in named)]
 
 
+def without_structure(error: type[Exception]) -> Callable[[Trial], Trial]:
+    def refuses(trial: Trial) -> Trial:
+        other = [name for name, p in trial.network.populations.items() if p.kind not in (None, LI, LIF)]
+        if other:
+            raise error(f"{other[0]!r} is no LIF")
+        return trial
+
+    return refuses
+
+
+def test_what_has_no_structured_neurons_says_so_and_is_told_of() -> None:
+    (told,) = check_substrate(Spoilt(trial=without_structure(Unsupported)))
+    assert told == "structured: 'hidden' is no LIF."
+    with pytest.raises(ConformanceError, match="KeyError: \"'hidden' is no LIF") as caught:
+        check_substrate(Spoilt(trial=without_structure(KeyError)))
+    assert {breach.case for breach in caught.value.breaches} == {"structured"}
+    with pytest.raises(ConformanceError, match="'hidden' is no LIF"):
+        check_substrate(Spoilt(trial=without_structure(Unsupported)), structured())  # it was asked for
+
+
 def test_an_instrument_need_not_repeat_itself() -> None:
     check_substrate(Spoilt(noisy), deterministic=False)
 
@@ -278,5 +298,5 @@ def test_the_error_lists_everything_that_is_broken() -> None:
     assert isinstance(caught.value, AssertionError)
     assert caught.value.where is not None
     assert "Spoilt(" in caught.value.where
-    assert {breach.case for breach in caught.value.breaches} == {"chain", "loop"}
+    assert {breach.case for breach in caught.value.breaches} == {"chain", "loop", "structured"}
     assert all(str(breach) in text for breach in caught.value.breaches)

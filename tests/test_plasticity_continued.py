@@ -14,6 +14,7 @@ from spikeloop.plasticity import (
     Plasticity,
     Program,
     RewardModulatedSTDP,
+    ShortTerm,
     request,
     tell,
 )
@@ -46,14 +47,18 @@ def looped(delay):
     )
 
 
+def between(events, begin, end):
+    inside = (events.time >= begin) & (events.time < end)
+    return sl.Events._from_rows(
+        events.time[inside], events.unit[inside], events.sample[inside], len(events), events.size
+    )
+
+
 def parts_of(net, events, cuts, wish):
     """Records of runs that go on from each other."""
     state, records = None, []
     for begin, end in pairwise(cuts):
-        inside = (events.time >= begin) & (events.time < end)
-        part = sl.Events._from_rows(
-            events.time[inside], events.unit[inside], events.sample[inside], len(events), events.size
-        )
+        part = between(events, begin, end)
         span = next(d for d in (end - begin, math.nextafter(end - begin, 1), math.nextafter(end - begin, 0))
                     if begin + d == end)  # fmt: skip
         records.append(sl.run(net, part, span, start=state, observe=wish))
@@ -82,6 +87,60 @@ def test_a_cut_run_is_the_uncut_one_bit_for_bit(make, seed):
         assert torch.equal(whole.recorded[name]["sum"].value, torch.cat(sums))
     for field in ("membrane", "current", "held"):
         assert torch.equal(getattr(whole.state, field)["output"], getattr(parts[-1].state, field)["output"])
+
+
+SHORT = ShortTerm(0.4, 30e-3), ShortTerm((0.3, 0.2, 0.5), 50e-3, facilitating=True)
+ADEX = sl.AdEx(tau_mem=10e-3, tau_syn=5e-3)
+
+
+def wearing(neuron, ruled):
+    """Short-term plastic layers and a loop with delays, with rules that change nothing or without any.
+
+    The weights' unit, w_max, is a power of two: they are not even rounded.
+    """
+    populations = {"input": sl.Population(4), "hidden": sl.Population(3, neuron), "output": sl.Population(2, LIF)}
+    rng = np.random.default_rng(4)
+    weight = [torch.from_numpy(rng.uniform(1.0, 2.5, shape)) for shape in ((4, 3), (5,), (3, 2))]
+    pre, post = torch.tensor([0, 1, 2, 2, 0]), torch.tensor([1, 0, 1, 0, 2])
+    rules = [Plasticity(nothing, w_max=8.0, period=7e-3, sensor=SENSOR) if ruled else None for _ in range(2)]
+    return sl.Network(populations, [
+        sl.Projection("input", "hidden", weight[0], 4e-3, short_term=SHORT[0], plasticity=rules[0]),
+        sl.Projection.sparse("hidden", "hidden", pre, post, weight[1] * 0.2, 3e-3, short_term=SHORT[1]),
+        sl.Projection("hidden", "output", weight[2] * 1.2, 2e-3, short_term=SHORT[1], plasticity=rules[1]),
+    ])  # fmt: skip
+
+
+CURRENT = sl.Steps([0.0, 31.3e-3, 40.5e-3], torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0)).double())
+
+
+@pytest.mark.parametrize("driven", [False, True], ids=["", "currents"])
+@pytest.mark.parametrize("neuron", [LIF, ADEX], ids=["exact", "steps"])
+@pytest.mark.parametrize("ruled", [(False, True), (True, False), (False, True, False, True)])
+def test_rules_come_and_go_and_nothing_else_changes_to_the_last_bit(ruled, neuron, driven):
+    events, ends = drive(2, rate=300.0), [30.1e-3, 52.7e-3, 78.4e-3, 0.1]
+    nets = {each: wearing(neuron, each) for each in (False, True)}
+    wish = sl.Observe(membrane={"hidden": 1e-3, "output": 1e-3}, state=True)
+    more = {"hidden": CURRENT} if driven else {}
+    whole = sl.run(nets[False], {"input": events, **more}, 0.1, observe=wish)
+    begin, state, parts = 0.0, None, []
+    for end, rule in zip([*ends[: len(ruled) - 1], 0.1], ruled, strict=True):
+        span = next(d for d in (end - begin, math.nextafter(end - begin, 1), math.nextafter(end - begin, 0))
+                    if begin + d == end)  # fmt: skip
+        parts.append(
+            sl.run(nets[rule], {"input": between(events, begin, end), **more}, span, start=state, observe=wish)
+        )
+        begin, state = end, parts[-1].state
+    for name in ("hidden", "output"):
+        assert len(whole.spikes[name].time) > 10
+        value = torch.cat([part.membrane[name].value for part in parts], 1)
+        assert torch.equal(whole.membrane[name].value, value)
+        for sample in range(2):
+            trains = [trains_of(record.spikes[name], sample) for record in (whole, *parts)]
+            for train, *pieces in zip(*trains, strict=True):
+                assert train.tolist() == np.concatenate(pieces).tolist()
+    for field in ("membrane", "current", "held"):
+        for name, value in getattr(whole.state, field).items():
+            assert torch.equal(value, getattr(state, field)[name])
 
 
 def test_a_state_of_other_programs_is_refused():

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from spikeloop import OnChip
 from spikeloop.apps.pong import Court, Pong, learn, play, reward_of
+from spikeloop.chip.correlation import FULL, windows
+from spikeloop.chip.sensing import sensors_of
+from spikeloop.chip.setup import Wish, setup_of
+from spikeloop.chip.twin import Twin
 from spikeloop.errors import OutOfRange, ShapeMismatch
 from spikeloop.plasticity import fit_window
 
@@ -81,3 +86,41 @@ def test_a_window_that_cannot_be_fitted_is_refused():
         fit_window([1e-3], [1.0, 2.0])
     with pytest.raises(OutOfRange, match="do not fall off"):
         fit_window([1e-3, 2e-3, 3e-3, -1e-3, -2e-3, -3e-3], [1.0, 2.0, 4.0, 1.0, 0.9, 0.8])
+
+
+# ---- on a twin -------------------------------------------------------------------------------------------------------
+
+
+def test_the_window_is_that_of_the_synapse_of_a_twin(example, monkeypatch):
+    monkeypatch.setenv("TWIN", "1")
+    names = example("stdp_window")
+    net, chip, found = names["net"], names["place"].chip, names["found"]
+    synapse = setup_of(net, Wish(chip, 1000.0, 1, None, strict=False, cache=True)).placement.synapse
+    steps, tau = windows(sensors_of(net, synapse, 1000.0), chip.seed, chip.pattern().strengths)
+    flat = synapse["input_to_output"].item()
+    assert found.taus == pytest.approx(tau[:, flat] * 1e3, rel=0.25)
+    assert found.amplitudes == pytest.approx(steps[:, flat] / FULL, rel=0.25)
+    asked = names["sensor"]
+    assert found.amplitudes[0] > 2 * asked.amplitudes[0]  # the chip's own, not what was asked for
+    assert found.taus[1] < 0.8 * asked.taus[1]
+
+
+def test_unlike_neurons_of_a_twin_come_to_one_rate(example, monkeypatch):
+    monkeypatch.setenv("TWIN", "1")
+    names = example("homeostasis")
+    assert isinstance(names["place"].chip, Twin)
+    assert float(names["early"].std() / names["early"].mean()) > 0.5
+    assert float(names["late"].mean()) == pytest.approx(names["target"] / names["period"], rel=0.06)
+    assert float(names["late"].std() / names["late"].mean()) < 0.1
+
+
+def test_a_small_player_learns_pong_on_a_twin():
+    """Measured on chips 7, 8 and 9: 0.10 to 0.16 after the first epoch, 0.60 to 0.68 in the last ten."""
+    pong = Pong(20, noise=(15 / 64, 2 / 64), cooled=60, winners=True, rate=0.08, quiet=5)
+    reward = learn(pong, 30, OnChip(Twin(7, step=32))).reward
+    each = np.array([[reward_of(abs(place - ball)) / 4 for ball in range(20)] for place in range(20)])
+    chance, always_there = each.mean(), each.mean(1).max()
+    assert chance < always_there < 0.25
+    assert reward[0] < 0.25
+    assert reward[-10:].mean() > 0.5
+    assert reward[-10:].min() > always_there + 0.2

@@ -206,6 +206,36 @@ def test_without_it_everything_is_as_before():
     assert found[0].spikes["output"].time.tolist() == found[1].spikes["output"].time.tolist() != []
 
 
+@pytest.mark.parametrize("make", [stacked, looped])
+@pytest.mark.parametrize("steps", [False, True])
+def test_what_is_set_after_a_run_holds_in_the_next_one(make, steps):
+    def fresh(kind):
+        torch.manual_seed(0)
+        net = make(KINDS[0], "unit")
+        if steps:
+            hidden = sl.Population(net.populations["hidden"].size, sl.AdEx(tau_mem=10e-3, tau_syn=4e-3))
+            net = sl.Network({**dict(net.populations.items()), "hidden": hidden}, dict(net.projections.items()))
+        return changed(net, kind)
+
+    def changed(net, kind):
+        for each in net.projections.values():
+            each.short_term = kind
+        return net
+
+    def potential(net):
+        record = sl.run(net, drive(rate=400.0), 0.1, observe=sl.Observe(membrane={"output": 1e-3}))
+        assert len(record.spikes["hidden"].time) > 10
+        return record.membrane["output"].value.detach()
+
+    kinds = [KINDS[0], KINDS[1], None, ShortTerm(0.4, 5e-3), KINDS[0]]
+    net = fresh(kinds[0])
+    found = [potential(changed(net, kind)) for kind in kinds]
+    for kind, value in zip(kinds, found, strict=True):
+        assert torch.equal(value, potential(fresh(kind)))  # of one that never had another
+    for one, other in pairwise(found):
+        assert float((one - other).abs().max()) > 0.01
+
+
 def test_what_cannot_be_is_refused():
     for given, error in (
         ((0.0, 1.0), sl.OutOfRange), ((1.5, 1.0), sl.OutOfRange), ((0.5, -1.0), sl.OutOfRange),
@@ -218,3 +248,21 @@ def test_what_cannot_be_is_refused():
         sl.Network(populations, [projection(ShortTerm((0.1, 0.2), 1.0), "none")])
     with pytest.raises(sl.WrongType, match="the short-term plasticity is a float"):
         projection(0.5, "none")
+    made = projection(KINDS[0], "none")
+    made.short_term = ShortTerm((0.1, 0.2), 1.0)  # of how many units it leads from is not known yet
+    with pytest.raises(sl.ShapeMismatch, match="utilisation has 2 numbers.*one, or 3"):
+        sl.Network(populations, [made])
+    made.short_term = None
+    net = sl.Network(populations, [made])
+    with pytest.raises(sl.WrongType, match="input to output: the short-term plasticity is a float"):
+        net.projections["input_to_output"].short_term = 0.5
+    with pytest.raises(sl.ShapeMismatch, match="input_to_output: the short-term tau has 4 numbers.*one, or 3"):
+        net.projections["input_to_output"].short_term = ShortTerm(0.1, (1.0, 1.0, 1.0, 1.0))
+    assert made.short_term is None
+
+
+def test_the_numbers_of_a_list_are_taken_when_it_is_given():
+    given = [0.2, 0.5]
+    made = ShortTerm(given, 1.0)
+    given[0] = 2.0
+    assert made == ShortTerm((0.2, 0.5), 1.0)

@@ -26,7 +26,7 @@ from spikeloop import (
     run,
 )
 from spikeloop.chip.calibrate import VERSION, default_target, nominal
-from spikeloop.chip.lower import scale_of
+from spikeloop.chip.scales import scale_of
 from spikeloop.chip.setup import setup_of
 from spikeloop.chip.split import split
 from spikeloop.chip.twin import EVERYTHING, Imperfection

@@ -48,13 +48,13 @@ class Named(nn.ModuleDict, Generic[M]):
 
 
 class Standing(NamedTuple):
-    """The tensors of a network and, in ``marks``, which and where they are: with the same marks, what was made of them
-    holds, but for the values of weights, whose steps are seen in views of them. Tensors that are kept alive keep their
-    marks to themselves.
+    """The tensors of a network and, in ``marks``, which and where they are, and short-term plasticity: with the same
+    marks, what was made of them holds, but for the values of weights, whose steps are seen in views of them. Tensors
+    that are kept alive keep their marks to themselves.
     """
 
     tensors: list[Tensor]
-    marks: list[int]
+    marks: list[object]
 
 
 class Network(nn.Module):
@@ -211,7 +211,7 @@ class Network(nn.Module):
     def standing(self) -> Standing:
         """How its tensors stand now, apart from what is in the weights."""
         tensors: list[Tensor] = []
-        marks: list[int] = []
+        marks: list[object] = [projection.short_term for projection in self.projections.values()]
         for modules in (self.projections, self.populations):
             for module in modules.values():
                 for name, tensor in chain(module._parameters.items(), module._buffers.items()):

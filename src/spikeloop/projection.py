@@ -92,14 +92,8 @@ class Projection(Exact):
                 where=f"projection {source} to {target}",
                 expected="Plasticity(kernel, w_max=...)",
             )
-        self.short_term = short_term
-        if short_term is not None and not isinstance(short_term, ShortTerm):
-            raise WrongType(
-                f"the short-term plasticity is {kind_of(short_term)}",
-                where=f"projection {source} to {target}",
-                expected="ShortTerm(utilisation, tau)",
-            )
         self.shape: tuple[int, int] | None = None  # (n_source, n_target), known once it is part of a network
+        self.short_term = short_term
         self._initial: tuple[int, ...] | None = None  # the shape to draw, where it is not (n_source, n_target)
         self._initialiser: Initialiser | None = None
         self._given_delay: float | Tensor | None = delay
@@ -222,6 +216,19 @@ class Projection(Exact):
         return self._synapses[1]
 
     @property
+    def short_term(self) -> ShortTerm | None:
+        """How its events wear on the sources' resources; another one holds from the next run on.
+
+        Raises ``WrongType`` or ``ShapeMismatch`` when it is set to what cannot be.
+        """
+        return self._short_term
+
+    @short_term.setter
+    def short_term(self, given: ShortTerm | None) -> None:
+        self._check_short_term(given)
+        self._short_term = given
+
+    @property
     def name(self) -> str:
         """``source_to_target``."""
         return f"{self.source}_to_{self.target}"
@@ -249,11 +256,7 @@ class Projection(Exact):
     def _check_shapes(self) -> None:
         assert self.shape is not None
         where = f"projection {self.name}"
-        for name in ("utilisation", "tau") if self.short_term is not None else ():
-            count = len(self.short_term.each(name))  # type: ignore[union-attr]
-            if count not in (1, self.shape[0]):
-                raise ShapeMismatch(f"the short-term {name} has {count} numbers", where=where,
-                                    expected=f"one, or {self.shape[0]}, one per source unit")  # fmt: skip
+        self._check_short_term(self.short_term)
         if self._sizes is not None:
             if self._sizes != self.shape:
                 raise ShapeMismatch(
@@ -273,6 +276,21 @@ class Projection(Exact):
                     where=where,
                     expected=f"units from 0 to {size - 1}",
                 )
+
+    def _check_short_term(self, given: object) -> None:
+        if given is not None and not isinstance(given, ShortTerm):
+            raise WrongType(
+                f"the short-term plasticity is {kind_of(given)}",
+                where=f"projection {self.source} to {self.target}",
+                expected="ShortTerm(utilisation, tau)",
+            )
+        if given is None or self.shape is None:
+            return
+        for name in ("utilisation", "tau"):
+            count = len(given.each(name))
+            if count not in (1, self.shape[0]):
+                raise ShapeMismatch(f"the short-term {name} has {count} numbers", where=f"projection {self.name}",
+                                    expected=f"one, or {self.shape[0]}, one per source unit")  # fmt: skip
 
     def _store_delay(self, given: float | Tensor, target: Population) -> None:
         assert self.shape is not None

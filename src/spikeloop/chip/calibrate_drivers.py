@@ -6,11 +6,14 @@ ratio of the potentials, over all columns of a half, is free of gains, synapses 
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeloop._files import read_checked, write_checked
 from spikeloop.chip.allocation import ONE_BUS, PER_BUS
-from spikeloop.chip.calibration import default_target, uncalibrated
+from spikeloop.chip.calibration import VERSION, default_target, uncalibrated
 from spikeloop.chip.configuration import (
     BUSES,
     CADC_PERIOD_MIN,
@@ -32,6 +35,7 @@ from spikeloop.chip.drivers import OFFSET_NEUTRAL, OFFSET_STEP, STP_CODE_MAX, Dr
 Float = NDArray[np.float64]
 
 _LABEL, _WEIGHT, _TRIAL = 1, 40, 1 << 22
+_FORMAT, _KEPT = "spikeloop.chip.drivers", "offset"
 _BEFORE, _SAMPLES = 3, 14  # samples of the column ADC before the event, and in all
 
 
@@ -44,6 +48,16 @@ def calibrate_drivers(chip: Chip) -> Integers:
     plastic, plain = (_heights(chip, drivers) for drivers in (low, Drivers()))
     off = plastic / plain - (1 - utilisation(np.zeros(1, np.uint8)))
     return np.clip(np.rint(OFFSET_NEUTRAL + off / OFFSET_STEP), 0, STP_CODE_MAX).astype(np.uint8)
+
+
+def save_offsets(path: str | os.PathLike[str], offset: Integers) -> None:
+    """Write a .npz that `load_offsets` reads."""
+    write_checked(path, _FORMAT, VERSION, {_KEPT: offset})
+
+
+def load_offsets(path: str | os.PathLike[str]) -> Integers:
+    """From a file of `save_offsets`. Raises ``DataError`` where it is missing, damaged, foreign or newer."""
+    return read_checked(path, _FORMAT, VERSION, (_KEPT,), "calibrate anew")[_KEPT]
 
 
 def _heights(chip: Chip, drivers: Drivers) -> Float:

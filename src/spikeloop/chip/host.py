@@ -56,7 +56,7 @@ def send(
 ) -> tuple[Flight, Backlog]:
     """The events that are sent before cycle ``last``, cycles and addresses, and what is left.
 
-    As in `lower.lower_events`: of many at once some are sent later, for the link passes one a cycle and keeps few.
+    As in `lower_events`: of many at once some are sent later, for the link passes one a cycle and keeps few.
     """
     waiting = dict[str, Flight]()
     due, order = list[Flight](), list[Indices]()

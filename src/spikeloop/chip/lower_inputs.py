@@ -12,9 +12,9 @@ from spikeloop.chip import transfer
 from spikeloop.chip.calibration import RANGES, Target, code_of, outside
 from spikeloop.chip.configuration import CIRCUITS, CODE_MAX, CYCLE
 from spikeloop.chip.inputs import Inputs, Switching
-from spikeloop.chip.lower import Scale
 from spikeloop.chip.mapping import Placement, site_key
 from spikeloop.chip.receptors import reversal_of, split_lines, tau_of
+from spikeloop.chip.scales import Scale
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.neuron import Site

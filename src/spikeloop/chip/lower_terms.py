@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from spikeloop.chip import transfer
 from spikeloop.chip.calibration import Target, code_of, outside
 from spikeloop.chip.configuration import CIRCUITS, CODE_MAX
-from spikeloop.chip.lower import LEAK, capacitances, number, scale_of
 from spikeloop.chip.mapping import Placement, site_key
+from spikeloop.chip.scales import LEAK, capacitances, number, scale_of
 from spikeloop.chip.terms import Kinds, Switches, Terms
 from spikeloop.errors import OutOfRange
 from spikeloop.network import Network

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from spikeloop._warn import warn
-from spikeloop.chip import lower, lower_drivers, lower_inputs, lower_terms, transfer
+from spikeloop.chip import lower_drivers, lower_inputs, lower_neurons, lower_terms, transfer
 from spikeloop.chip.by_value import locked
 from spikeloop.chip.calibrate import VERSION, Calibration, Target
 from spikeloop.chip.calibration import refractory_code
@@ -19,6 +19,7 @@ from spikeloop.chip.drivers import Drivers
 from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mapping import Placement, Rows, place, site_key
 from spikeloop.chip.receptors import lines_of
+from spikeloop.chip.scales import Float, Scale, calibrated_scale
 from spikeloop.chip.store import calibrated, calibrated_offsets, calibrated_terms
 from spikeloop.chip.terms import Kinds, Switches, Terms
 from spikeloop.errors import DoesNotFit, OutOfRange
@@ -65,7 +66,7 @@ class Setup:
     placement: Placement
     calibration: Calibration
     analog: Analog
-    scales: dict[str, lower.Scale]
+    scales: dict[str, Scale]
     terms: Terms | None = None
     switches: Switches | None = None
     inputs: Inputs | None = None
@@ -106,12 +107,12 @@ def _values(network: Network) -> bytes:
 
 def _made(network: Network, wish: Wish) -> Setup:
     placement, calibration = _placed(network, wish)
-    spiking, scales = np.zeros(CIRCUITS, bool), dict[str, lower.Scale]()
+    spiking, scales = np.zeros(CIRCUITS, bool), dict[str, Scale]()
     for name, population in network.populations.items():
         for site in population.structure.sites if population.structure is not None else ():
             circuit = placement.site[site_key(name, site.name)]
             spiking[circuit[:, 0]] = site.fires
-            scale = lower.calibrated_scale(population, circuit, calibration.target, site.name)
+            scale = calibrated_scale(population, circuit, calibration.target, site.name)
             scales[site_key(name, site.name)] = scale
             if population.structure is not None and site.name == population.structure.output:
                 scales[name] = scale
@@ -140,7 +141,7 @@ def _kinds(wanted: lower_terms.TermsTarget, inputs: Inputs | None) -> Kinds:
     return wanted.kinds._replace(line=bool(inputs.separate.any()), reversal=bool(inputs.conductance.any()))
 
 
-def strength_of_currents(setup: Setup) -> lower.Float:
+def strength_of_currents(setup: Setup) -> Float:
     """(512,): constant currents over what the law gives; measured when they are first wanted."""
     if setup.wish.calibration is not None:
         return np.ones(CIRCUITS)
@@ -153,7 +154,7 @@ def _drivers(network: Network, placement: Placement, wish: Wish) -> Drivers | No
     drivers = lower_drivers.nominal_drivers(network, placement, wish.speedup)
     if drivers is None or wish.calibration is not None:
         return drivers
-    return replace(drivers, offset=calibrated_offsets(wish.chip))
+    return replace(drivers, offset=calibrated_offsets(wish.chip, wish.cache))
 
 
 def _kept(part: Part | None) -> Part | None:
@@ -186,7 +187,7 @@ def _placed(network: Network, wish: Wish) -> tuple[Placement, Calibration]:
 def _calibration(network: Network, placement: Placement, wish: Wish) -> Calibration:
     if wish.calibration is not None:
         return wish.calibration
-    return calibrated(wish.chip, lower.target_of(network, placement, wish.speedup), wish.cache)
+    return calibrated(wish.chip, lower_neurons.target_of(network, placement, wish.speedup), wish.cache)
 
 
 def _place(network: Network, rows_per_input: Rows, bad: Flags) -> Placement:
@@ -218,7 +219,7 @@ def _check_target(network: Network, placement: Placement, wish: Wish) -> None:
     """Potentials and weights are scaled by what a calibration was for; what else neurons are has to be that."""
     assert wish.calibration is not None
     wanted, given = (
-        _measures(of) for of in (lower.target_of(network, placement, wish.speedup), wish.calibration.target)
+        _measures(of) for of in (lower_neurons.target_of(network, placement, wish.speedup), wish.calibration.target)
     )
     for name, circuit in placement.circuit.items():
         fields = _SLACK if network.populations[name].spiking else ("tau_mem", "tau_syn")
@@ -235,7 +236,7 @@ def _check_target(network: Network, placement: Placement, wish: Wish) -> None:
                 )
 
 
-def _measures(target: Target) -> dict[str, lower.Float]:
+def _measures(target: Target) -> dict[str, Float]:
     """What has to be as the network asks, the reset relative to the way from leak to threshold."""
     reset = (target.reset - target.leak) / (target.threshold - target.leak)
     return {"tau_mem": target.tau_mem, "tau_syn": target.tau_syn, "reset": reset, "refractory": target.refractory}

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from spikeloop._files import user_cache
 from spikeloop.chip.by_value import ByValue, digest
 from spikeloop.chip.calibrate import VERSION, Calibration, Target, calibrate
-from spikeloop.chip.calibrate_drivers import calibrate_drivers
+from spikeloop.chip.calibrate_drivers import calibrate_drivers, load_offsets, save_offsets
 from spikeloop.chip.calibrate_terms import TermsCalibration, calibrate_terms
 from spikeloop.chip.configuration import Chip, Integers
 from spikeloop.chip.terms import Kinds
 from spikeloop.errors import DataError
 
 VARIABLE = "SPIKELOOP_CALIBRATIONS"
+Found = TypeVar("Found")
 
 
 @runtime_checkable
@@ -43,12 +45,12 @@ def calibrated(chip: Chip, target: Target, cache: bool = True) -> Calibration:
 
 @lru_cache(maxsize=32)
 def _known(chip: Chip, wanted: ByValue[Target], cache: bool) -> Calibration:
-    path = path_of(chip, digest(wanted.value)) if cache else None
-    found = None if path is None else _read(path, chip, wanted)
-    if found is None:
-        found = calibrate(chip, wanted.value, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
-        _write(path, found)
-    return found
+    return _kept(
+        path_of(chip, digest(wanted.value)) if cache else None,
+        lambda path: _read(path, chip, wanted),
+        lambda: calibrate(chip, wanted.value, lambda doing: _show(f"calibrating {chip!r}: {doing}")),
+        lambda found, path: found.save(path),
+    )
 
 
 def calibrated_terms(chip: Chip, calibration: Calibration, kinds: Kinds, cache: bool = True) -> TermsCalibration:
@@ -58,19 +60,27 @@ def calibrated_terms(chip: Chip, calibration: Calibration, kinds: Kinds, cache: 
 
 @lru_cache(maxsize=8)
 def _known_terms(chip: Chip, calibration: Calibration, kinds: Kinds, cache: bool) -> TermsCalibration:
-    path = path_of(chip, digest(calibration) + repr(kinds).encode()) if cache else None
-    found = None if path is None else _read_terms(path)
-    if found is None:
-        found = calibrate_terms(chip, calibration, kinds, lambda doing: _show(f"calibrating {chip!r}: {doing}"))
-        _write(path, found)
-    return found
+    return _kept(
+        path_of(chip, digest(calibration) + repr(kinds).encode()) if cache else None,
+        TermsCalibration.load,
+        lambda: calibrate_terms(chip, calibration, kinds, lambda doing: _show(f"calibrating {chip!r}: {doing}")),
+        lambda found, path: found.save(path),
+    )
+
+
+def calibrated_offsets(chip: Chip, cache: bool = True) -> Integers:
+    """Codes of its drivers' ramps, (2, 128): of the chip alone, whatever else it is calibrated for."""
+    return _known_offsets(chip, cache)
 
 
 @lru_cache(maxsize=32)
-def calibrated_offsets(chip: Chip) -> Integers:
-    """Codes of its drivers' ramps, (2, 128); in memory only, they are measured in seconds."""
-    _show(f"calibrating {chip!r}: ramps of drivers")
-    return calibrate_drivers(chip)
+def _known_offsets(chip: Chip, cache: bool) -> Integers:
+    def measured() -> Integers:
+        _show(f"calibrating {chip!r}: ramps of drivers")
+        return calibrate_drivers(chip)
+
+    path = path_of(chip, b"ramps of drivers") if cache else None
+    return _kept(path, load_offsets, measured, lambda found, path: save_offsets(path, found))
 
 
 def path_of(chip: Chip, of: bytes) -> Path | None:
@@ -84,29 +94,35 @@ def path_of(chip: Chip, of: bytes) -> Path | None:
     return folder / f"{name}.npz" if given else folder / "calibrations" / f"{name}.npz"
 
 
-def _read(path: Path, chip: Chip, wanted: ByValue[Target]) -> Calibration | None:
-    """What stands there, if it is whole and what its name says."""
+def _kept(
+    path: Path | None,
+    read: Callable[[Path], Found | None],
+    make: Callable[[], Found],
+    save: Callable[[Found, Path], None],
+) -> Found:
+    """What stands at ``path``, or is made now and written there."""
     try:
-        found = Calibration.load(path)
+        found = None if path is None else read(path)
     except DataError:
-        return None
+        found = None
+    if found is None:
+        found = make()
+        if path is not None:
+            _write(path, lambda path: save(found, path))
+    return found
+
+
+def _read(path: Path, chip: Chip, wanted: ByValue[Target]) -> Calibration | None:
+    """What stands there, if it is what its name says."""
+    found = Calibration.load(path)
     right = (found.chip, found.version, ByValue(found.target)) == (repr(chip), VERSION, wanted)
     return found if right else None
 
 
-def _read_terms(path: Path) -> TermsCalibration | None:
-    try:
-        return TermsCalibration.load(path)
-    except DataError:
-        return None
-
-
-def _write(path: Path | None, calibration: Calibration | TermsCalibration) -> None:
-    if path is None:
-        return
+def _write(path: Path, save: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        calibration.save(path)
+        save(path)
     except OSError:  # no room, no permission: it is made anew the next time
         return
 
@@ -116,7 +132,8 @@ def _code() -> str:
     """A checksum of what calibrations depend on."""
     here, found = Path(__file__).parent, sha256()
     engine = here.parent / "engine"
-    for path in sorted([*here.glob("*.py"), engine / "disturbed.py", *engine.glob("_core*")]):
+    laws = [engine / "disturbed.py", engine / "short_term.py", *engine.glob("_core*")]
+    for path in sorted([*here.glob("*.py"), *laws]):
         found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.chip import lower
+from spikeloop.chip import scales
 from spikeloop.chip.configuration import CYCLE, WEIGHT_MAX
 from spikeloop.chip.learning import Processed
 from spikeloop.chip.mapping import site_key
@@ -57,7 +57,7 @@ def _place(network: Network, setup: Setup, name: str, plastic: Plastic) -> Place
     inside = projection.source not in setup.placement.address
     source = setup.placement.circuit[projection.source][:, 0] if inside else setup.placement.address[projection.source]
     population = network.populations[projection.target]
-    reach_up = lower.reach(population) if population.spiking else np.ones(population.size)
+    reach_up = scales.reach(population) if population.spiking else np.ones(population.size)
     level = np.stack([scale.rest, scale.steps * reach_up])
     return Place(
         rows, source, inside, circuit, largest, _ends(projection), plastic.signed, plastic.sensor is not None, level

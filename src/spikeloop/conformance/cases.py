@@ -108,20 +108,26 @@ def _own(
     for delays in (True, False):
         network = _frozen(make(delays), fields)
         case = _untouched(name, network, random_drive(network, duration), duration)
-        if not delays or substrate is None or not _refused(substrate, case):
+        if not delays or substrate is None or refusal(substrate, case) is None:
             return case
     raise AssertionError
 
 
-def _refused(substrate: Substrate, case: Case) -> bool:
-    """Whether it says that it cannot run this; anything else that is wrong is for the contracts to find."""
+def structured_case(duration: float) -> Case:
+    """The case of `structured`, delays and all."""
+    network = structured()
+    return _untouched("structured", network, random_drive(network, duration), duration)
+
+
+def refusal(substrate: Substrate, case: Case) -> str | None:
+    """How it says that it cannot run this; None for anything else that is wrong: the contracts find it."""
     try:
         substrate.run(case.trial())
-    except Unsupported:
-        return True
+    except Unsupported as error:
+        return f"{case.name}: {error}"
     except Exception:
-        return False
-    return False
+        return None
+    return None
 
 
 def _frozen(network: Network, fields: Collection[str] | None) -> Network:

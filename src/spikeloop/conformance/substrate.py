@@ -19,7 +19,9 @@ from spikeloop.conformance.cases import (
     cases,
     differences,
     empty_drive,
+    refusal,
     same,
+    structured_case,
     tensors,
     tried,
 )
@@ -40,21 +42,23 @@ def check_substrate(
     duration: float = 60e-3,
     *,
     deterministic: bool = True,
-) -> None:
-    """Raise `ConformanceError` where ``substrate`` breaks a contract; provisional.
+) -> tuple[str, ...]:
+    """Raise `ConformanceError` where ``substrate`` breaks a contract; returns what else it refuses, and why.
 
-    It is tried on two small networks, or on ``network`` with ``drive`` (random events without one) for ``duration``
-    seconds: choose what fits. ``deterministic=False`` is for instruments that cannot repeat a trial.
+    It is tried on two small networks of LIF neurons and on `structured`, or on ``network`` with ``drive`` (random
+    events without one) for ``duration`` seconds: choose what fits. A substrate need not run `structured`, but has to
+    say so: by ``Unsupported``. ``deterministic=False`` is for instruments that cannot repeat a trial. Provisional.
     """
     repeating = () if deterministic else (_repeats, _joins)
     contracts = {name: look for name, look in CONTRACTS.items() if look not in repeating}
-    found = [
-        breach
-        for case in cases(network, drive, duration, substrate=substrate)
-        for breach in breaches(contracts, Bench(substrate, case), case.name)
-    ]
+    chosen, further = cases(network, drive, duration, substrate=substrate), structured_case(duration)
+    refused = None if network is not None else refusal(substrate, further)
+    if network is None and refused is None:
+        chosen.append(further)
+    found = [breach for case in chosen for breach in breaches(contracts, Bench(substrate, case), case.name)]
     if found:
         raise ConformanceError(repr(substrate), found)
+    return () if refused is None else (refused,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,3 +33,23 @@ def only(trains: Trains, keep: NDArray[np.bool_]) -> Trains:
     """Only the events that ``keep`` (S,) says."""
     time, unit, start = trains
     return time[keep], unit[keep], np.append(0, np.cumsum(keep))[start]
+
+
+def samples_of(trains: Trains, some: slice) -> Trains:
+    """Of the samples ``some``, which follow each other."""
+    time, unit, start = trains
+    kept = start[some.start : some.stop + 1]
+    inside = slice(int(kept[0]), int(kept[-1]))
+    return time[inside], unit[inside], kept - kept[0]
+
+
+def batch_of(parts: Sequence[Trains]) -> Trains:
+    """Sample after sample: those of the first part, of the second, ..."""
+    width = np.concatenate([np.diff(start) for _, _, start in parts])
+    time, unit = np.concatenate([time for time, _, _ in parts]), np.concatenate([unit for _, unit, _ in parts])
+    return time, unit, np.append(0, np.cumsum(width))
+
+
+def nothing(batch: int) -> Trains:
+    """No events in any of ``batch`` samples."""
+    return np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64)

@@ -35,7 +35,8 @@ def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list
 
     A stage is run in steps where a population in it has no exact solution, else event by event.
 
-    Weights are views: a plan is made anew only when a tensor was replaced, or a delay or neuron parameter changed.
+    Weights are views: a plan is made anew only when a tensor was replaced, or a delay, a neuron parameter or short-term
+    plasticity changed.
     """
     if executed:
         return [_stage(network, names, executed) for names in _order(network)]

@@ -13,7 +13,7 @@ from spikeloop.engine.arrays import Anchors, Ask, Float, Neurons, Recovered, Run
 from spikeloop.engine.arriving import coming, only
 from spikeloop.engine.currents import Currents, leak_at
 from spikeloop.engine.plan import plan
-from spikeloop.engine.short_term import recovered
+from spikeloop.engine.short_term import recovered, samples_of
 from spikeloop.engine.snapshot import Kept, Snapshot, mark
 from spikeloop.engine.stepped import SteppedStage
 from spikeloop.events import Events
@@ -55,7 +55,7 @@ def exact_stages(trial: Trial) -> list[Stage]:
 
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
-    recent, recovered = _recent(trial), _recovered(trial)
+    recent, recovered = _recent(trial), recovered_in(trial.start)
     return Run(trial.batch, trial.duration, torch.get_num_threads(), recent, trial.begin, recovered=recovered)
 
 
@@ -140,8 +140,19 @@ def _ended(
     return found
 
 
-def _recovered(trial: Trial) -> dict[str, Recovered]:
-    found = None if trial.start is None else trial.start.parts.get(SHORT_TERM)
+def recovered_of(state: State, network: Network, some: slice) -> dict[str, Recovered]:
+    """Where the short-term plasticity of each link was in the samples ``some`` of a state."""
+    recent = {name: trains_of(events) for name, events in state.recent.items()}
+    return {
+        name: samples_of(each, recent.get(network.projections[name].source), some)
+        for name, each in recovered_in(state).items()
+        if name in network.projections
+    }
+
+
+def recovered_in(state: State | None) -> dict[str, Recovered]:
+    """Where the short-term plasticity of each link was, by a state."""
+    found = None if state is None else state.parts.get(SHORT_TERM)
     return dict(found) if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 

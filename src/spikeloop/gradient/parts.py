@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
-from spikeloop.engine.arrays import Recovered
-from spikeloop.engine.short_term import samples_of
-from spikeloop.engine.trial import SHORT_TERM, trains_of
+from spikeloop.engine.trial import SHORT_TERM, recovered_of
 from spikeloop.events import Events
 from spikeloop.gradient.resumed import part_of
 from spikeloop.network import Network
@@ -58,10 +55,6 @@ def _samples(samples: Samples, some: slice) -> Samples:
 
 def _state(state: State, some: slice, network: Network) -> State:
     membrane, current, held = (_rows(field, some) for field in (state.membrane, state.current, state.held))
-    found: Any = state.parts.get(SHORT_TERM)
-    resources: dict[str, Recovered] = {}
-    for name, each in (found if isinstance(found, dict) else {}).items():  # pyright: ignore[reportUnknownVariableType]
-        recent = state.recent.get(network.projections[name].source)
-        resources[name] = samples_of(each, None if recent is None else trains_of(recent), some)  # pyright: ignore[reportUnknownArgumentType]
+    resources = recovered_of(state, network, some)
     parts = part_of(state.parts, some) | ({SHORT_TERM: resources} if resources else {})
     return State(membrane, current, held, _events(state.recent, some), state.time, parts)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spikeloop.engine.arrays import Recovered, Trains
 from spikeloop.engine.arriving import only
 from spikeloop.engine.short_term_stepped import before, drawing, since
-from spikeloop.engine.snapshot import STEPPED, Paused
+from spikeloop.engine.snapshot import STEPPED, Paused, stepped_part
 from spikeloop.engine.stepped import Current, SteppedAsk, SteppedRun, SteppedStage, SteppedState, forward
 from spikeloop.errors import Unsupported
 from spikeloop.record import State
@@ -40,7 +40,7 @@ class Resumed:
 
     def part(self, some: slice) -> Resumed:
         """Of the samples ``some``."""
-        state = SteppedState(*(array[some] for array in self.state.arrays()))
+        state = stepped_part(self.state, some)
         return replace(self, state=state, currents=tuple(_some(current, some) for current in self.currents))
 
 

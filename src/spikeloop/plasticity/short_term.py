@@ -39,6 +39,8 @@ class ShortTerm:
                 if not (0 < value <= most and math.isfinite(value)):
                     raise OutOfRange(f"{name} is {value}", where="ShortTerm",
                                      expected="above 0, at most 1" if most == 1 else "seconds, above zero")  # fmt: skip
+            if isinstance(getattr(self, name), Sequence):
+                object.__setattr__(self, name, self.each(name))  # a list could change behind its back
 
     def each(self, name: str) -> tuple[float, ...]:
         """The numbers of a field: one, or one per source unit."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spikeloop.chip.host import Continued
-from spikeloop.chip.lower import synapses_of
+from spikeloop.chip.lower_weights import synapses_of
 from spikeloop.chip.mismatch import keyed
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part
@@ -24,7 +24,8 @@ from spikeloop.plasticity.memory import Learned, learned_of
 from spikeloop.protocols import Observe, Trial
 from spikeloop.record import Cost, Lowering, Peak, Record, State
 from spikeloop.steps import Steps
-from spikeloop.substrate.one_chip import PART, emulated
+from spikeloop.substrate.chip_state import PART
+from spikeloop.substrate.one_chip import emulated
 
 V = TypeVar("V")
 _BY_NAME = ("membrane", "weights", "sources", "history", "recorded")

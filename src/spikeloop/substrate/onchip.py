@@ -10,9 +10,9 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from spikeloop.chip import lower
 from spikeloop.chip.calibrate import Calibration
 from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, Chip, whole
+from spikeloop.chip.lower_weights import lower_weights
 from spikeloop.chip.mapping import Rows, refuse
 from spikeloop.chip.setup import Wish, setup_of
 from spikeloop.chip.split import Part, split
@@ -21,8 +21,9 @@ from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported, WrongType, kin
 from spikeloop.network import Network
 from spikeloop.protocols import Every, Observe, Trial
 from spikeloop.record import Record
+from spikeloop.substrate.chip_state import continued
 from spikeloop.substrate.in_parts import in_parts, known_parts
-from spikeloop.substrate.one_chip import continued, emulated
+from spikeloop.substrate.one_chip import emulated
 
 _NEVER = 1e6  # seconds: no sampling is as slow, so that all of it is the fast converter's
 
@@ -138,7 +139,7 @@ class OnChip:
         codes: dict[str, list[Tensor]] = {name: [] for name in network.projections}
         for k, (of, rows) in enumerate(parts):
             setup = setup_of(of, self._wish(k, rows))
-            lowered = lower.lower_weights(of, setup.placement, setup.scales, self.strict)
+            lowered = lower_weights(of, setup.placement, setup.scales, self.strict)
             for name, code in lowered.codes.items():
                 codes[name].append(torch.from_numpy(code))
         return {name: torch.cat(found, 1) for name, found in codes.items()}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,45 +19,6 @@ from spikeloop.record import Cost, Peak, Record, Samples, State
 
 Pieces = Sequence[Sequence[Record]]
 """Records by segment and sample."""
-
-
-def samples_of(state: State | None, batch: int) -> list[State | None]:
-    """``state`` of a batch as states of single samples, without ``parts``."""
-    if state is None:
-        return [None] * batch
-    taken = {part.name: getattr(state, part.name) for part in fields(state) if part.name != "parts"}
-    return [State(**{name: _sample(value, b) for name, value in taken.items()}) for b in range(batch)]
-
-
-def _sample(value: Any, sample: int) -> Any:
-    if isinstance(value, Tensor | Events):
-        return value[sample : sample + 1]
-    return {name: _sample(each, sample) for name, each in value.items()} if isinstance(value, Mapping) else value
-
-
-def batch_of(states: Sequence[State], parts: Mapping[str, object]) -> State:
-    """States of single samples as one, with these ``parts``."""
-    taken = {
-        part.name: [getattr(state, part.name) for state in states] for part in fields(State) if part.name != "parts"
-    }
-    return State(**{name: _batch(values) for name, values in taken.items()}, parts=parts)
-
-
-def _batch(values: list[Any]) -> Any:
-    first = values[0]
-    if isinstance(first, Tensor):
-        return torch.cat(values)
-    if isinstance(first, Events):
-        return Events.cat(values)
-    if not isinstance(first, Mapping):
-        return first
-    found = {name: value for each in values for name, value in each.items()}
-    return {name: _batch([each.get(name, _nothing_like(value)) for each in values]) for name, value in found.items()}
-
-
-def _nothing_like(value: Any) -> Any:
-    """What a sample has of which only others have something: no spikes on their way."""
-    return Events.from_lists([[]], [[]], value.size) if isinstance(value, Events) else None
 
 
 def part_of(trial: Trial, network: Network, start: State | None, sample: int, begin: float, end: float) -> Trial:

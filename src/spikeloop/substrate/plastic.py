@@ -20,7 +20,8 @@ from spikeloop.plasticity.watchdog import Watchdog
 from spikeloop.protocols import Trial
 from spikeloop.record import Calls, Record, Recorded, State
 from spikeloop.substrate.learner import Learner
-from spikeloop.substrate.pieces import batch_of, joined, samples_of
+from spikeloop.substrate.pieces import joined
+from spikeloop.substrate.samples import batch_of, samples_of
 
 Recording = dict[tuple[str, str], list[tuple[float, list[Any]]]]
 """By program and name: time and values (one per sample) of each call that recorded it."""
@@ -63,7 +64,7 @@ class _Course:
                     self.due[at].append(name)
         cuts = sorted({self.begin, end, *self.due})
         self.segments = list(pairwise(cuts))
-        starts = samples_of(trial.start, trial.batch)
+        starts = samples_of(trial.start, trial.network, trial.batch)
         self.learners = [Learner(trial.network, sample, start, before) for sample, start in enumerate(starts)]
         self.pieces: list[list[Record]] = []
         self.recorded: Recording = {}

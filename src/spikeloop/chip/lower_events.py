@@ -1,0 +1,90 @@
+"""Spikes down to a chip, as addressed events, and spikes and potentials back up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spikeloop.chip import transfer
+from spikeloop.chip.configuration import CIRCUITS, CYCLE, DEPTH, AddressedEvents, Integers
+from spikeloop.chip.mapping import Placement
+from spikeloop.chip.scales import Scale
+from spikeloop.engine.arriving import only
+from spikeloop.engine.bus import hold_back
+from spikeloop.events import Events
+
+Float = NDArray[np.float64]
+
+
+def lower_events(
+    drive: Mapping[str, Events], placement: Placement, speedup: float, muted: NDArray[np.bool_], trial: int
+) -> AddressedEvents:
+    """The drive with addresses in the place of units; times rounded to cycles.
+
+    Of many at once some are sent later: a link passes one a cycle, and drops what comes when too many wait there.
+    """
+    parts = [_sent(events, placement.address[name], speedup) for name, events in drive.items()]
+    cycle, address, start = parts[0]
+    if len(parts) > 1:
+        sample = np.concatenate([np.repeat(np.arange(len(start) - 1), np.diff(start)) for _, _, start in parts])
+        cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+        order = np.lexsort((cycle, sample))
+        cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
+    sent = np.ascontiguousarray(cycle, np.int64)
+    hold_back(sent, np.ascontiguousarray(start, np.int64), DEPTH)
+    return AddressedEvents(sent, address, start, muted=muted, trial=trial)
+
+
+def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:
+    cycle = np.rint(events.time.detach().numpy() / (speedup * CYCLE)).astype(np.int64)
+    return cycle, address[events.unit.numpy()], events.start.numpy()
+
+
+def lift_events(
+    cycle: Integers, circuit: Integers, start: Integers, placed: Mapping[str, Integers], speedup: float
+) -> dict[str, Events]:
+    """The spikes of populations from events with time stamps (cycles) and the circuits that sent them.
+
+    placed: by population, (N, circuits of a neuron), the first of each being the one that spikes.
+    """
+    time = ((cycle + 0.5) * (CYCLE * speedup)).astype(np.float64, copy=False)
+    found: dict[str, Events] = {}
+    for name, of in placed.items():
+        unit = np.full(CIRCUITS, -1, np.int32)
+        unit[of[:, 0]] = np.arange(len(of))
+        mine = unit[circuit]
+        keep = mine >= 0
+        parts = (time, mine, start.astype(np.int64))
+        if not keep.all():
+            parts = only(parts, keep)
+        when, who, first = (torch.from_numpy(part) for part in parts)
+        found[name] = Events._trusted(when, who, first, len(of))  # in order, as a Readout is
+    return found
+
+
+def lift_slow(reading: Integers, gain: Float, scale: Scale, neuron: NDArray[np.int64]) -> Float:
+    """Model potentials of (..., M) readings of the column ADC of the neurons ``neuron``; gain: of their channels."""
+    return _lifted(reading, 1 / gain, transfer.CADC_CENTRE * (1 - 1 / gain), scale, neuron)
+
+
+def lift_fast(reading: Integers, scale: Scale, neuron: NDArray[np.int64]) -> Float:
+    """Model potentials of (..., M) readings of the fast converter of the neurons ``neuron``."""
+    return _lifted(reading, transfer.MADC_STEP / transfer.STEP, transfer.steps_of_volts(0.0), scale, neuron)
+
+
+def lift_adaptation(reading: Integers, scale: Scale, neuron: NDArray[np.int64]) -> Float:
+    """Adaptation in model units of (..., M) readings of the fast converter of the neurons ``neuron``."""
+    value: Float = (reading * transfer.MADC_STEP - transfer.ADAPTATION_READ) / transfer.STEP / scale.steps[neuron]
+    return value
+
+
+def _lifted(
+    reading: Integers, step: Float | float, base: Float | float, scale: Scale, neuron: NDArray[np.int64]
+) -> Float:
+    """Model potentials of readings of which each is ``step`` CADC steps, and 0 is ``base``; there are many of them."""
+    value = reading * (step / scale.steps[neuron])
+    value += scale.leak[neuron] + (base - scale.rest[neuron]) / scale.steps[neuron]
+    return value
