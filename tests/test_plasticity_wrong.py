@@ -133,6 +133,8 @@ def test_programs_belong_to_their_network():
         sl.Network(populations, [plain], programs={"p": nothing})
     with pytest.raises(sl.WrongType, match="the plasticity is"):
         sl.Projection("input", "output", torch.zeros(2, 2), plasticity=nothing)
+    with pytest.raises(sl.Unsupported, match="part of a network, whose rules are known.*Make the network anew"):
+        sl.Network(populations, [plain]).projections["input_to_output"].plasticity = None
     with pytest.raises(sl.UnknownPopulation, match="no plastic projection"):
         sl.run(sl.Network(populations, [plain]), drive(1, 2), 0.01, observe=sl.Observe(history={"input_to_output"}))
     with pytest.raises(sl.InvalidNetwork, match="share weights"):

@@ -9,7 +9,7 @@ from typing import Any, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from spikeloop.errors import InvalidNetwork, ShapeMismatch, WrongType, kind_of
+from spikeloop.errors import InvalidNetwork, ShapeMismatch, Unsupported, WrongType, kind_of
 from spikeloop.initial import Initialiser
 from spikeloop.plasticity.rule import Plasticity
 from spikeloop.plasticity.short_term import ShortTerm
@@ -85,14 +85,8 @@ class Projection(Exact):
         self.receptor = receptor
         self.compartment = compartment
         self.place: tuple[str, str] = ("", "")  # (compartment, receptor), known once it is part of a network
-        self.plasticity = plasticity
-        if plasticity is not None and not isinstance(plasticity, Plasticity):
-            raise WrongType(
-                f"the plasticity is {kind_of(plasticity)}",
-                where=f"projection {source} to {target}",
-                expected="Plasticity(kernel, w_max=...)",
-            )
         self.shape: tuple[int, int] | None = None  # (n_source, n_target), known once it is part of a network
+        self.plasticity = plasticity
         self.short_term = short_term
         self._initial: tuple[int, ...] | None = None  # the shape to draw, where it is not (n_source, n_target)
         self._initialiser: Initialiser | None = None
@@ -214,6 +208,26 @@ class Projection(Exact):
             source_size, target_size = self.shape or self._sizes or (0, 0)
             self._synapses = versions, Synapses(pre, post, index, source_size or 0, target_size)
         return self._synapses[1]
+
+    @property
+    def plasticity(self) -> Plasticity | None:
+        """A rule that changes its weights during a run; a network keeps the one that it was made with.
+
+        Raises ``WrongType`` when it is set to something else, ``Unsupported`` within a network.
+        """
+        return self._plasticity
+
+    @plasticity.setter
+    def plasticity(self, given: Plasticity | None) -> None:
+        where = f"projection {self.source} to {self.target}"
+        if given is not None and not isinstance(given, Plasticity):
+            raise WrongType(
+                f"the plasticity is {kind_of(given)}", where=where, expected="Plasticity(kernel, w_max=...)"
+            )
+        if self.shape is not None:
+            raise Unsupported("it is part of a network, whose rules are known", where=where,
+                              expected="plasticity= where it is made", todo="Make the network anew")  # fmt: skip
+        self._plasticity = given
 
     @property
     def short_term(self) -> ShortTerm | None:
