@@ -32,7 +32,7 @@ def tasks_of(
     found: dict[str, Task] = {}
     for name, program in network.programs.items():
         places = {each: _place(network, setup, each, plastic) for each, plastic in program.projections.items()}
-        calls = np.array([round(time / cycle) for time in program.calls(*span)], np.int64)
+        calls = np.array([scales.cycle_at(time, cycle) for time in program.calls(*span)], np.int64)
         memory: Sequence[Memory] = [dict(program.state)] * batch if learned is None else learned.memory[name]
         found[name] = Task(
             program.kernel, places, calls, cycle, tuple(memory), program.seed, program.budget,
