@@ -11,6 +11,7 @@ import copy
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,11 @@ class Place:
     """The synapses of one projection on the array.
 
     rows: (R, S, T), flat excitatory synapses of the R row pairs; the inhibitory ones are a row further on.  source:
-    (S,), addresses of events from outside, or circuits; inside says which.  circuit: (T,), the heads of the targets.
+    (S,), addresses of events from outside, or circuits; inside says which.  circuit: (T,), the heads of the targets:
+    those of their output compartments, whichever the synapses are on.
     largest: (T,), the code, not necessarily whole, of a weight of 1.  ends: (K,) sources and targets of a sparse
     projection's synapses, or None.  signed: whether weights have both signs.  sensor: whether its sensors are used.
-    level: (2, T), CADC steps of leak and of threshold above it.
+    level: (2, T), CADC steps of the outputs' leak and of threshold above it.
     """
 
     rows: Indices
@@ -73,6 +75,11 @@ class Place:
         """``largest`` of every synapse, in 256ths of a code: (T,) or (K,)."""
         scale = np.rint(self.largest * (1 << _SCALE_BITS)).astype(np.int64)
         return scale if self.ends is None else scale[self.ends[1]]
+
+    @cached_property
+    def halves(self) -> frozenset[int]:
+        """Of the array, in which there are synapses."""
+        return frozenset(np.unique(self.rows // (COLUMNS * COLUMNS)).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +240,7 @@ class Processor:
         spent = sum(self._adopt((name, each), task.places[each], learning, seen, view) for each, seen in views.items())
         _check_memory(learning.memory[name], where)
         learning.calls[name] += 1
-        halves = {int(half) for place in task.places.values() for half in np.unique(place.circuit // COLUMNS)}
+        halves = {half for place in task.places.values() for half in place.halves}
         took = (spent + meter.operations * PER_OPERATION) // max(len(halves), 1)  # each half has a processor of its own
         learning.free = cycle + took
         log.time.append(cycle)
