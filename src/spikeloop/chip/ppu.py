@@ -132,8 +132,8 @@ class Learning:
     """What one run's processor and sensors hold: part of the chip's state.
 
     weight: (131072,), the array.  held: sensors by task and projection.  counts: likewise, of targets and sources.
-    code: of every synapse; ends: of sparse projections.  memory, calls: by task.  free: cycle from which the processor
-    is free; waiting: calls that it had no time for yet.
+    code: of every synapse; ends: of sparse projections; wiring: of their sensors, where synapses have moved.  memory,
+    calls: by task.  free: cycle from which the processor is free; waiting: calls that it had no time for yet.
     """
 
     weight: NDArray[np.uint8]
@@ -143,6 +143,7 @@ class Learning:
     ends: dict[tuple[str, str], tuple[Indices, Indices]]
     memory: dict[str, Memory]
     calls: dict[str, int]
+    wiring: dict[tuple[str, str], Wires] = field(default_factory=dict)
     free: int = 0
     waiting: tuple[tuple[int, str], ...] = ()
 
@@ -210,7 +211,8 @@ class Processor:
                 sources += np.bincount(sent[1], minlength=len(sources))
                 if key in self.banks:
                     bank = self.banks[key]
-                    learning.held[key] = pass_events(learning.held[key], bank.wiring, bank.windows, sent, fired, end)
+                    wiring = learning.wiring.get(key, bank.wiring)
+                    learning.held[key] = pass_events(learning.held[key], wiring, bank.windows, sent, fired, end)
 
     def due(self, learning: Learning, first: int, last: int) -> list[tuple[int, str]]:
         """The calls in cycles from ``first`` to ``last``."""
@@ -295,7 +297,7 @@ class Processor:
         if view.moved:
             ends = view.ends()
             assert ends is not None
-            learning.ends[key] = ends
+            self._move(key, place, learning, ends)
         _lay(code, learning.ends.get(key), place, learning.weight)
         for count in learning.counts[key]:
             count[:] = 0
@@ -307,6 +309,14 @@ class Processor:
                 learning.held[key].anticausal[:] = 0
             spent += vectors * PER_READING * view.sensed
         return spent
+
+    def _move(self, key: tuple[str, str], place: Place, learning: Learning, ends: tuple[Indices, Indices]) -> None:
+        """Synapses get other labels: their sensors keep what they hold, but nothing has arrived from there yet."""
+        moved = ends[0] != learning.ends[key][0]
+        if key in self.banks and moved.any():
+            learning.held[key].arrival[np.tile(moved, len(place.rows))] = -np.inf
+            learning.wiring[key] = _wiring(place, ends)
+        learning.ends[key] = ends
 
 
 def _check_memory(memory: Memory, where: str) -> None:
@@ -326,16 +336,19 @@ def _bytes(value: object) -> int:
 def _bank(place: Place, windows: tuple[Float, Float]) -> Bank:
     """Rows of a synapse side by side, (R, S, T) or (R, K)."""
     rows = place.rows if place.ends is None else place.rows[:, place.ends[0], place.ends[1]]
-    sources, targets = np.broadcast_arrays(*(
-        np.ix_(np.arange(len(place.source)), np.arange(len(place.circuit))) if place.ends is None else place.ends
-    ))  # fmt: skip
-    flat = rows.reshape(-1)
-    source, target = (np.tile(each.ravel(), len(place.rows)).astype(np.int64) for each in (sources, targets))
-    wiring = wires(source, target, np.zeros(1), Delays.COMMON, (len(place.source), len(place.circuit)))
+    flat, wiring = rows.reshape(-1), _wiring(place, place.ends)
     amplitude, tau = (np.ascontiguousarray(each[:, flat]) for each in windows)
     made = tuple(Window(amplitude[kind] / correlation.FULL, tau[kind]) for kind in range(2))
     half, column = flat // (COLUMNS * COLUMNS), flat % COLUMNS
     return Bank(wiring, (made[0], made[1]), half * COLUMNS + column, len(flat))
+
+
+def _wiring(place: Place, ends: tuple[Indices, Indices] | None) -> Wires:
+    """Who meets whom at the sensors of synapses between ``ends``; None: of all."""
+    size = len(place.source), len(place.circuit)
+    sources, targets = np.broadcast_arrays(*(np.ix_(*map(np.arange, size)) if ends is None else ends))
+    source, target = (np.tile(each.ravel(), len(place.rows)).astype(np.int64) for each in (sources, targets))
+    return wires(source, target, np.zeros(1), Delays.COMMON, size)
 
 
 def _codes(weight: NDArray[np.uint8], place: Place) -> Indices:
