@@ -57,7 +57,8 @@ class Place:
     those of their output compartments, whichever the synapses are on.
     largest: (T,), the code, not necessarily whole, of a weight of 1.  ends: (K,) sources and targets of a sparse
     projection's synapses, or None.  signed: whether weights have both signs.  sensor: whether its sensors are used.
-    level: (2, T), CADC steps of the outputs' leak and of threshold above it.
+    level: (2, T), CADC steps of the outputs' leak and of threshold above it.  given: (K,), the codes, not necessarily
+    whole, that synapses of a sparse projection begin with: those that share a place have their parts of what is there.
     """
 
     rows: Indices
@@ -69,6 +70,7 @@ class Place:
     signed: bool = False
     sensor: bool = True
     level: Float = field(default_factory=lambda: np.array([[80.0], [70.0]]))
+    given: Float | None = None
 
     @property
     def scale(self) -> Indices:
@@ -181,9 +183,10 @@ class Processor:
             for projection, place in task.places.items():
                 key = name, projection
                 counts[key] = np.zeros(len(place.circuit), np.int64), np.zeros(len(place.source), np.int64)
-                dense = _codes(weight, place)
-                code[key] = dense if place.ends is None else dense[place.ends]
+                code[key] = dense = _codes(weight, place)
                 if place.ends is not None:
+                    assert place.given is not None
+                    code[key] = _parts(place.given, dense, place.ends, WEIGHT_MAX * len(place.rows))
                     ends[key] = place.ends
         held = {key: Held.empty(bank.synapses, bank.wiring.targets[0].shape[0] - 1) for key, bank in self.banks.items()}
         memory = {name: copy.deepcopy(dict(task.state[sample])) for name, task in self.tasks.items()}
@@ -293,12 +296,11 @@ class Processor:
         below = FRACTION16.point + _SCALE_BITS  # bits of a code's fraction, of which 15 are random
         code = weights.raw * place.scale + (of.words(weights.shape) << _SCALE_BITS) >> below
         code = np.clip(code, -most if place.signed else 0, most)
-        learning.code[key] = code
         if view.moved:
             ends = view.ends()
             assert ends is not None
             self._move(key, place, learning, ends)
-        _lay(code, learning.ends.get(key), place, learning.weight)
+        learning.code[key] = _lay(code, learning.ends.get(key), place, learning.weight)
         for count in learning.counts[key]:
             count[:] = 0
         vectors = place.rows.shape[0] * place.rows.shape[1] * -(-place.rows.shape[2] // (COLUMNS // 2))
@@ -357,14 +359,33 @@ def _codes(weight: NDArray[np.uint8], place: Place) -> Indices:
     return (flat[place.rows] - flat[place.rows + COLUMNS]).sum(0)
 
 
-def _lay(code: Indices, ends: tuple[Indices, Indices] | None, place: Place, weight: NDArray[np.uint8]) -> None:
-    """Put signed codes on the rows of their synapses."""
-    dense = code
+def _lay(code: Indices, ends: tuple[Indices, Indices] | None, place: Place, weight: NDArray[np.uint8]) -> Indices:
+    """Put signed codes on the rows of their synapses; gives what the rows hold of each."""
+    most, dense = WEIGHT_MAX * len(place.rows), code
     if ends is not None:
         dense = np.zeros(place.rows.shape[1:], np.int64)
         np.add.at(dense, ends, code)
-    most = WEIGHT_MAX * len(place.rows)
-    lay(np.ascontiguousarray(np.clip(dense, -most, most), np.int32), place.rows, COLUMNS, weight)
+        dense = np.clip(dense, -most, most)
+        code = _parts(code, dense, ends, most)
+    lay(np.ascontiguousarray(dense, np.int32), place.rows, COLUMNS, weight)
+    return code
+
+
+def _parts(code: NDArray[Any], dense: Indices, ends: tuple[Indices, Indices], most: int) -> Indices:
+    """(K,): what synapses have of ``dense``, (S, T): the sums of ``code`` (K,), rounded, and at most ``most``.
+
+    Rounded one after the other, so that nothing is left over where several share a place; in proportion beyond most.
+    """
+    place = np.ravel_multi_index(ends, dense.shape)
+    order = np.argsort(place, kind="stable")
+    at, total = place[order], np.abs(np.bincount(place, code, dense.size))
+    first, last = (np.insert(at[1:] != at[:-1], end, True)[: len(at)] for end in (0, max(len(at) - 1, 0)))
+    until = np.append(0.0, np.cumsum((code * (most / np.maximum(total, most))[place])[order]))
+    until = until[1:] - until[np.maximum.accumulate(np.where(first, np.arange(len(at)), 0))]
+    whole = np.where(last, dense.reshape(-1)[at], np.rint(until).astype(np.int64))
+    found = np.empty_like(whole)
+    found[order] = whole - np.where(first, 0, np.roll(whole, 1))
+    return found
 
 
 def _numbered(events: tuple[Float, Indices], owner: Indices, most: int) -> tuple[Float, NDArray[np.int32]]:

@@ -58,6 +58,7 @@ def _place(network: Network, setup: Setup, name: str, plastic: Plastic) -> Place
     return Place(
         rows, source, inside, setup.placement.circuit[projection.target][:, 0], largest, _ends(projection),
         plastic.signed, plastic.sensor is not None, _level(network, setup, projection.target),
+        _given(projection, scale.weight),
     )  # fmt: skip
 
 
@@ -76,6 +77,15 @@ def _level(network: Network, setup: Setup, target: str) -> Float:
 def _ends(projection: Projection) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     synapses = projection.synapses
     return None if synapses is None else (synapses.source.numpy(), synapses.target.numpy())
+
+
+def _given(projection: Projection, unit: Float) -> Float | None:
+    """(K,): the codes of a sparse projection's weights, before rounding; unit: (T,), the weight of a code."""
+    synapses = projection.synapses
+    if synapses is None:
+        return None
+    weight: Float = projection.weight.detach().double().numpy().reshape(-1)[synapses.index.numpy()]
+    return weight / unit[synapses.target.numpy()]
 
 
 def weights_of(network: Network, setup: Setup, done: Sequence[Processed]) -> dict[str, Float]:
