@@ -218,14 +218,15 @@ class Processor:
                     learning.held[key] = pass_events(learning.held[key], wiring, bank.windows, sent, fired, end)
 
     def due(self, learning: Learning, first: int, last: int) -> list[tuple[int, str]]:
-        """The calls in cycles from ``first`` to ``last``."""
+        """The calls in cycles from ``first`` to ``last``; those of one cycle in the tasks' order."""
         found = list(learning.waiting)
         for name, task in self.tasks.items():
             calls = np.clip(task.cycle, first, last).tolist()
             if task.requested and first not in calls:
                 calls = [first, *calls]
             found += [(cycle, name) for cycle in calls]
-        return sorted(found)
+        order = list(self.tasks)
+        return sorted(found, key=lambda call: (call[0], order.index(call[1])))
 
     def call(
         self, learning: Learning, name: str, at: tuple[int, int], membrane: Float, watchdog: Watchdog, log: Executed
