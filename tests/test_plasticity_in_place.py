@@ -9,7 +9,7 @@ from chips import ready, some_events
 
 from spikeloop import LIF, Ideal, Network, Population, Projection, RuleFailed, WrongType, run
 from spikeloop.chip.fractional import FRACTION16, WHOLE16, Lanes, Meter
-from spikeloop.plasticity import Plasticity, View
+from spikeloop.plasticity import Plastic, Plasticity, Program, View
 from spikeloop.record import Record
 
 NAME = "input_to_o"
@@ -112,6 +112,50 @@ def test_weights_that_were_assigned_are_the_views_own(place: str) -> None:
         mine += 0.5
 
     np.testing.assert_allclose(carried_out(sparse(kernel), place).weights[NAME], 0.2, atol=1.5 * CODE)
+
+
+@PLACES
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("sources", np.full(8, 2.5), "an array of float64 to sources"),
+        ("sources", np.full(8, 2.0), "an array of float64 to sources"),
+        ("sources", np.full(8, True), "an array of bool to sources"),
+        ("weights", np.full(8, True), "an array of bool to weights"),
+        ("weights", np.full(8, 0.5j), "an array of complex128 to weights"),
+    ],
+)
+def test_arrays_of_another_type_are_named(place: str, name: str, value: np.ndarray, message: str) -> None:
+    with pytest.raises(WrongType, match=f"the rule assigns {message}"):
+        carried_out(sparse(lambda view: setattr(view, name, value)), place)
+
+
+@pytest.mark.filterwarnings("ignore:the plasticity processor has no time")  # for the second of two in one cycle
+@PLACES
+def test_programs_that_are_due_together_are_called_in_the_networks_order(place: str) -> None:
+    called: list[str] = []
+
+    def named(name: str) -> Program:
+        return Program(lambda view: called.append(name), {name: Plastic(0.8, sensor=None)}, period=5e-3)
+
+    names = ["z", "a", "m"]
+    net = Network(
+        {"input": Population(4), "o": Population(2, LIF(10e-3, 5e-3, refractory=2e-3))},
+        {name: Projection("input", "o", torch.full((4, 2), 0.2)) for name in names},
+        programs={name: named(name) for name in names},
+    )
+    carried_out(net, place)
+    assert list(dict.fromkeys(called)) == names
+
+
+@PLACES
+def test_sources_can_be_changed_as_numpys_integers(place: str) -> None:
+    def kernel(view: View) -> None:
+        sources = np.array(view.sources)
+        sources[0] = 3
+        view.sources = sources
+
+    assert carried_out(sparse(kernel), place).sources[NAME].tolist() == [[3, 1, 2, 3, 0, 1, 2, 3]] * 2
 
 
 def test_a_vector_keeps_its_kind_in_place() -> None:

@@ -96,6 +96,8 @@ class Lanes:
         return cls(Meter().fit(_nearest(np.asarray(value, np.float64), form), form), form, meter)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if not self.format.point:
+            return np.array(self.raw, dtype)
         return np.asarray(np.ldexp(self.raw.astype(np.float64), -self.format.point), dtype)
 
     def __float__(self) -> float:

@@ -124,11 +124,10 @@ class IntegerSynapses:
         return self._seen[name]
 
     def _checked(self, what: str, value: object, form: Any) -> Lanes:
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        if isinstance(value, np.ndarray) and value.dtype.kind in ("iuf" if form.point else "iu"):
             value = Lanes.of(value, form, self._weights.meter)
         if not isinstance(value, Lanes) or bool(value.format.point) != bool(form.point):
-            found = str(value.format) if isinstance(value, Lanes) else kind_of(value)
-            raise WrongType(f"the rule assigns {found} to {what}", where=self._where,
+            raise WrongType(f"the rule assigns {_kind(value)} to {what}", where=self._where,
                             expected=f"a vector {self._weights.shape} of {form}")  # fmt: skip
         if value.shape != self._weights.shape:
             raise ShapeMismatch(f"the rule assigns {value.shape} to {what}", where=self._where,
@@ -179,3 +178,10 @@ class IntegerView(FloatView):
 def _fixed(lanes: Lanes) -> Lanes:
     """A copy that a kernel cannot change."""
     return Lanes(fixed(lanes.raw), lanes.format, lanes.meter)
+
+
+def _kind(value: object) -> str:
+    """What was assigned, in words."""
+    if isinstance(value, Lanes):
+        return str(value.format)
+    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else kind_of(value)
