@@ -97,11 +97,13 @@ class Task:
 class Executed:
     """What became of the calls of one task in one run.
 
-    time: cycles of those that were made.  recorded: of each, by name.  history: by projection, the codes after each.
-    late, skipped: numbers of calls.  cycles: what each took.  saturations: lanes.
+    time: cycles of those that were made; due: at which they should have been.  recorded: of each, by name.
+    history: by projection, the codes after each.  late, skipped: numbers of calls.  cycles: what each took.
+    saturations: lanes.
     """
 
     time: list[int] = field(default_factory=list)
+    due: list[int] = field(default_factory=list)
     recorded: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Indices]] = field(default_factory=list)
     cycles: list[int] = field(default_factory=list)
