@@ -113,7 +113,7 @@ class Calls:
 
     made: executed ones.  late, skipped: those that a chip's processor, busy with others, executed later than they were
     due, or not at all.  longest: seconds of chip time that one took; None: nothing that takes a chip's time.
-    saturated: results of its arithmetic that lay beyond the range of a number and became its end.
+    saturated: results of its arithmetic, and numbers given to it, that lay beyond the range and became its end.
     """
 
     made: int = 0

@@ -123,7 +123,7 @@ class IntegerSynapses:
 
     def _checked(self, what: str, value: object, form: Any) -> Lanes:
         if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
-            value = Lanes.of(value, form, self._weights.meter)
+            value = Lanes.counted(value, form, self._weights.meter)
         if not isinstance(value, Lanes) or bool(value.format.point) != bool(form.point):
             found = str(value.format) if isinstance(value, Lanes) else kind_of(value)
             raise WrongType(f"the rule assigns {found} to {what}", where=self._where,
@@ -148,7 +148,10 @@ class IntegerView(FloatView):
         return Lanes(self._words(shape), FRACTION16, self._meter)
 
     def integers(self, below: int, *shape: int) -> Lanes:  # type: ignore[override]
-        """Integers from 0 to ``below - 1``."""
+        """Integers from 0 to ``below - 1``. Raises ``OutOfRange`` where 15 random bits are too few for them."""
+        if not 1 <= below <= WHOLE16.high + 1:
+            raise OutOfRange(f"integers below {below} are asked for", where=f"program {self._name!r}",
+                             expected=f"1 to {WHOLE16.high + 1}: they have 15 bits")  # fmt: skip
         return Lanes(self._words(shape) * below >> FRACTION16.point, WHOLE16, self._meter)
 
     def words(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
