@@ -28,7 +28,7 @@ from spikeloop.engine.codes import lay
 from spikeloop.engine.correlation import Sensors as Held
 from spikeloop.engine.correlation import Window, Wires, pass_events, wires
 from spikeloop.plasticity.execute import execute
-from spikeloop.plasticity.floating import Moment
+from spikeloop.plasticity.floating import Moment, Shapes
 from spikeloop.plasticity.memory import Memory
 from spikeloop.plasticity.view import Kernel
 from spikeloop.plasticity.watchdog import Watchdog
@@ -162,11 +162,13 @@ class Processor:
     channels: correlation.Channels
     key: int
     banks: dict[tuple[str, str], Bank]
+    shapes: dict[str, Shapes]
 
     def __init__(
         self, tasks: Mapping[str, Task], windows: tuple[Float, Float], channels: correlation.Channels, key: int
     ) -> None:
         self.tasks, self.channels, self.key = tasks, channels, key
+        self.shapes = {name: {} for name in tasks}
         self.banks = {
             (name, projection): _bank(place, windows)
             for name, task in tasks.items()
@@ -234,12 +236,12 @@ class Processor:
         cycle, sample = at
         task, meter = self.tasks[name], Meter()
         number = learning.calls[name]
-        where = f"program {name!r}, call {number}, sample {sample}"
+        moment = Moment(cycle * task.cycle_time, number, sample, task.seed, self.shapes[name])
+        where = moment.where(name)
         views = {
             projection: self._view((name, projection), place, learning, (cycle, sample, membrane, where, meter))
             for projection, place in task.places.items()
         }
-        moment = Moment(cycle * task.cycle_time, number, sample, task.seed)
         view = IntegerView(name, views, learning.memory[name], moment, meter)
         execute(task.kernel, view, task.budget, where, watchdog)
         spent = sum(self._adopt((name, each), task.places[each], learning, seen, view) for each, seen in views.items())

@@ -150,7 +150,7 @@ class IntegerView(FloatView):
     def integers(self, below: int, *shape: int) -> Lanes:  # type: ignore[override]
         """Integers from 0 to ``below - 1``. Raises ``OutOfRange`` where 15 random bits are too few for them."""
         if not 1 <= below <= WHOLE16.high + 1:
-            raise OutOfRange(f"integers below {below} are asked for", where=f"program {self._name!r}",
+            raise OutOfRange(f"integers below {below} are asked for", where=self._where,
                              expected=f"1 to {WHOLE16.high + 1}: they have 15 bits")  # fmt: skip
         return Lanes(self._words(shape) * below >> FRACTION16.point, WHOLE16, self._meter)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from spikeloop.errors import UnknownPopulation, Unsupported
+from spikeloop.plasticity.floating import Shapes
 from spikeloop.plasticity.memory import PART, Learned, learned_of
 from spikeloop.plasticity.rule import Program
 from spikeloop.plasticity.watchdog import Watchdog
@@ -72,11 +73,13 @@ class _Course:
             name: [{} for _ in self.learners] for name in trial.observe.history
         }
         self.before = dict(self.count)
+        self.shapes: dict[str, Shapes] = {name: {} for name in self.programs}
 
     def call(self, at: float, watchdog: Watchdog) -> None:
         """Call the programs that are due."""
         for name in self.due.get(at, ()):
-            made = [learner.call(name, at, self.count[name], watchdog) for learner in self.learners]
+            calls = (at, self.count[name], watchdog, self.shapes[name])
+            made = [learner.call(name, *calls) for learner in self.learners]
             self.count[name] += 1
             for sample, (learner, found) in enumerate(zip(self.learners, made, strict=True)):
                 for key, value in found.items():
