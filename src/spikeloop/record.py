@@ -95,9 +95,12 @@ class Lowering:
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """What a plasticity kernel recorded under one name.
+    """What a plasticity kernel recorded under one name, or the weights that it left.
 
-    time: (U,) float64 seconds, the calls in which it did.  value: (U, B, ...).
+    time: (U,) float64 seconds, the calls in which it did; (U, B) where samples differ in them, each row one call as it
+    was due: a chip may make it late, or skip it, in some samples.
+    value: (U, B, ...).  Where a sample was not called or recorded nothing, both are NaN, and integers floating-point
+    numbers for that.
     """
 
     time: Tensor
@@ -110,7 +113,7 @@ class Calls:
 
     made: executed ones.  late, skipped: those that a chip's processor, busy with others, executed later than they were
     due, or not at all.  longest: seconds of chip time that one took; None: nothing that takes a chip's time.
-    saturated: results of its arithmetic that lay beyond the range of a number and became its end.
+    saturated: results of its arithmetic, and numbers given to it, that lay beyond the range and became its end.
     """
 
     made: int = 0
@@ -160,7 +163,8 @@ class Record:
     state: where it ended, if asked for.  number: which draw of the trial-to-trial noise.
     weights: by plastic projection, (B, S, T) or (B, K), model units: what each sample had learned at the end.
     sources: by sparse plastic projection, (B, K) int64: the sources of the synapses at the end.
-    history: by plastic projection, `Recorded` weights after every call of its program, (U, B, S, T), if asked for.
+    history: by plastic projection, `Recorded` weights after every call of its program, (U, B, S, T), if asked for;
+    NaN where a call was made in other samples only.
     recorded: by program and name, what its kernel recorded.
     calls: by program, what became of its calls.
     """

@@ -1,7 +1,8 @@
 """The numbers of the plasticity processor: vectors of 1024 bits, 128 lanes of 8 or 64 lanes of 16.
 
 A fraction q of F bits stands for q / 2 ** F: Q0.7 in 8 bits, Q0.15 in 16; whole numbers have F = 0. Arithmetic
-saturates at the ends of the range and counts where it did, or wraps around (modulo). Products are cut off below the
+saturates at the ends of the range and counts where it did, or wraps around (modulo); a number beside a vector that lies
+beyond the range becomes its end and is counted, but 1 stands for the largest fraction. Products are cut off below the
 last bit, as an arithmetic shift does it. NumPy's own functions work on these vectors as far as the processor can do
 them.
 """
@@ -22,6 +23,7 @@ from spikeloop.errors import OutOfRange, Unsupported, WrongType, kind_of
 Wide = NDArray[np.int64]
 _REGISTER = 1024  # bits
 _WHERE = "plasticity processor"
+_FAR = 2.0**40  # in units of the last bit: beyond any range, and a product with a lane is far from the end of 64 bits
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class Meter:
         self.saturations += int(np.count_nonzero((wide < to.low) | (wide > to.high)))
         return np.clip(wide, to.low, to.high)
 
+    def constant(self, wide: Wide, to: Format) -> Wide:
+        """As `fit`, of numbers that are given: 1 counts as the largest fraction."""
+        return self.fit(np.where(wide == to.high + 1, to.high, wide) if to.saturating and to.point else wide, to)
+
     def spend(self, lanes: int, of: Format, times: int = 1) -> None:
         """Count an operation on ``lanes`` lanes, done ``times`` times over."""
         self.operations += times * -(-lanes // of.lanes)
@@ -92,8 +98,13 @@ class Lanes:
 
     @classmethod
     def of(cls, value: Any, form: Format, meter: Meter) -> Self:
-        """The numbers nearest to ``value``; constants beyond the range become its ends (1 in Q0.15: 1 - 2 ** -15)."""
+        """The numbers nearest to ``value``; its ends (1 in Q0.15: 1 - 2 ** -15) beyond the range, uncounted."""
         return cls(Meter().fit(_nearest(np.asarray(value, np.float64), form), form), form, meter)
+
+    @classmethod
+    def counted(cls, value: Any, form: Format, meter: Meter) -> Self:
+        """As `of`, and those beyond the range are counted."""
+        return cls(meter.constant(_nearest(np.asarray(value, np.float64), form), form), form, meter)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if not self.format.point:
@@ -201,7 +212,7 @@ class Lanes:
             return self._product(other)
         value = np.asarray(other, np.float64)
         if self.format.point == 0 and np.array_equal(value, np.rint(value)):
-            return self._made(self.raw * value.astype(np.int64), self.format)
+            return self._made(self.raw * _nearest(value, self.format), self.format)
         form = self.format if self.format.point else Format(self.format.bits, self.format.bits - 1)
         factor = _nearest(value, form)  # wider than a lane: whole part and fraction
         return self._made(self.raw * factor >> self.format.point, form, times=1 + bool(np.any(np.abs(value) >= 1)))
@@ -211,17 +222,37 @@ class Lanes:
     def __truediv__(self, other: Any) -> Lanes:
         if isinstance(other, Lanes):
             return other.__rtruediv__(self)
-        with np.errstate(divide="raise"):
-            return self * (1 / np.asarray(other, np.float64))
+        value = np.asarray(other, np.float64)
+        if not value.all():
+            raise OutOfRange("a vector is divided by 0", where=_WHERE, expected="numbers other than 0")
+        with np.errstate(over="ignore"):  # an infinite factor is refused
+            return self * (1 / value)
 
     def __rtruediv__(self, other: Any) -> Lanes:
         raise _cannot("divide by a vector", "multiply by the inverse of a number that stays the same")
 
-    def __lshift__(self, by: int) -> Lanes:
-        return self._made(self.raw << by, self.format)
+    def __lshift__(self, by: Any) -> Lanes:
+        return self._made(self.raw << self._places(by), self.format)
 
-    def __rshift__(self, by: int) -> Lanes:
-        return self._made(self.raw >> by, self.format)
+    def __rshift__(self, by: Any) -> Lanes:
+        return self._made(self.raw >> self._places(by), self.format)
+
+    def __rlshift__(self, other: Any) -> Lanes:
+        raise _cannot("shift by a vector", "shift by a number")
+
+    __rrshift__ = __rlshift__
+
+    def _places(self, by: Any) -> Wide:
+        """By how many bits to shift; all that a lane has, where ``by`` is more."""
+        if isinstance(by, Lanes):
+            return by.__rlshift__(self).raw
+        places = np.asarray(by)
+        if places.dtype.kind not in "iu":
+            raise WrongType(f"a vector is shifted by {by}", where=_WHERE, expected="a whole number of bits")
+        if (places < 0).any():
+            raise OutOfRange(f"a vector is shifted by {by}", where=_WHERE, expected="at least 0 bits",
+                             todo="Shift the other way")  # fmt: skip
+        return np.minimum(places, self.format.bits).astype(np.int64)
 
     # in place, as NumPy's arrays: other names of the same vector see it, and what is read-only raises
 
@@ -337,12 +368,14 @@ class Lanes:
         if not isinstance(other, Real | np.ndarray | np.generic | list | tuple):
             raise WrongType(f"{kind_of(other)} beside a vector", where=_WHERE, expected="a number, or an array")
         value = np.asarray(other)
+        if value.dtype.kind not in "biufO":  # "O": whole numbers beyond 64 bits
+            raise WrongType(f"numbers of {value.dtype} beside a vector", where=_WHERE, expected="real numbers")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise OutOfRange(f"{other} beside a vector", where=_WHERE, expected="finite numbers")
         if self.format.point == 0 and value.dtype.kind == "f" and not np.array_equal(value, np.rint(value)):
             raise OutOfRange(f"{other} beside {self.format}", where=_WHERE, expected="a whole number",
                              todo="Multiply the whole numbers by a fraction first")  # fmt: skip
-        return type(self).of(value, self.format, self.meter)
+        return type(self).counted(value, self.format, self.meter)
 
     def _aligned(self, other: Any) -> tuple[Lanes, Lanes]:
         """Both in the wider of two formats of one kind."""
@@ -365,10 +398,12 @@ def _key(key: Any) -> Any:
 
 
 def _nearest(value: NDArray[np.float64], form: Format) -> Wide:
-    """``value`` in units of the last bit."""
+    """``value`` in units of the last bit: in the range, or certainly beyond it, or the same modulo the range."""
     if not np.isfinite(value).all():
         raise OutOfRange("a number is NaN or infinite", where=_WHERE, expected="finite numbers beside the vectors")
-    return np.rint(np.ldexp(value, form.point)).astype(np.int64)
+    with np.errstate(over="ignore"):
+        units = np.rint(np.ldexp(value, form.point))
+    return (np.clip(units, -_FAR, _FAR) if form.saturating else np.fmod(units, 2.0**form.bits)).astype(np.int64)
 
 
 def _cannot(what: str, todo: str) -> Unsupported:
@@ -398,6 +433,7 @@ _FUNCTIONS: dict[np.ufunc, Callable[..., Any]] = {
 }  # fmt: skip
 _TURNED: dict[np.ufunc, Callable[..., Any]] = {  # with the vector behind the other: f(vector, other)
     np.subtract: Lanes.__rsub__, np.true_divide: Lanes.__rtruediv__,
+    np.left_shift: Lanes.__rlshift__, np.right_shift: Lanes.__rlshift__,
     np.less: operator.gt, np.less_equal: operator.ge, np.greater: operator.lt, np.greater_equal: operator.le,
 }  # fmt: skip
 _ROUTINES: dict[Any, Callable[..., Any]] = {

@@ -94,6 +94,7 @@ class _Run:
                 self.learning.waiting += ((cycle, name),)
                 continue
             self.log[name].late += at > cycle
+            self.log[name].due.append(cycle)
             self._advance(now, at, owner)
             now = max(now, at)
             membrane = self._membrane()

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from spikeloop.chip import correlation
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS, WEIGHT_MAX
 from spikeloop.chip.fractional import FRACTION16, WHOLE16, Lanes, Meter
+from spikeloop.chip.memory import check_memory
 from spikeloop.chip.mismatch import Float, keyed
 from spikeloop.chip.view import IntegerSynapses, IntegerView
 from spikeloop.engine.arrays import Delays
 from spikeloop.engine.codes import lay
 from spikeloop.engine.correlation import Sensors as Held
 from spikeloop.engine.correlation import Window, Wires, pass_events, wires
-from spikeloop.errors import DoesNotFit
 from spikeloop.plasticity.execute import execute
-from spikeloop.plasticity.floating import Moment
+from spikeloop.plasticity.floating import Moment, Shapes
 from spikeloop.plasticity.memory import Memory
 from spikeloop.plasticity.view import Kernel
 from spikeloop.plasticity.watchdog import Watchdog
@@ -101,16 +101,23 @@ class Task:
     requested: bool = False
     calls: int = 0
 
+    @cached_property
+    def halves(self) -> frozenset[int]:
+        """The halves of the array that it is on, each with a processor."""
+        return frozenset(half for each in self.places.values() for half in each.halves)
+
 
 @dataclass
 class Executed:
     """What became of the calls of one task in one run.
 
-    time: cycles of those that were made.  recorded: of each, by name.  history: by projection, the codes after each.
-    late, skipped: numbers of calls.  cycles: what each took.  saturations: lanes.
+    time: cycles of those that were made; due: at which they should have been.  recorded: of each, by name.
+    history: by projection, the codes after each.  late, skipped: numbers of calls.  cycles: what each took.
+    saturations: lanes.
     """
 
     time: list[int] = field(default_factory=list)
+    due: list[int] = field(default_factory=list)
     recorded: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Indices]] = field(default_factory=list)
     cycles: list[int] = field(default_factory=list)
@@ -164,17 +171,23 @@ class Processor:
     channels: correlation.Channels
     key: int
     banks: dict[tuple[str, str], Bank]
+    shapes: dict[str, Shapes]
 
     def __init__(
         self, tasks: Mapping[str, Task], windows: tuple[Float, Float], channels: correlation.Channels, key: int
     ) -> None:
         self.tasks, self.channels, self.key = tasks, channels, key
+        self.shapes = {name: {} for name in tasks}
         self.banks = {
             (name, projection): _bank(place, windows)
             for name, task in tasks.items()
             for projection, place in task.places.items()
             if place.sensor
         }
+        for sample in range(min((len(task.state) for task in tasks.values()), default=0)):
+            memory = {name: task.state[sample] for name, task in tasks.items()}
+            for name in tasks:
+                self._check_memory(name, memory, f"program {name!r}, before the run, sample {sample}")
 
     def begin(self, weight: NDArray[np.uint8], sample: int) -> Learning:
         """What a run begins with."""
@@ -235,25 +248,30 @@ class Processor:
         cycle, sample = at
         task, meter = self.tasks[name], Meter()
         number = learning.calls[name]
-        where = f"program {name!r}, call {number}, sample {sample}"
+        moment = Moment(cycle * task.cycle_time, number, sample, task.seed, self.shapes[name])
+        where = moment.where(name)
         views = {
             projection: self._view((name, projection), place, learning, (cycle, sample, membrane, where, meter))
             for projection, place in task.places.items()
         }
-        moment = Moment(cycle * task.cycle_time, number, sample, task.seed)
         view = IntegerView(name, views, learning.memory[name], moment, meter)
         execute(task.kernel, view, task.budget, where, watchdog)
         spent = sum(self._adopt((name, each), task.places[each], learning, seen, view) for each, seen in views.items())
-        _check_memory(learning.memory[name], where)
+        self._check_memory(name, learning.memory, where)
         learning.calls[name] += 1
-        halves = {half for place in task.places.values() for half in place.halves}
-        took = (spent + meter.operations * PER_OPERATION) // max(len(halves), 1)  # each half has a processor of its own
+        took = (spent + meter.operations * PER_OPERATION) // max(len(task.halves), 1)  # each has a processor of its own
         learning.free = cycle + took
         log.time.append(cycle)
         log.recorded.append({key: np.asarray(value) for key, value in view.recorded.items()})
         log.history.append({each: learning.code[name, each].copy() for each in task.places})
         log.cycles.append(took)
         log.saturations += meter.saturations
+
+    def _check_memory(self, name: str, memory: Mapping[str, Memory], where: str) -> None:
+        """Raise ``DoesNotFit`` where a processor that executes task ``name`` has no room for what its tasks keep."""
+        for half in sorted(self.tasks[name].halves):
+            on = {each: memory[each] for each, task in self.tasks.items() if half in task.halves}
+            check_memory(on, MEMORY, where)
 
     def _view(
         self, key: tuple[str, str], place: Place, learning: Learning, at: tuple[int, int, Float, str, Meter]
@@ -320,20 +338,6 @@ class Processor:
             learning.held[key].arrival[np.tile(moved, len(place.rows))] = -np.inf
             learning.wiring[key] = _wiring(place, ends)
         learning.ends[key] = ends
-
-
-def _check_memory(memory: Memory, where: str) -> None:
-    """Raise ``DoesNotFit`` where a kernel keeps more than the processor has."""
-    need = sum(
-        each.size * each.format.bits // 8 if isinstance(each, Lanes) else _bytes(each) for each in memory.values()
-    )
-    if need > MEMORY:
-        raise DoesNotFit(f"the state of the rule takes {need} bytes", where=where,
-                         expected=f"at most {MEMORY}: the memory of the plasticity processor")  # fmt: skip
-
-
-def _bytes(value: object) -> int:
-    return value.size * min(value.itemsize, 4) if isinstance(value, np.ndarray) else 4
 
 
 def _bank(place: Place, windows: tuple[Float, Float]) -> Bank:

@@ -125,7 +125,7 @@ class IntegerSynapses:
 
     def _checked(self, what: str, value: object, form: Any) -> Lanes:
         if isinstance(value, np.ndarray) and value.dtype.kind in ("iuf" if form.point else "iu"):
-            value = Lanes.of(value, form, self._weights.meter)
+            value = Lanes.counted(value, form, self._weights.meter)
         if not isinstance(value, Lanes) or bool(value.format.point) != bool(form.point):
             raise WrongType(f"the rule assigns {_kind(value)} to {what}", where=self._where,
                             expected=f"a vector {self._weights.shape} of {form}")  # fmt: skip
@@ -149,7 +149,10 @@ class IntegerView(FloatView):
         return Lanes(self._words(shape), FRACTION16, self._meter)
 
     def integers(self, below: int, *shape: int) -> Lanes:  # type: ignore[override]
-        """Integers from 0 to ``below - 1``."""
+        """Integers from 0 to ``below - 1``. Raises ``OutOfRange`` where 15 random bits are too few for them."""
+        if not 1 <= below <= WHOLE16.high + 1:
+            raise OutOfRange(f"integers below {below} are asked for", where=self._where,
+                             expected=f"1 to {WHOLE16.high + 1}: they have 15 bits")  # fmt: skip
         return Lanes(self._words(shape) * below >> FRACTION16.point, WHOLE16, self._meter)
 
     def words(self, shape: tuple[int, ...]) -> NDArray[np.int64]:

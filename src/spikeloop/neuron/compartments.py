@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spikeloop.errors import InvalidNetwork, kind_of
+from spikeloop.errors import InvalidNetwork, WrongType, kind_of
 from spikeloop.neuron.structure import (
     Field,
     Reversals,
@@ -135,7 +135,7 @@ class Compartments:
     A `Population` calls the numbers ``soma_tau_mem``, ``soma_threshold``, ``dendrite_tau_syn_NAME``, ...,
     ``coupling_soma_dendrite``; a plateau's ``dendrite_threshold``, ``dendrite_potential`` and ``dendrite_duration``.
 
-    Raises ``InvalidNetwork``.
+    Raises ``InvalidNetwork``, ``WrongType``.
     """
 
     compartments: Mapping[str, Compartment]
@@ -153,6 +153,11 @@ class Compartments:
                 raise InvalidNetwork(
                     f"compartment {name!r} is {kind_of(compartment)}", where="Compartments", expected="Compartment(...)"
                 )
+        if not isinstance(self.couplings, Mapping):
+            raise WrongType(
+                f"the couplings are {kind_of(self.couplings)}", where="Compartments",
+                expected='a mapping from pairs to seconds: {("soma", "dendrite"): 1e-3}',
+            )  # fmt: skip
         object.__setattr__(self, "compartments", dict(self.compartments))
         object.__setattr__(self, "couplings", dict(self.couplings))
         object.__setattr__(self, "output", self.output or next(iter(self.compartments)))

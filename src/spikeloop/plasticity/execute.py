@@ -13,7 +13,8 @@ def execute(kernel: Kernel, view: object, budget: float, where: str, watchdog: W
     """Call ``kernel`` on ``view`` (a `View`), for at most ``budget`` seconds of the host's time.
 
     where: which call it is.
-    Raises ``RuleFailed`` where it raises or does not end, ``WrongType`` where it returns something.
+    Raises ``RuleFailed`` where it raises or does not end, ``WrongType`` where it returns something; errors of this
+    package stay of their kind, and say which call it is.
     """
     try:
         returned = watchdog.call(kernel, view, budget)
@@ -24,8 +25,11 @@ def execute(kernel: Kernel, view: object, budget: float, where: str, watchdog: W
             expected="a call within its budget",
             todo="Look for a loop that never ends, or raise budget",
         ) from None
-    except SpikeloopError:
-        raise
+    except SpikeloopError as error:
+        if (error.where or "").startswith(where):
+            raise
+        place = where if error.where is None else f"{where}, {error.where}"
+        raise type(error)(error.what, where=place, expected=error.expected, todo=error.todo) from error
     except Exception as error:
         todo = _ASSIGN if "read-only" in str(error) else None
         raise RuleFailed(f"the rule raised {type(error).__name__}: {error}", where=where, todo=todo) from error

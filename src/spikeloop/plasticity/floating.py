@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from spikeloop.errors import InvalidNetwork, OutOfRange, ShapeMismatch, UnknownP
 from spikeloop.plasticity.memory import Memory
 
 Numbers = NDArray[Any]
+Shapes = dict[str, tuple[int, ...]]
+"""Of what a program records, by name."""
 
 
 class FloatSynapses:
@@ -129,12 +131,20 @@ class FloatSynapses:
 
 @dataclass(frozen=True)
 class Moment:
-    """Which call of a program it is: time in seconds, calls before it, sample, and the seed of its random numbers."""
+    """Which call of a program it is: time in seconds, calls before it, sample, and the seed of its random numbers.
+
+    shapes: of what the program recorded before in the run, by name; what it records is added.
+    """
 
     time: float
     call: int
     sample: int
     seed: int
+    shapes: Shapes = field(default_factory=dict)
+
+    def where(self, program: str) -> str:
+        """Which call it is, for a message."""
+        return f"program {program!r}, call {self.call} at {self.time:g} s, sample {self.sample}"
 
 
 def _of_the_only(name: str) -> Any:
@@ -189,13 +199,13 @@ class FloatView:
     @property
     def _only(self) -> FloatSynapses:
         if len(self._synapses) != 1:
-            raise UnknownPopulation("the program has several projections", where=f"program {self._name!r}",
+            raise UnknownPopulation("the program has several projections", where=self._where,
                                     expected=f"view[name], one of {', '.join(self._synapses)}")  # fmt: skip
         return next(iter(self._synapses.values()))
 
     def __getitem__(self, projection: str) -> FloatSynapses:
         if projection not in self._synapses:
-            raise UnknownPopulation(f"the rule asks for {projection!r}", where=f"program {self._name!r}",
+            raise UnknownPopulation(f"the rule asks for {projection!r}", where=self._where,
                                     expected=f"one of {', '.join(self._synapses)}")  # fmt: skip
         return self._synapses[projection]
 
@@ -226,15 +236,24 @@ class FloatView:
         return np.asarray(vector).sum(axis=0)
 
     def record(self, name: str, value: Numbers) -> None:
-        """Keep a copy of ``value``."""
+        """Keep a copy of ``value``, of the same shape in every call. Raises ``WrongType``, ``ShapeMismatch``."""
         if not isinstance(name, str):
-            raise WrongType(f"the rule records under {kind_of(name)}", where=f"program {self._name!r}",
-                            expected="a name")  # fmt: skip
-        array = np.array(value)
+            raise WrongType(f"the rule records under {kind_of(name)}", where=self._where, expected="a name")
+        given: Any = value
+        array = np.array(given.detach().numpy() if hasattr(given, "detach") else given)
         if array.dtype.kind not in "biuf":
-            raise WrongType(f"the rule records {kind_of(value)}", where=f"program {self._name!r}, {name!r}",
-                            expected="numbers")  # fmt: skip
+            raise WrongType(f"the rule records {kind_of(value)}", where=f"{self._where}, {name!r}", expected="numbers")
+        shape = self._moment.shapes.setdefault(name, array.shape)
+        if array.shape != shape:
+            raise ShapeMismatch(
+                f"the rule records {array.shape}", where=f"{self._where}, {name!r}",
+                expected=f"{shape}, as in the calls before", todo="Record what differs under names of its own",
+            )  # fmt: skip
         self.recorded[name] = array
+
+    @property
+    def _where(self) -> str:
+        return self._moment.where(self._name)
 
 
 def fixed(value: Numbers) -> Numbers:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from spikeloop.errors import OutOfRange, WrongType, kind_of
+from spikeloop.plasticity.given import plain
 from spikeloop.plasticity.view import Kernel
 
 _TINY = 1e-9  # relative: a call this little after the end of a run belongs to it
@@ -32,12 +33,13 @@ class Correlation:
 
     def __post_init__(self) -> None:
         for name in ("tau", "amplitude"):
+            object.__setattr__(self, name, plain(f"the sensor's {name}", getattr(self, name), "Correlation"))
             for value in self._pair(name):
                 _check_positive(f"the sensor's {name}", value, "Correlation")
 
     def _pair(self, name: str) -> tuple[float, float]:
         given = getattr(self, name)
-        pair = tuple(given) if isinstance(given, Sequence) else (given, given)
+        pair = given if isinstance(given, tuple) else (given, given)
         if len(pair) != 2:
             raise OutOfRange(f"{name} has {len(pair)} numbers", where="Correlation", expected="(causal, anticausal)")
         return pair
@@ -96,6 +98,7 @@ class Program:
     budget: float = 10.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "period", plain("period", self.period, "plasticity"))
         _check_schedule(self)
         if not isinstance(self.projections, Mapping):
             raise WrongType(f"the projections are {kind_of(self.projections)}", where="Program",
@@ -115,9 +118,10 @@ class Program:
         if self.period is None:
             return []
         first, last = begin * (1 + _TINY), end * (1 + _TINY)
-        if isinstance(self.period, Sequence):
+        if isinstance(self.period, tuple):
             times = [t for t in self.period if t > first or (t == 0 and begin == 0)]
         else:
+            assert isinstance(self.period, float | int)
             count = max(0, math.ceil((last - self.start) / self.period) + 1)
             since = max(1, math.floor((first - self.start) / self.period))
             times = [t for t in (self.start + k * self.period for k in range(since, count + 1)) if t > first]
@@ -142,7 +146,7 @@ class Plasticity:
     budget: float = 10.0
 
     def __post_init__(self) -> None:
-        self.program("itself")
+        object.__setattr__(self, "period", self.program("itself").period)
 
     def program(self, projection: str) -> Program:
         """The same as a program of ``projection``."""
@@ -160,7 +164,7 @@ def _check_schedule(program: Program) -> None:
         raise OutOfRange(f"seed is {program.seed!r}", where="plasticity", expected="an integer of at least 0")
     _check_positive("budget", program.budget, "plasticity")
     _check_number("start", program.start, "plasticity")
-    if isinstance(program.period, Sequence):
+    if isinstance(program.period, Sequence):  # a string, too
         times = [_check_number("a time", time, "plasticity") for time in program.period]
         if any(late <= early for early, late in pairwise(times)) or (times and times[0] < 0):
             raise OutOfRange("the times are not in order", where="plasticity", expected="ascending seconds, >= 0")
@@ -169,7 +173,7 @@ def _check_schedule(program: Program) -> None:
 
 
 def _check_number(what: str, value: object, where: str) -> float:
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    if isinstance(value, bool) or not hasattr(value, "__float__") or getattr(value, "ndim", 0):
         raise WrongType(f"{what} is {kind_of(value)}", where=where, expected="a number")
     number = float(value)  # type: ignore[arg-type]
     if not math.isfinite(number):

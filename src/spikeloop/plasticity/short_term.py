@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spikeloop.errors import OutOfRange, WrongType, kind_of
+from spikeloop.plasticity.given import plain
 
 Numbers = float | Sequence[float]
 
@@ -33,16 +34,15 @@ class ShortTerm:
 
     def __post_init__(self) -> None:
         for name, most in (("utilisation", 1.0), ("tau", math.inf)):
+            object.__setattr__(self, name, plain(name, getattr(self, name), "ShortTerm"))
             for value in self.each(name):
                 if isinstance(value, bool) or not hasattr(value, "__float__"):
                     raise WrongType(f"{name} is {kind_of(value)}", where="ShortTerm", expected="a number")
                 if not (0 < value <= most and math.isfinite(value)):
                     raise OutOfRange(f"{name} is {value}", where="ShortTerm",
                                      expected="above 0, at most 1" if most == 1 else "seconds, above zero")  # fmt: skip
-            if isinstance(getattr(self, name), Sequence):
-                object.__setattr__(self, name, self.each(name))  # a list could change behind its back
 
     def each(self, name: str) -> tuple[float, ...]:
         """The numbers of a field: one, or one per source unit."""
         given: Any = getattr(self, name)
-        return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)  # pyright: ignore
+        return given if isinstance(given, tuple) else (given,)

@@ -106,7 +106,7 @@ class View(SynapsesView, Protocol):
         ...
 
     def record(self, name: str, value: Vector) -> None:
-        """Keep ``value`` of this call: ``record.recorded[program][name]``."""
+        """Keep ``value`` of this call: ``record.recorded[program][name]``; of one shape in all calls and samples."""
         ...
 
 

@@ -17,7 +17,7 @@ from spikeloop.engine.correlation import Moments
 from spikeloop.errors import ActivityExplosion
 from spikeloop.network import Network
 from spikeloop.plasticity.execute import execute
-from spikeloop.plasticity.floating import FloatSynapses, FloatView, Moment
+from spikeloop.plasticity.floating import FloatSynapses, FloatView, Moment, Shapes
 from spikeloop.plasticity.memory import Learned, Memory
 from spikeloop.plasticity.rule import Program
 from spikeloop.plasticity.watchdog import Watchdog
@@ -103,12 +103,13 @@ class Learner:
                 counts[name] += np.bincount(trains[name][1], minlength=len(counts[name]))
         return record
 
-    def call(self, name: str, at: float, number: int, watchdog: Watchdog) -> dict[str, Any]:
-        """Let a program change the synapses; returns what its kernel recorded."""
+    def call(self, name: str, at: float, number: int, watchdog: Watchdog, shapes: Shapes) -> dict[str, Any]:
+        """Let a program change the synapses; returns what its kernel recorded. shapes: of what it did before."""
         program = self.programs[name]
-        where = f"program {name!r}, call {number} at {at:g} s, sample {self.number}"
+        moment = Moment(at, number, self.number, program.seed, shapes)
+        where = moment.where(name)
         views = {each: self._view(name, each, where) for each in program.projections}
-        view = FloatView(name, views, self.memory[name], Moment(at, number, self.number, program.seed))
+        view = FloatView(name, views, self.memory[name], moment)
         execute(program.kernel, view, program.budget, where, watchdog)
         for each, seen in views.items():
             self.synapses[each].adopt(seen)

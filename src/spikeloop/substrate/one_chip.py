@@ -10,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spikeloop.chip import lower_inputs, scales, tasks
 from spikeloop.chip.configuration import CIRCUITS, CYCLE, Configuration, Readout
@@ -30,6 +29,7 @@ from spikeloop.protocols import Trial
 from spikeloop.record import Calls, Cost, Lowering, Record, Recorded, State
 from spikeloop.substrate.chip_state import PART, continued
 from spikeloop.substrate.converters import instruments_of, membranes_of
+from spikeloop.substrate.recordings import Seen, side_by_side
 
 
 def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
@@ -119,32 +119,31 @@ def _history(trial: Trial, setup: Setup, done: Sequence[Processed]) -> dict[str,
         logs = [one.log[program] for one in done]
         for name in each.projections.keys() & set(trial.observe.history):
             unit = tasks.unit_of(trial.network, setup, name, done[0].learning.ends.get((program, name)))
-            calls = min(len(log.history) for log in logs)
-            shape = calls, len(logs), *done[0].learning.code[program, name].shape  # of no calls, too
-            codes = np.array([[log.history[k][name] for log in logs] for k in range(calls)]).reshape(shape)
-            found[name] = Recorded(_times(setup, logs[0].time[:calls]), torch.from_numpy(codes * unit))
+            seen = [_seen(setup, log, [codes[name] * unit for codes in log.history]) for log in logs]
+            found[name] = side_by_side(seen, done[0].learning.code[program, name].shape)
     return found
 
 
 def _recorded(setup: Setup, logs: Sequence[Executed]) -> dict[str, Recorded]:
-    """By name, (U, B, ...): the calls in which all runs recorded it."""
+    """By name, (U, B, ...): the calls in which some run recorded it."""
     names = {name for log in logs for call in log.recorded for name in call}
-    found: dict[str, Recorded] = {}
-    for name in sorted(names):
-        calls = [k for k in range(min(len(log.time) for log in logs)) if all(name in log.recorded[k] for log in logs)]
-        value = np.array([[log.recorded[k][name] for log in logs] for k in calls])
-        found[name] = Recorded(_times(setup, [logs[0].time[k] for k in calls]), torch.from_numpy(value))
-    return found
+    return {
+        name: side_by_side([_seen(setup, log, [call.get(name) for call in log.recorded]) for log in logs])
+        for name in sorted(names)
+    }
+
+
+def _seen(setup: Setup, log: Executed, values: Sequence[NDArray[Any] | None]) -> Seen:
+    """By the cycle at which a call was due; None: nothing was seen in it."""
+    cycle = CYCLE * setup.wish.speedup
+    calls = zip(log.due, log.time, values, strict=True)
+    return {due: (time * cycle, value) for due, time, value in calls if value is not None}
 
 
 def _calls(logs: Sequence[Executed]) -> Calls:
     cycles = [took for log in logs for took in log.cycles]
     late, skipped, saturated = (sum(getattr(log, what) for log in logs) for what in ("late", "skipped", "saturations"))
     return Calls(len(cycles), late, skipped, max(cycles, default=0) * CYCLE, saturated)
-
-
-def _times(setup: Setup, cycles: Sequence[int]) -> Tensor:
-    return torch.tensor(cycles, dtype=torch.float64) * (CYCLE * setup.wish.speedup)
 
 
 def _lowering(setup: Setup, lowered: Lowered, dropped: int) -> Lowering:

@@ -11,20 +11,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from spikeloop.errors import UnknownPopulation, Unsupported
+from spikeloop.plasticity.floating import Shapes
 from spikeloop.plasticity.memory import PART, Learned, learned_of
 from spikeloop.plasticity.rule import Program
 from spikeloop.plasticity.watchdog import Watchdog
 from spikeloop.protocols import Trial
-from spikeloop.record import Calls, Record, Recorded, State
+from spikeloop.record import Calls, Record, State
 from spikeloop.substrate.learner import Learner
 from spikeloop.substrate.pieces import joined
+from spikeloop.substrate.recordings import side_by_side
 from spikeloop.substrate.samples import batch_of, samples_of
 
-Recording = dict[tuple[str, str], list[tuple[float, list[Any]]]]
-"""By program and name: time and values (one per sample) of each call that recorded it."""
+Recording = dict[tuple[str, str], list[dict[float, tuple[float, Any]]]]
+"""By program and name, of each sample: what it recorded, as `recordings.Seen`."""
 
 
 def learning(run: Callable[[Trial], Record], trial: Trial) -> Record:
@@ -68,20 +69,24 @@ class _Course:
         self.learners = [Learner(trial.network, sample, start, before) for sample, start in enumerate(starts)]
         self.pieces: list[list[Record]] = []
         self.recorded: Recording = {}
-        self.history: defaultdict[str, list[tuple[float, list[Any]]]] = defaultdict(list)
+        self.history: dict[str, list[dict[float, tuple[float, Any]]]] = {
+            name: [{} for _ in self.learners] for name in trial.observe.history
+        }
         self.before = dict(self.count)
+        self.shapes: dict[str, Shapes] = {name: {} for name in self.programs}
 
     def call(self, at: float, watchdog: Watchdog) -> None:
         """Call the programs that are due."""
         for name in self.due.get(at, ()):
-            made = [learner.call(name, at, self.count[name], watchdog) for learner in self.learners]
+            calls = (at, self.count[name], watchdog, self.shapes[name])
+            made = [learner.call(name, *calls) for learner in self.learners]
             self.count[name] += 1
-            for key in made[0]:
-                self.recorded.setdefault((name, key), []).append((at, [each.get(key) for each in made]))
-            for projection in self.programs[name].projections:
-                if projection in self.trial.observe.history:
-                    weights = [learner.synapses[projection].weight.copy() for learner in self.learners]
-                    self.history[projection].append((at, weights))
+            for sample, (learner, found) in enumerate(zip(self.learners, made, strict=True)):
+                for key, value in found.items():
+                    seen = self.recorded.setdefault((name, key), [{} for _ in self.learners])
+                    seen[sample][at] = at, value
+                for projection in self.programs[name].projections.keys() & self.history.keys():
+                    self.history[projection][sample][at] = at, learner.synapses[projection].weight.copy()
 
     def record(self, wall_time: float) -> Record:
         """What was observed."""
@@ -89,9 +94,12 @@ class _Course:
         fields = made.__dict__ | {
             "weights": {name: torch.from_numpy(value) for name, value in self._of_all("weight").items()},
             "sources": {name: torch.from_numpy(value) for name, value in self._of_all("source").items()},
-            "history": {name: _stacked(self.history[name]) for name in self.trial.observe.history},
+            "history": {
+                name: side_by_side(seen, self.learners[0].synapses[name].weight.shape)
+                for name, seen in self.history.items()
+            },
             "recorded": {
-                program: {key: _stacked(calls) for (owner, key), calls in self.recorded.items() if owner == program}
+                program: {key: side_by_side(seen) for (owner, key), seen in self.recorded.items() if owner == program}
                 for program in self.programs
             },
             "calls": {name: Calls((self.count[name] - self.before[name]) * self.trial.batch) for name in self.programs},
@@ -128,9 +136,3 @@ def _check_before(before: Learned | None, programs: Mapping[str, Program]) -> No
         )
     if "learners" not in before.own:
         raise Unsupported("the state was not made here", where="start", expected="a state of a run on Ideal")
-
-
-def _stacked(calls: list[tuple[float, list[Any]]]) -> Recorded:
-    """(U, B, ...) where all values are of one shape."""
-    time = torch.tensor([at for at, _ in calls], dtype=torch.float64)
-    return Recorded(time, Tensor(torch.from_numpy(np.array([values for _, values in calls]))))
