@@ -96,7 +96,7 @@ def multiplicative(chip: Twin, updates: int = 240) -> str:
 def pong(chip: Twin, positions: int = 100, epochs: int = 300) -> str:
     """Learning Pong by reward-modulated correlations: mean expected reward, of the largest, epoch by epoch."""
     began, used = time.perf_counter(), time.process_time()
-    game = Pong(positions, noise=(15 / 64, 2 / 64), cooled=300, winners=True)
+    game = Pong(positions, noise=(20 / 64, 2 / 64), cooled=300, target=2.0, winners=True, ambition=0.1)
     learning = learn(game, epochs, OnChip(replace(chip, step=STEP)))
     shown = " | ".join(f"{learning.reward[at - 10 : at].mean():.3f}" for at in (epochs // 3, 2 * epochs // 3, epochs))
     return (

@@ -92,7 +92,7 @@ def test_a_pair_leaves_room_for_256_neurons() -> None:
 
 def test_a_tree_that_branches_too_often_is_refused() -> None:
     couplings = binary(4)
-    with pytest.raises(Unsupported, match=r"population 'cells'.*cannot form its tree of 31 compartments"):
+    with pytest.raises(Unsupported, match=r"population 'cells'.*no form .* was found for its tree of 31 compartments"):
         place(network(couplings, size=1))
 
 

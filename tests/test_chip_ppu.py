@@ -87,6 +87,23 @@ def test_a_cut_changes_nothing(rule, chip: Twin) -> None:
         assert torch.equal(whole.spikes["hidden"][b].time, times)
 
 
+@pytest.mark.parametrize("cut", [1375.2, 1375.65, 1376.1, 2751.1, 2751.3])
+def test_a_cut_beside_a_call_between_two_cycles_changes_nothing(cut: float) -> None:
+    """Calls are at 1375.6 cycles, at 2751.2, ...: a call and the end of a run are in the cycles that they lie in."""
+    torch.manual_seed(0)
+    net = network(AdditiveSTDP(), period=1375.6 * TICK)
+    substrate, sent, end = ready(net, Twin(7)), drive(until=40e-3), 5000 * TICK
+    wish = Observe(state=True, history={NAME})
+    whole = run(net, sent, end, substrate=substrate, observe=wish, number=1)
+    first = run(net, between(sent, 0.0, cut * TICK, False), cut * TICK, substrate=substrate, observe=wish, number=1)
+    other = run(net, between(sent, cut * TICK, end, True), end - cut * TICK, substrate=substrate, observe=wish,
+                start=first.state)  # fmt: skip
+    times = torch.cat([part.history[NAME].time for part in (first, other)])
+    assert torch.equal(whole.history[NAME].time, times)
+    assert len(times) == 3
+    assert torch.equal(whole.weights[NAME], other.weights[NAME])
+
+
 def test_the_same_number_is_the_same_run_and_samples_learn_for_themselves() -> None:
     torch.manual_seed(0)
     net = network(AdditiveSTDP())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikeloop import OnChip
+from spikeloop import OnChip, run
 from spikeloop.apps.pong import Court, Pong, learn, play, reward_of
 from spikeloop.chip.correlation import FULL, windows
 from spikeloop.chip.sensing import sensors_of
@@ -124,3 +124,23 @@ def test_a_small_player_learns_pong_on_a_twin():
     assert reward[0] < 0.25
     assert reward[-10:].mean() > 0.5
     assert reward[-10:].min() > always_there + 0.2
+
+
+def test_ambition_unlearns_what_is_only_as_good_as_ever():
+    """Of two players whose mean reward is 2, the ambitious one has lower weights after a play, where it won."""
+    left = {}
+    for ambition in (0.0, 0.5):
+        pong = Pong(8, quiet=0, winners=True, ambition=ambition)
+        network = pong.network()
+        network.programs["learn"].state["mean_reward"][:] = 2.0
+        with torch.no_grad():
+            network.projections["input_to_output"].weight.mul_(3.0)
+        record = run(network, pong.drive(np.arange(1)), pong.period)
+        left[ambition] = record.weights["input_to_output"][0].numpy(), record.count["output"][0].detach().numpy()
+    (plain, counts), (ambitious, same) = left[0.0], left[0.5]
+    np.testing.assert_array_equal(counts, same)
+    lost = plain - ambitious
+    won = counts == counts.max()
+    assert (lost[:, ~won] == 0).all()
+    assert (lost[:4, won] > 0).all()
+    assert (lost[4:] == 0).all()

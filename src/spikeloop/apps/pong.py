@@ -44,6 +44,8 @@ class Pong:
     per reward and correlation.  decay: of the mean reward.  target: spikes per neuron and presentation that homeostasis
     aims at, by steps of at most ``step`` per epoch; learning starts after ``quiet`` epochs of homeostasis.
     winners: whether only the synapses of the neuron that spikes most learn by reward, not those of all that spike.
+    ambition: share of what the mean reward lacks of the largest that a reward has to be better by, to be learned from
+    as a better one: what is only as good as ever is unlearned then, where there is better to be had.
     """
 
     positions: int = 100
@@ -59,6 +61,7 @@ class Pong:
     step: float = 1 / 64
     quiet: int = 10
     winners: bool = False
+    ambition: float = 0.0
 
     @property
     def period(self) -> float:
@@ -126,7 +129,8 @@ class Learn:
         reward = reward_of(abs(int(counts.argmax()) - ball)) if counts.any() else -1.0
         better = reward - float(state["mean_reward"][ball])
         if epoch >= pong.quiet:
-            synapses.weights = synapses.weights + (pong.rate * better) * self._sensed(view, ball, counts)
+            aim = pong.ambition * (REWARDS[0] - float(state["mean_reward"][ball]))
+            synapses.weights = synapses.weights + (pong.rate * (better - aim)) * self._sensed(view, ball, counts)
         state["mean_reward"][ball] += pong.decay * better
         state["spikes"] = counts + (state["spikes"] if number else 0)
         if number == pong.positions - 1:

@@ -107,6 +107,8 @@ class Lanes:
         return cls(meter.constant(_nearest(np.asarray(value, np.float64), form), form), form, meter)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if not self.format.point:
+            return np.array(self.raw, dtype)
         return np.asarray(np.ldexp(self.raw.astype(np.float64), -self.format.point), dtype)
 
     def __float__(self) -> float:
@@ -200,7 +202,7 @@ class Lanes:
         return self._made(-self.raw, self.format)
 
     def __pos__(self) -> Lanes:
-        return self
+        return self.copy()
 
     def __abs__(self) -> Lanes:
         return self._made(np.abs(self.raw), self.format)
@@ -251,6 +253,35 @@ class Lanes:
             raise OutOfRange(f"a vector is shifted by {by}", where=_WHERE, expected="at least 0 bits",
                              todo="Shift the other way")  # fmt: skip
         return np.minimum(places, self.format.bits).astype(np.int64)
+
+    # in place, as NumPy's arrays: other names of the same vector see it, and what is read-only raises
+
+    def __iadd__(self, other: Any) -> Lanes:
+        return self._become(self + other)
+
+    def __isub__(self, other: Any) -> Lanes:
+        return self._become(self - other)
+
+    def __imul__(self, other: Any) -> Lanes:
+        return self._become(self * other)
+
+    def __itruediv__(self, other: Any) -> Lanes:
+        return self._become(self / other)
+
+    def __ilshift__(self, by: int) -> Lanes:
+        return self._become(self << by)
+
+    def __irshift__(self, by: int) -> Lanes:
+        return self._become(self >> by)
+
+    def _become(self, new: Lanes) -> Lanes:
+        if not isinstance(self.raw, np.ndarray):  # a single number
+            return new
+        if bool(new.format.point) != bool(self.format.point):
+            raise WrongType(f"{self.format} would become {new.format} in place", where=_WHERE,
+                            expected="numbers of the same kind", todo="Write x = x * y instead of x *= y")  # fmt: skip
+        self.raw[...] = self._taken(new).raw
+        return self
 
     def _product(self, other: Lanes) -> Lanes:
         if self.format.point and other.format.point:
@@ -311,9 +342,9 @@ class Lanes:
         if known is None or method != "__call__" or options.keys() - {"out"}:
             raise _cannot(f"do {ufunc.__name__}", "use + - *, comparisons, minimum, maximum, sign, abs and where")
         first, *rest = inputs
-        if isinstance(first, Lanes):
-            return known(first, *rest)
-        return _TURNED.get(ufunc, known)(rest[0], first)
+        found = known(first, *rest) if isinstance(first, Lanes) else _TURNED.get(ufunc, known)(rest[0], first)
+        (out,) = options.get("out", (None,))
+        return out._become(found) if isinstance(out, Lanes) else found
 
     def __array_function__(self, function: Any, types: Any, given: tuple[Any, ...], options: dict[str, Any]) -> Any:
         known = _ROUTINES.get(function)

@@ -70,8 +70,8 @@ def form(
     if not found:
         worst = max(circuits, key=lambda name: sum(name in pair for pair in couplings))
         raise Unsupported(
-            f"the chip's switches cannot form its tree of {len(circuits)} compartments: {worst!r} and others branch "
-            "while lines of both rows already pass them",
+            f"no form of the chip's switches was found for its tree of {len(circuits)} compartments: {worst!r} and "
+            "others branch while lines of both rows already pass them, with every branch laid to the right",
             where=where,
             expected="a tree whose branches fit between two rows of circuits: chains, stars, and stars along a chain",
             todo="Take fewer branches that branch again, or run it on Ideal",

@@ -53,10 +53,12 @@ class Place:
     """The synapses of one projection on the array.
 
     rows: (R, S, T), flat excitatory synapses of the R row pairs; the inhibitory ones are a row further on.  source:
-    (S,), addresses of events from outside, or circuits; inside says which.  circuit: (T,), the heads of the targets.
+    (S,), addresses of events from outside, or circuits; inside says which.  circuit: (T,), the heads of the targets:
+    those of their output compartments, whichever the synapses are on.
     largest: (T,), the code, not necessarily whole, of a weight of 1.  ends: (K,) sources and targets of a sparse
     projection's synapses, or None.  signed: whether weights have both signs.  sensor: whether its sensors are used.
-    level: (2, T), CADC steps of leak and of threshold above it.
+    level: (2, T), CADC steps of the outputs' leak and of threshold above it.  given: (K,), the codes, not necessarily
+    whole, that synapses of a sparse projection begin with: those that share a place have their parts of what is there.
     """
 
     rows: Indices
@@ -68,12 +70,18 @@ class Place:
     signed: bool = False
     sensor: bool = True
     level: Float = field(default_factory=lambda: np.array([[80.0], [70.0]]))
+    given: Float | None = None
 
     @property
     def scale(self) -> Indices:
         """``largest`` of every synapse, in 256ths of a code: (T,) or (K,)."""
         scale = np.rint(self.largest * (1 << _SCALE_BITS)).astype(np.int64)
         return scale if self.ends is None else scale[self.ends[1]]
+
+    @cached_property
+    def halves(self) -> frozenset[int]:
+        """Of the array, in which there are synapses."""
+        return frozenset(np.unique(self.rows // (COLUMNS * COLUMNS)).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +104,7 @@ class Task:
     @cached_property
     def halves(self) -> frozenset[int]:
         """The halves of the array that it is on, each with a processor."""
-        return frozenset(int(half) for each in self.places.values() for half in np.unique(each.circuit // COLUMNS))
+        return frozenset(half for place in self.places.values() for half in place.halves)
 
 
 @dataclass
@@ -133,8 +141,8 @@ class Learning:
     """What one run's processor and sensors hold: part of the chip's state.
 
     weight: (131072,), the array.  held: sensors by task and projection.  counts: likewise, of targets and sources.
-    code: of every synapse; ends: of sparse projections.  memory, calls: by task.  free: cycle from which the processor
-    is free; waiting: calls that it had no time for yet.
+    code: of every synapse; ends: of sparse projections; wiring: of their sensors, where synapses have moved.  memory,
+    calls: by task.  free: cycle from which the processor is free; waiting: calls that it had no time for yet.
     """
 
     weight: NDArray[np.uint8]
@@ -144,6 +152,7 @@ class Learning:
     ends: dict[tuple[str, str], tuple[Indices, Indices]]
     memory: dict[str, Memory]
     calls: dict[str, int]
+    wiring: dict[tuple[str, str], Wires] = field(default_factory=dict)
     free: int = 0
     waiting: tuple[tuple[int, str], ...] = ()
 
@@ -187,9 +196,10 @@ class Processor:
             for projection, place in task.places.items():
                 key = name, projection
                 counts[key] = np.zeros(len(place.circuit), np.int64), np.zeros(len(place.source), np.int64)
-                dense = _codes(weight, place)
-                code[key] = dense if place.ends is None else dense[place.ends]
+                code[key] = dense = _codes(weight, place)
                 if place.ends is not None:
+                    assert place.given is not None
+                    code[key] = _parts(place.given, dense, place.ends, WEIGHT_MAX * len(place.rows))
                     ends[key] = place.ends
         held = {key: Held.empty(bank.synapses, bank.wiring.targets[0].shape[0] - 1) for key, bank in self.banks.items()}
         memory = {name: copy.deepcopy(dict(task.state[sample])) for name, task in self.tasks.items()}
@@ -217,17 +227,19 @@ class Processor:
                 sources += np.bincount(sent[1], minlength=len(sources))
                 if key in self.banks:
                     bank = self.banks[key]
-                    learning.held[key] = pass_events(learning.held[key], bank.wiring, bank.windows, sent, fired, end)
+                    wiring = learning.wiring.get(key, bank.wiring)
+                    learning.held[key] = pass_events(learning.held[key], wiring, bank.windows, sent, fired, end)
 
     def due(self, learning: Learning, first: int, last: int) -> list[tuple[int, str]]:
-        """The calls in cycles from ``first`` to ``last``."""
+        """The calls in cycles from ``first`` to ``last``; those of one cycle in the tasks' order."""
         found = list(learning.waiting)
         for name, task in self.tasks.items():
             calls = np.clip(task.cycle, first, last).tolist()
             if task.requested and first not in calls:
                 calls = [first, *calls]
             found += [(cycle, name) for cycle in calls]
-        return sorted(found)
+        order = list(self.tasks)
+        return sorted(found, key=lambda call: (call[0], order.index(call[1])))
 
     def call(
         self, learning: Learning, name: str, at: tuple[int, int], membrane: Float, watchdog: Watchdog, log: Executed
@@ -303,12 +315,11 @@ class Processor:
         below = FRACTION16.point + _SCALE_BITS  # bits of a code's fraction, of which 15 are random
         code = weights.raw * place.scale + (of.words(weights.shape) << _SCALE_BITS) >> below
         code = np.clip(code, -most if place.signed else 0, most)
-        learning.code[key] = code
         if view.moved:
             ends = view.ends()
             assert ends is not None
-            learning.ends[key] = ends
-        _lay(code, learning.ends.get(key), place, learning.weight)
+            self._move(key, place, learning, ends)
+        learning.code[key] = _lay(code, learning.ends.get(key), place, learning.weight)
         for count in learning.counts[key]:
             count[:] = 0
         vectors = place.rows.shape[0] * place.rows.shape[1] * -(-place.rows.shape[2] // (COLUMNS // 2))
@@ -320,20 +331,31 @@ class Processor:
             spent += vectors * PER_READING * view.sensed
         return spent
 
+    def _move(self, key: tuple[str, str], place: Place, learning: Learning, ends: tuple[Indices, Indices]) -> None:
+        """Synapses get other labels: their sensors keep what they hold, but nothing has arrived from there yet."""
+        moved = ends[0] != learning.ends[key][0]
+        if key in self.banks and moved.any():
+            learning.held[key].arrival[np.tile(moved, len(place.rows))] = -np.inf
+            learning.wiring[key] = _wiring(place, ends)
+        learning.ends[key] = ends
+
 
 def _bank(place: Place, windows: tuple[Float, Float]) -> Bank:
     """Rows of a synapse side by side, (R, S, T) or (R, K)."""
     rows = place.rows if place.ends is None else place.rows[:, place.ends[0], place.ends[1]]
-    sources, targets = np.broadcast_arrays(*(
-        np.ix_(np.arange(len(place.source)), np.arange(len(place.circuit))) if place.ends is None else place.ends
-    ))  # fmt: skip
-    flat = rows.reshape(-1)
-    source, target = (np.tile(each.ravel(), len(place.rows)).astype(np.int64) for each in (sources, targets))
-    wiring = wires(source, target, np.zeros(1), Delays.COMMON, (len(place.source), len(place.circuit)))
+    flat, wiring = rows.reshape(-1), _wiring(place, place.ends)
     amplitude, tau = (np.ascontiguousarray(each[:, flat]) for each in windows)
     made = tuple(Window(amplitude[kind] / correlation.FULL, tau[kind]) for kind in range(2))
     half, column = flat // (COLUMNS * COLUMNS), flat % COLUMNS
     return Bank(wiring, (made[0], made[1]), half * COLUMNS + column, len(flat))
+
+
+def _wiring(place: Place, ends: tuple[Indices, Indices] | None) -> Wires:
+    """Who meets whom at the sensors of synapses between ``ends``; None: of all."""
+    size = len(place.source), len(place.circuit)
+    sources, targets = np.broadcast_arrays(*(np.ix_(*map(np.arange, size)) if ends is None else ends))
+    source, target = (np.tile(each.ravel(), len(place.rows)).astype(np.int64) for each in (sources, targets))
+    return wires(source, target, np.zeros(1), Delays.COMMON, size)
 
 
 def _codes(weight: NDArray[np.uint8], place: Place) -> Indices:
@@ -342,14 +364,33 @@ def _codes(weight: NDArray[np.uint8], place: Place) -> Indices:
     return (flat[place.rows] - flat[place.rows + COLUMNS]).sum(0)
 
 
-def _lay(code: Indices, ends: tuple[Indices, Indices] | None, place: Place, weight: NDArray[np.uint8]) -> None:
-    """Put signed codes on the rows of their synapses."""
-    dense = code
+def _lay(code: Indices, ends: tuple[Indices, Indices] | None, place: Place, weight: NDArray[np.uint8]) -> Indices:
+    """Put signed codes on the rows of their synapses; gives what the rows hold of each."""
+    most, dense = WEIGHT_MAX * len(place.rows), code
     if ends is not None:
         dense = np.zeros(place.rows.shape[1:], np.int64)
         np.add.at(dense, ends, code)
-    most = WEIGHT_MAX * len(place.rows)
-    lay(np.ascontiguousarray(np.clip(dense, -most, most), np.int32), place.rows, COLUMNS, weight)
+        dense = np.clip(dense, -most, most)
+        code = _parts(code, dense, ends, most)
+    lay(np.ascontiguousarray(dense, np.int32), place.rows, COLUMNS, weight)
+    return code
+
+
+def _parts(code: NDArray[Any], dense: Indices, ends: tuple[Indices, Indices], most: int) -> Indices:
+    """(K,): what synapses have of ``dense``, (S, T): the sums of ``code`` (K,), rounded, and at most ``most``.
+
+    Rounded one after the other, so that nothing is left over where several share a place; in proportion beyond most.
+    """
+    place = np.ravel_multi_index(ends, dense.shape)
+    order = np.argsort(place, kind="stable")
+    at, total = place[order], np.abs(np.bincount(place, code, dense.size))
+    first, last = (np.insert(at[1:] != at[:-1], end, True)[: len(at)] for end in (0, max(len(at) - 1, 0)))
+    until = np.append(0.0, np.cumsum((code * (most / np.maximum(total, most))[place])[order]))
+    until = until[1:] - until[np.maximum.accumulate(np.where(first, np.arange(len(at)), 0))]
+    whole = np.where(last, dense.reshape(-1)[at], np.rint(until).astype(np.int64))
+    found = np.empty_like(whole)
+    found[order] = whole - np.where(first, 0, np.roll(whole, 1))
+    return found
 
 
 def _numbered(events: tuple[Float, Indices], owner: Indices, most: int) -> tuple[Float, NDArray[np.int32]]:

@@ -23,6 +23,7 @@ Float = NDArray[np.float64]
 LEAK, DISTANCE = 80.0, 70.0
 """CADC steps: where leaks are put, and how far above them thresholds (hardware.md 1.3, "spiking2")."""
 
+_ROUNDING = 1e-6  # of a cycle
 _GAIN_AT_MOST = 0.8 * transfer.GAIN_RANGE[1]  # leaves room for a calibration
 
 
@@ -121,3 +122,8 @@ def capacitances(population: Population) -> list[Float]:
 def _per_neuron(population: Population, field: str) -> Float:
     value = getattr(population, field).detach().to(torch.float64).numpy()
     return np.broadcast_to(value, (population.size,)).copy()
+
+
+def cycle_at(time: float, cycle: float) -> int:
+    """The cycle in which a moment lies, where one takes ``cycle`` model seconds; rounding does not put it before."""
+    return int(np.floor(time / cycle + _ROUNDING))

@@ -32,7 +32,7 @@ def tasks_of(
     found: dict[str, Task] = {}
     for name, program in network.programs.items():
         places = {each: _place(network, setup, each, plastic) for each, plastic in program.projections.items()}
-        calls = np.array([round(time / cycle) for time in program.calls(*span)], np.int64)
+        calls = np.array([scales.cycle_at(time, cycle) for time in program.calls(*span)], np.int64)
         memory: Sequence[Memory] = [dict(program.state)] * batch if learned is None else learned.memory[name]
         found[name] = Task(
             program.kernel, places, calls, cycle, tuple(memory), program.seed, program.budget,
@@ -43,8 +43,7 @@ def tasks_of(
 
 def _place(network: Network, setup: Setup, name: str, plastic: Plastic) -> Place:
     projection = network.projections[name]
-    key = site_key(projection.target, projection.place[0])
-    scale, circuit = setup.scales[key], setup.placement.site[key][:, 0]
+    scale = setup.scales[site_key(projection.target, projection.place[0])]
     rows, largest = setup.placement.synapse[name], plastic.w_max / scale.weight
     most = WEIGHT_MAX * len(rows)
     if largest.max() > most + _SLACK:
@@ -56,17 +55,37 @@ def _place(network: Network, setup: Setup, name: str, plastic: Plastic) -> Place
         )  # fmt: skip
     inside = projection.source not in setup.placement.address
     source = setup.placement.circuit[projection.source][:, 0] if inside else setup.placement.address[projection.source]
-    population = network.populations[projection.target]
-    reach_up = scales.reach(population) if population.spiking else np.ones(population.size)
-    level = np.stack([scale.rest, scale.steps * reach_up])
     return Place(
-        rows, source, inside, circuit, largest, _ends(projection), plastic.signed, plastic.sensor is not None, level
-    )
+        rows, source, inside, setup.placement.circuit[projection.target][:, 0], largest, _ends(projection),
+        plastic.signed, plastic.sensor is not None, _level(network, setup, projection.target),
+        _given(projection, scale.weight),
+    )  # fmt: skip
+
+
+def _level(network: Network, setup: Setup, target: str) -> Float:
+    """(2, N): CADC steps of the outputs' leak, and of their threshold (without one: of a model unit) above it."""
+    population = network.populations[target]
+    assert population.structure is not None
+    output = population.structure.output
+    scale, distance = setup.scales[site_key(target, output)], np.ones(population.size)
+    if population.spiking:
+        threshold, leak = (scales.number(population, what, output) for what in ("threshold", "leak"))
+        distance = threshold - leak
+    return np.stack([scale.rest, scale.steps * distance])
 
 
 def _ends(projection: Projection) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     synapses = projection.synapses
     return None if synapses is None else (synapses.source.numpy(), synapses.target.numpy())
+
+
+def _given(projection: Projection, unit: Float) -> Float | None:
+    """(K,): the codes of a sparse projection's weights, before rounding; unit: (T,), the weight of a code."""
+    synapses = projection.synapses
+    if synapses is None:
+        return None
+    weight: Float = projection.weight.detach().double().numpy().reshape(-1)[synapses.index.numpy()]
+    return weight / unit[synapses.target.numpy()]
 
 
 def weights_of(network: Network, setup: Setup, done: Sequence[Processed]) -> dict[str, Float]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spikeloop.chip.fractional import FRACTION16, WHOLE16, Lanes, Meter, where
 from spikeloop.errors import InvalidNetwork, OutOfRange, ShapeMismatch, WrongType, kind_of
-from spikeloop.plasticity.floating import FloatView, Moment
+from spikeloop.plasticity.floating import FloatView, Moment, fixed
 from spikeloop.plasticity.memory import Memory
 
 READING_BITS = 7
@@ -37,12 +37,14 @@ class IntegerSynapses:
         readings: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
         seen: Mapping[str, Lanes],
     ) -> None:
-        self._where, self._weights, self._ends, self._seen = where, weights, ends, dict(seen)
+        self._where, self._weights = where, weights
+        self._ends = None if ends is None else (fixed(ends[0]), fixed(ends[1]))
+        self._seen = {name: _fixed(value) for name, value in seen.items()}
         self.reset = self.moved = self.sensed = False
         if readings is not None:
             shift = FRACTION16.point - READING_BITS
             for name, reading in zip(("causal", "anticausal"), readings, strict=True):
-                self._seen[name] = Lanes(reading.astype(np.int64) << shift, FRACTION16, weights.meter)
+                self._seen[name] = _fixed(Lanes(reading.astype(np.int64) << shift, FRACTION16, weights.meter))
 
     @property
     def weights(self) -> Lanes:
@@ -65,7 +67,7 @@ class IntegerSynapses:
         if len(sources) and not 0 <= int(sources.min()) <= int(sources.max()) < count:
             raise OutOfRange("a synapse is given a source that does not exist", where=self._where,
                              expected=f"units from 0 to {count - 1}")  # fmt: skip
-        self._ends, self.moved = (sources, self._list()[1]), True
+        self._ends, self.moved = (fixed(sources), self._list()[1]), True
 
     @property
     def targets(self) -> Lanes:
@@ -102,7 +104,7 @@ class IntegerSynapses:
         self._of_sensor("causal")
         self.reset = True
         for name in ("causal", "anticausal"):
-            self._seen[name] = self._seen[name] * 0
+            self._seen[name] = _fixed(self._seen[name] * 0)
 
     def ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """(source, target) of a sparse projection's synapses."""
@@ -122,11 +124,10 @@ class IntegerSynapses:
         return self._seen[name]
 
     def _checked(self, what: str, value: object, form: Any) -> Lanes:
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        if isinstance(value, np.ndarray) and value.dtype.kind in ("iuf" if form.point else "iu"):
             value = Lanes.counted(value, form, self._weights.meter)
         if not isinstance(value, Lanes) or bool(value.format.point) != bool(form.point):
-            found = str(value.format) if isinstance(value, Lanes) else kind_of(value)
-            raise WrongType(f"the rule assigns {found} to {what}", where=self._where,
+            raise WrongType(f"the rule assigns {_kind(value)} to {what}", where=self._where,
                             expected=f"a vector {self._weights.shape} of {form}")  # fmt: skip
         if value.shape != self._weights.shape:
             raise ShapeMismatch(f"the rule assigns {value.shape} to {what}", where=self._where,
@@ -175,3 +176,15 @@ class IntegerView(FloatView):
     def total(self, vector: Any) -> Any:
         """The sum over the synapses of each target."""
         return np.sum(vector, axis=0)
+
+
+def _fixed(lanes: Lanes) -> Lanes:
+    """A copy that a kernel cannot change."""
+    return Lanes(fixed(lanes.raw), lanes.format, lanes.meter)
+
+
+def _kind(value: object) -> str:
+    """What was assigned, in words."""
+    if isinstance(value, Lanes):
+        return str(value.format)
+    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else kind_of(value)

@@ -6,6 +6,8 @@ from spikeloop.errors import RuleFailed, SpikeloopError, WrongType, kind_of
 from spikeloop.plasticity.view import Kernel
 from spikeloop.plasticity.watchdog import Overdue, Watchdog
 
+_ASSIGN = "Assign what shall change as a whole (view.sources = ...); of what cannot be assigned, change a copy"
+
 
 def execute(kernel: Kernel, view: object, budget: float, where: str, watchdog: Watchdog) -> None:
     """Call ``kernel`` on ``view`` (a `View`), for at most ``budget`` seconds of the host's time.
@@ -29,7 +31,8 @@ def execute(kernel: Kernel, view: object, budget: float, where: str, watchdog: W
         place = where if error.where is None else f"{where}, {error.where}"
         raise type(error)(error.what, where=place, expected=error.expected, todo=error.todo) from error
     except Exception as error:
-        raise RuleFailed(f"the rule raised {type(error).__name__}: {error}", where=where) from error
+        todo = _ASSIGN if "read-only" in str(error) else None
+        raise RuleFailed(f"the rule raised {type(error).__name__}: {error}", where=where, todo=todo) from error
     if returned is not None:
         raise WrongType(
             f"the rule returns {kind_of(returned)}",

@@ -33,8 +33,9 @@ class FloatSynapses:
         seen: Mapping[str, Numbers],
         source_size: int,
     ) -> None:
-        self._where, self._weights, self._ends, self._sources = where, weights, ends, source_size
-        self._seen = {name: _fixed(value) for name, value in seen.items()}
+        self._where, self._weights, self._sources = where, weights, source_size
+        self._ends = None if ends is None else (fixed(ends[0]), fixed(ends[1]))
+        self._seen = {name: fixed(value) for name, value in seen.items()}
         self.reset = self.moved = False
 
     @property
@@ -44,7 +45,7 @@ class FloatSynapses:
 
     @weights.setter
     def weights(self, value: object) -> None:
-        self._weights = self._checked("weights", value, self._weights.shape, "iuf").astype(np.float64, copy=False)
+        self._weights = self._checked("weights", value, self._weights.shape, "iuf").astype(np.float64)
 
     @property
     def sources(self) -> Numbers:
@@ -57,7 +58,7 @@ class FloatSynapses:
         if len(sources) and not 0 <= int(sources.min()) <= int(sources.max()) < self._sources:
             raise OutOfRange("a synapse is given a source that does not exist", where=self._where,
                              expected=f"units from 0 to {self._sources - 1}")  # fmt: skip
-        self._ends, self.moved = (sources.astype(np.int64), self._list()[1]), True
+        self._ends, self.moved = (fixed(sources.astype(np.int64)), self._list()[1]), True
 
     @property
     def targets(self) -> Numbers:
@@ -94,7 +95,7 @@ class FloatSynapses:
         self._sensed("causal")
         self.reset = True
         for name in ("causal", "anticausal"):
-            self._seen[name] = _fixed(np.zeros_like(self._seen[name]))
+            self._seen[name] = fixed(np.zeros_like(self._seen[name]))
 
     def learned(self, lowest: float) -> Numbers:
         """The weights that the kernel left, saturated at ``lowest`` and 1. Raises ``OutOfRange`` if some are NaN or
@@ -255,7 +256,7 @@ class FloatView:
         return self._moment.where(self._name)
 
 
-def _fixed(value: Numbers) -> Numbers:
+def fixed(value: Numbers) -> Numbers:
     """A copy that a kernel cannot change."""
     array = np.array(value)
     array.flags.writeable = False

@@ -14,7 +14,7 @@ class SynapsesView(Protocol):
     """The synapses of one projection: (S, T) vectors, rows are sources; (K,) where the projection is sparse.
 
     ``weights`` are fractions of `Plastic.w_max`. Assign them as a whole or in place (``view.weights += change``): what
-    lies outside 0 to 1 (-1 to 1 where `Plastic.signed`) saturates.
+    lies outside 0 to 1 (-1 to 1 where `Plastic.signed`) saturates. All other vectors are read-only.
     """
 
     weights: Vector

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeloop.chip import lower_inputs, tasks
+from spikeloop.chip import lower_inputs, scales, tasks
 from spikeloop.chip.configuration import CIRCUITS, CYCLE, Configuration, Readout
 from spikeloop.chip.host import Backlog, Continued, addressed, send
 from spikeloop.chip.inputs import Switching
@@ -79,7 +79,7 @@ def _run(
     wish, network = setup.wish, trial.network
     keep = trial.observe.state or before is not None
     first = 0 if before is None else before.cycle
-    last = max(first + 1, int(np.floor(trial.end / (wish.speedup * CYCLE) + 1e-6)))
+    last = max(first + 1, scales.cycle_at(trial.end, wish.speedup * CYCLE))
     muted = _muted(setup, trial)
     if not keep and not network.programs and currents is None:
         events = lower_events(trial.drive, setup.placement, wish.speedup, muted, draw)

@@ -115,7 +115,7 @@ class LearningSynapses:
         pre = self._projection._buffers["pre"]
         assert pre is not None
         if not np.array_equal(source, pre.numpy()):
-            pre.copy_(torch.from_numpy(source))
+            pre.copy_(torch.from_numpy(source.copy()))
             self._wires = None if self._wires is None else self._wired()
 
     def _forget(self, moved: NDArray[np.int64]) -> None:
