@@ -111,6 +111,7 @@ class SteppedWalk {
   private:
     static constexpr double kSteep = 0.05;  // of an e-fold of the exponential term within a piece: u is integrated, not v
     static constexpr double kRough = 0.4;   // likewise: the piece is halved
+    static constexpr double kMostPieces = 4096;  // of a step, for the sake of conductances
     struct Inputs {
         double sum[kMost], rho[kMost];
     };
@@ -144,7 +145,8 @@ class SteppedWalk {
         }
     }
 
-    // dx / dt. Returns the fastest rate at which the exponential term, or u, changes.
+    // dx / dt. Returns the fastest rate at which the exponential term, or u, changes; that of conductances counts in proportion to
+    // what is allowed of each.
     double derivative(const double* x, const Inputs& in, double* d) const {
         const int count = this->count();
         double v[kMost], fastest = 0;
@@ -153,6 +155,7 @@ class SteppedWalk {
             const SteppedCompartment& p = n_.compartment[c];
             d[c] = p.rate * (in.sum[c] - (p.leaky + in.rho[c]) * v[c] - x[count + c]);
             d[count + c] = p.adaptation * (p.a * v[c] - x[count + c]);
+            if (in.rho[c] != 0) fastest = std::max(fastest, kRough / kSteppedStiff * std::min(p.rate * std::abs(in.rho[c]), kMostPieces / h_));
         }
         for (int e = 0; e < n_.edges; ++e) {
             const SteppedEdge& edge = n_.edge[e];
