@@ -5,6 +5,7 @@
 #pragma once
 #include <memory>
 #include <optional>
+#include <stdexcept>
 
 #include "short_term.hpp"
 #include "stage.hpp"
@@ -13,6 +14,7 @@ namespace spikeloop {
 
 inline constexpr int kMaxCompartments = 32;  // of a neuron
 inline constexpr int kMaxSlots = 96;         // receptors of all its compartments
+inline constexpr double kSteppedStiff = 1.0; // no piece of a step is longer than this share of a membrane's time constant by conductances
 
 // The rows of `SteppedCells::values`.
 enum CellField { kTauMem, kThreshold, kLeak, kReset, kRefractory, kSlopeFactor, kExponentialThreshold, kTauAdaptation, kA, kB, kCapacitance, kCellFields };
@@ -98,6 +100,13 @@ struct SteppedRun {
     // Of spikes from before, those sent from here on wait for the run where their delay is over sooner; the step before the run, if
     // not given. What was sent earlier and is over sooner has arrived.
     std::optional<double> settled{};
+};
+
+// A membrane or an adaptation that is no number at the end of a run: the steps are too long.
+struct Divergence : std::runtime_error {
+    int64_t sample, unit, population;
+    Divergence(int64_t sample, int64_t unit, int64_t population)
+        : std::runtime_error("divergence"), sample(sample), unit(unit), population(population) {}
 };
 
 // The spikes of all populations, by population and sample.

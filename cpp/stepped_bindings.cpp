@@ -208,6 +208,17 @@ nb::list backward_door(const std::vector<CellsIn>& cells, const std::vector<Link
 }  // namespace
 
 void define_stepped(nb::module_& m) {
+    m.attr("Divergence") = nb::handle(PyErr_NewException("spikeloop.engine._core.Divergence", PyExc_RuntimeError, nullptr));
+    nb::register_exception_translator(
+        [](const std::exception_ptr& p, void*) {
+            try {
+                std::rethrow_exception(p);
+            } catch (const Divergence& e) {
+                const nb::tuple where = nb::make_tuple(e.sample, e.unit, e.population);
+                PyErr_SetObject(nb::module_::import_("spikeloop.engine._core").attr("Divergence").ptr(), where.ptr());
+            }
+        },
+        nullptr);
     m.def("stepped_forward_single", &forward_door<float>, "cells"_a, "links"_a, "run"_a, "asks"_a);
     m.def("stepped_forward_double", &forward_door<double>, "cells"_a, "links"_a, "run"_a, "asks"_a);
     m.def("stepped_backward_single", &backward_door<float>, "cells"_a, "links"_a, "run"_a, "asks"_a, "pulls"_a, "pushes"_a, "beta"_a);

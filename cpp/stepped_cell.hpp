@@ -71,10 +71,11 @@ class SteppedWalk {
                 continue;
             }
             if (now_ >= end) return;
-            double until = next < arrivals.size() ? std::min(arrivals[next].at, end) : end;
+            double horizon = h_;
             for (int c = 0; c < count(); ++c)
-                if (held[c] > now_) until = std::min(until, held[c]);
-            if (const int c = go(until); c >= 0 && !spike(c, now_)) return;
+                if (held[c] > now_) horizon = std::min(horizon, held[c]);
+            const double until = std::min(next < arrivals.size() ? std::min(arrivals[next].at, end) : end, horizon);
+            if (const int c = go(until, horizon); c >= 0 && !spike(c, now_)) return;
         }
     }
     double now() const { return now_; }
@@ -83,8 +84,9 @@ class SteppedWalk {
     double slope(int c) {
         set_free();
         double x[2 * kMost], d[2 * kMost];
-        pack(x);
-        derivative(x, current_at(0), d);
+        Inputs now;
+        pack(x), current_at(0, now);
+        derivative(x, now, d);
         return d[c] * (steep_[c] ? -n_.compartment[c].slope / x[c] : 1);
     }
     // sum_r I_r (1 - rho_r v) of a compartment.
@@ -109,6 +111,7 @@ class SteppedWalk {
   private:
     static constexpr double kSteep = 0.05;  // of an e-fold of the exponential term within a piece: u is integrated, not v
     static constexpr double kRough = 0.4;   // likewise: the piece is halved
+    static constexpr double kMostPieces = 4096;  // of a step, for the sake of conductances
     struct Inputs {
         double sum[kMost], rho[kMost];
     };
@@ -132,18 +135,18 @@ class SteppedWalk {
         for (int c = 0; c < count(); ++c) x[c] = steep_[c] ? n_.compartment[c].u(v[c]) : v[c], x[count() + c] = w[c];
     }
 
-    Inputs current_at(double dt) const {
-        Inputs in;
+    // Of `dt` later; keeps what I is then, but for 0.
+    void current_at(double dt, Inputs& in) {
         std::copy_n(current, count(), in.sum);
         std::fill_n(in.rho, count(), 0.0);
         for (int s = 0; s < n_.slots; ++s) {
-            const double now = dt == 0 ? i[s] : i[s] * std::exp(-n_.slot[s].rate * dt);
+            const double now = dt == 0 ? i[s] : later_[s] = i[s] * std::exp(-n_.slot[s].rate * dt);
             in.sum[n_.slot[s].compartment] += now, in.rho[n_.slot[s].compartment] += n_.slot[s].rho * now;
         }
-        return in;
     }
 
-    // dx / dt. Returns the fastest rate at which the exponential term, or u, changes.
+    // dx / dt. Returns the fastest rate at which the exponential term, or u, changes; that of conductances counts in proportion to
+    // what is allowed of each.
     double derivative(const double* x, const Inputs& in, double* d) const {
         const int count = this->count();
         double v[kMost], fastest = 0;
@@ -152,6 +155,7 @@ class SteppedWalk {
             const SteppedCompartment& p = n_.compartment[c];
             d[c] = p.rate * (in.sum[c] - (p.leaky + in.rho[c]) * v[c] - x[count + c]);
             d[count + c] = p.adaptation * (p.a * v[c] - x[count + c]);
+            if (in.rho[c] != 0) fastest = std::max(fastest, kRough / kSteppedStiff * std::min(p.rate * std::abs(in.rho[c]), kMostPieces / h_));
         }
         for (int e = 0; e < n_.edges; ++e) {
             const SteppedEdge& edge = n_.edge[e];
@@ -174,11 +178,12 @@ class SteppedWalk {
         return fastest;
     }
 
-    // Runge and Kutta's fourth-order rule over dt, from x to z; k: the derivative at x.
-    double rule(const double* x, const double* k, double dt, double* z) const {
+    // Runge and Kutta's fourth-order rule over dt, from x to z; k: the derivative at x. whole: the currents at its end.
+    double rule(const double* x, const double* k, double dt, double* z, Inputs& whole) {
         const int count = 2 * this->count();
         double a[2 * kMost] = {}, b[2 * kMost] = {}, c[2 * kMost] = {}, at[2 * kMost] = {};
-        const Inputs half = current_at(0.5 * dt), whole = current_at(dt);
+        Inputs half;
+        current_at(0.5 * dt, half), current_at(dt, whole);
         for (int j = 0; j < count; ++j) at[j] = x[j] + 0.5 * dt * k[j];
         double fastest = derivative(at, half, a);
         for (int j = 0; j < count; ++j) at[j] = x[j] + 0.5 * dt * a[j];
@@ -189,10 +194,11 @@ class SteppedWalk {
         return fastest;
     }
 
+    // After `rule` over dt.
     void set(const double* z, double dt) {
         const int count = this->count();
         for (int c = 0; c < count; ++c) v[c] = steep_[c] ? n_.compartment[c].v(z[c]) : free_[c] ? z[c] : v[c], w[c] = z[count + c];
-        for (int s = 0; s < n_.slots; ++s) i[s] *= std::exp(-n_.slot[s].rate * dt);
+        std::copy_n(later_, n_.slots, i);
         now_ += dt;
     }
 
@@ -237,10 +243,51 @@ class SteppedWalk {
         return -1;
     }
 
-    // To `until`, or to the first crossing on the way: the compartment that crosses, or -1.
-    int go(double until) {
+    // Where the neuron was before the first of several pieces.
+    struct Place {
+        bool kept = false;
+        double v[kMost], w[kMost], i[kMaxSlots], now, peak, peak_at;
+    };
+    void keep(Place& place) const {
+        std::copy_n(v, count(), place.v), std::copy_n(w, count(), place.w), std::copy_n(i, n_.slots, place.i);
+        place.now = now_, place.peak = peak, place.peak_at = peak_at, place.kept = true;
+    }
+    void go_back(const Place& place) {
+        if (!place.kept) return;
+        std::copy_n(place.v, count(), v), std::copy_n(place.w, count(), w), std::copy_n(place.i, n_.slots, i);
+        now_ = place.now, peak = place.peak, peak_at = place.peak_at;
+        std::fill_n(together_, count(), false);
+    }
+
+    // To `until`, or to the first crossing on the way: the compartment that crosses, or -1. When it crosses does not depend, to the
+    // last bit, on what ends the way: it is found on that to `horizon`, where nothing that is yet to come ends it.
+    int go(double until, double horizon) {
         set_free();
+        if (until == horizon || !crosses) return advance(until);
+        Place before;
+        const int first = advance(until, &before);
+        return first < 0 ? first : cross(first, until, horizon, before);
+    }
+    __attribute__((noinline)) int cross(int first, double until, double horizon, Place& before) {
+        go_back(before), keep(before);
+        if (const int c = advance(horizon); c >= 0 && now_ <= until) return c;
+        go_back(before);
+        return cross_at(until, first);
+    }
+    // Compartment `first` crosses when `until` comes: later than that by as much as rounding does.
+    int cross_at(double until, int first) {
+        bool below[kMost];
+        for (int c = 0; c < count(); ++c) below[c] = c != first && fires(c) && !beyond(c);
+        crosses = false, advance(until), crosses = true;
+        for (int c = 0; c < count(); ++c) together_[c] = below[c] && beyond(c);
+        return first;
+    }
+    bool beyond(int c) const { return v[c] + noise(c) >= n_.compartment[c].threshold + shift[c]; }
+
+    // before: to be kept, where a crossing is only to be seen: the neuron stays where the piece with it begins.
+    int advance(double until, Place* before = nullptr) {
         const int count = this->count();
+        Inputs whole;
         for (double dt = until - now_; now_ < until; dt = until - now_) {
             double x[2 * kMost], k[2 * kMost], z[2 * kMost], l[2 * kMost];
             for (int pieces = 0;; ++pieces, dt *= 0.5) {
@@ -249,10 +296,10 @@ class SteppedWalk {
                     steep_[c] = free_[c] && p.slope > 0 && p.rate * dt * std::exp(std::min((v[c] - p.exponential) / p.slope, 300.0)) > kSteep;
                 }
                 pack(x);
-                const double fastest = piece(x, k, dt, z);
+                const double fastest = piece(x, k, dt, z, whole);
                 if (fastest * dt < kRough || pieces == 30) break;
             }
-            derivative(z, current_at(dt), l);
+            derivative(z, whole, l);
             int first = -1;
             double when = 2;
             for (int c = 0; crosses && c < count; ++c) {
@@ -262,6 +309,7 @@ class SteppedWalk {
                                             sign * (l[c] * dt - (after - before)));
                 if (s < when) when = s, first = c;
             }
+            if (first >= 0 && before) return first;
             if (first >= 0) {
                 const double part = cut(x, k, first, when * dt, dt, z);
                 bool below[kMost];
@@ -273,15 +321,17 @@ class SteppedWalk {
             }
             if (!steep_[n_.output]) see_highest(x[n_.output], k[n_.output] * dt, z[n_.output], l[n_.output] * dt, dt);
             const bool arrives = dt >= until - now_;
+            if (before && !arrives && !before->kept) keep(*before);
             set(z, dt);
             see(v[n_.output], 0);
             if (arrives) now_ = until;
         }
         return -1;
     }
-    double piece(const double* x, double* k, double dt, double* z) const {
-        const double fastest = derivative(x, current_at(0), k);
-        return std::max(fastest, rule(x, k, dt, z));
+    double piece(const double* x, double* k, double dt, double* z, Inputs& whole) {
+        current_at(0, whole);
+        const double fastest = derivative(x, whole, k);
+        return std::max(fastest, rule(x, k, dt, z, whole));
     }
 
     void see(double v, double after) {
@@ -297,22 +347,24 @@ class SteppedWalk {
     }
 
     // The state at the crossing, which lies near `part`: one step of Newton's rule.
-    double cut(const double* x, const double* k, int c, double part, double dt, double* z) const {
+    double cut(const double* x, const double* k, int c, double part, double dt, double* z) {
         double l[2 * kMost];
+        Inputs whole;
         for (int round = 0; round < 2; ++round) {
-            rule(x, k, part, z);
-            derivative(z, current_at(part), l);
+            rule(x, k, part, z, whole);
+            derivative(z, whole, l);
             const double drift = (level(c, now_ + dt) - level(c, now_)) / dt, rate = l[c] - drift;
             const double better = part - (z[c] - level(c, now_ + part)) / rate;
-            if (!(better > 0 && better <= dt) || std::abs(better - part) > 0.1 * dt || std::abs(better - part) < 1e-12 * dt) break;
+            if (!(better > 0 && better <= dt) || std::abs(better - part) > 0.1 * dt || std::abs(better - part) < 1e-12 * dt) return part;
             part = better;
         }
-        rule(x, k, part, z);
+        rule(x, k, part, z, whole);
         return part;
     }
 
     const SteppedUnit& n_;
     double h_, now_ = 0;
+    double later_[kMaxSlots];  // I at the end of the last piece that was tried
     bool free_[kMost], steep_[kMost] = {}, together_[kMost] = {};
 };
 

@@ -54,7 +54,7 @@ SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, 
     if (cells.noise) {
         for (auto* each : {&rms, &decay, &kick, &spread}) each->assign(per_compartment, 0.0);
     }
-    leaky.assign(cells.leaky, cells.leaky + compartments), currents.assign(compartments, -1);
+    conducting.assign(compartments, 0), leaky.assign(cells.leaky, cells.leaky + compartments), currents.assign(compartments, -1);
     for (size_t k = 0; k < population.currents.size(); ++k) currents[population.currents[k].compartment] = int(k);
     for (int64_t m = 0; m < size; ++m) {
         for (int c = 0; c < compartments; ++c) {
@@ -76,7 +76,7 @@ SteppedLayer<T>::SteppedLayer(const SteppedPopulation<T>& population, double h, 
             const SteppedSlot& made = slot.emplace_back(SteppedSlot{c, r, rate, std::isnan(reversal) ? 0.0 : 1 / (reversal - cells.value(kLeak, c, m)),
                                                                    cells.most ? cells.most[c * size + m] : kInfinity});
             half[l] = T(std::exp(-beta / 2)), rho[l] = T(made.rho), most[l] = T(made.most);
-            conductance |= made.rho != 0, limits |= std::isfinite(made.most);
+            conductance |= made.rho != 0, conducting[c] |= made.rho != 0, limits |= std::isfinite(made.most);
             const Kick k0(beta, 0), k1(beta, 0.25), k2(beta, 0.75), k3(beta, 1);
             const auto e = stepped_cubic(k0.end, k1.end, k2.end, k3.end), f = stepped_cubic(k0.mean, k1.mean, k2.mean, k3.mean);
             const auto g = stepped_cubic(k0.moment, k1.moment, k2.moment, k3.moment);

@@ -43,6 +43,7 @@ struct SteppedLayer {
     // to 1, (C x C or C x slots, padded); of differences of leaks, (C, padded). Empty elsewhere.
     std::vector<T> by_v, by_i, by_input, by_turn, by_leak;
     std::vector<uint8_t> watched;                 // (C,): may it cross, or is its peak asked for
+    std::vector<uint8_t> conducting;              // (C,): has it a conductance that anything reaches
     std::vector<int> currents;                    // (C,): which of the population's currents, or -1
 
     SteppedLayer(const SteppedPopulation<T>& population, double h, const std::vector<uint8_t>& used, bool whole);

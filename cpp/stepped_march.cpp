@@ -220,6 +220,9 @@ void SteppedSample<T>::finish(SteppedRange range) {
         const SteppedLayer<T>& layer = stage.layers[p];
         const SteppedWay<T>& way = ways[p];
         const int64_t n = layer.padded, size = layer.size, last = std::min(range.last, size);
+        for (int c = 0; c < layer.compartments; ++c)
+            for (int64_t m = range.first; m < last; ++m)
+                if (!std::isfinite(way.v[c * n + m]) || !std::isfinite(way.w[c * n + m])) throw Divergence(number, m, int64_t(p));
         const SteppedState<T>& end = layer.population.end;
         for (int c = 0; end.v && c < layer.compartments; ++c)
             for (int64_t m = range.first; m < last; ++m) {

@@ -231,6 +231,9 @@ struct SteppedVectors {
                 if (holds) meets &= open[r] > 0;
                 if (p.noisy) meet_noisy(p, x, at(c, q), number, v0[r], v[r], end, meets);
                 alone[q] |= meets;
+                if constexpr (Conductance)
+                    if (Compartments == 1 || p.conducting[c])
+                        alone[q] |= ~(load(p.alpha.data() + at(c, q)) * larger(rho[0][r], rho[2][r]) < T(kSteppedStiff));
                 if constexpr (Exponential)
                     alone[q] |= ~(rough[q] < T(kSteppedRough)) | ((turned[q] > T(0.25)) & ((rise[r] > T(1e-6)) | (turned[q] > 9)));
                 if (!x.peak.empty() && c == p.cells.output) {

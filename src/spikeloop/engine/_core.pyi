@@ -302,6 +302,9 @@ _SteppedAsk: TypeAlias = tuple[
     NDArray[np.float32] | None,
 ]
 
+class Divergence(RuntimeError):
+    """A neuron that is run in steps is no number at the end; args: sample, neuron, population of the call."""
+
 def stepped_forward_single(
     cells: Sequence[_Cells],
     links: Sequence[_SteppedLink],

@@ -2,7 +2,8 @@
 
 The equation of every compartment is in cpp/stepped.hpp. Step k lies between k h and (k + 1) h of an absolute clock, and
 the state at its end is a function of that at its beginning and of what arrives in between: a run that is cut at a whole
-step and continued is, bit for bit, the run that was not cut, whatever the number of threads.
+step and continued is, bit for bit, the run that was not cut, whatever the number of threads. A spike is a function of
+what arrived before it: a run that ends within a step has the spikes until then of one that goes on.
 """
 
 from __future__ import annotations
@@ -214,6 +215,18 @@ class SteppedAsk:
 NOTHING = SteppedAsk()
 
 
+class Divergence(Exception):
+    """A neuron is no number at the end of a run: the steps are too long for it."""
+
+    population: str
+    sample: int
+    unit: int
+
+    def __init__(self, population: str, sample: int, unit: int) -> None:
+        super().__init__(population, sample, unit)
+        self.population, self.sample, self.unit = population, sample, unit
+
+
 @dataclass(frozen=True, eq=False)
 class SteppedRun:
     """Steps ``first`` .. ``first + steps`` of length ``step``, all times absolute.
@@ -240,7 +253,7 @@ def forward(
     """The spikes of the stage's populations, by name, within the run.
 
     trains: of the sources outside the stage, those that may still be on their way included; what arrives outside the
-    run is ignored. Raises ``Explosion``.
+    run is ignored. Raises ``Explosion``, ``Divergence``.
     """
     number = {cells.name: n for n, cells in enumerate(stage.populations)}
     links = [link_in(link, number, trains, run) for link in stage.links]
@@ -252,20 +265,39 @@ def forward(
     except _core.Explosion as where:
         sample, unit, population = map(int, where.args)
         raise Explosion(stage.populations[population].name, sample, unit) from None
+    except _core.Divergence as where:
+        sample, unit, population = map(int, where.args)
+        raise Divergence(stage.populations[population].name, sample, unit) from None
     return dict(zip(number, made, strict=True))
 
 
 def largest_step(cells: Cells) -> float:
-    """The longest step that keeps the stated errors: a fifth of the shortest time constant."""
+    """The longest step that keeps the stated errors: a fifth of the shortest time constant.
+
+    Membrane and adaptation have two together, the inverse eigenvalues of their linear equations.
+    """
     times = [cells.field("tau_mem").min(initial=np.inf), cells.tau_syn.min(initial=np.inf)]
     adapting = (cells.field("a") != 0) | (cells.field("b") != 0)
     times.append(cells.field("tau_adaptation")[adapting].min(initial=np.inf))
+    times.append((1 / _fastest_rates(cells, adapting)).min(initial=np.inf))
     pull = np.zeros(cells.values.shape[1:])
     for (first, second), coupling in zip(cells.couplings, cells.coupling, strict=True):
         for compartment in (first, second):
             pull[compartment] += 1 / (coupling * cells.field("capacitance")[compartment])
     times.append((1 / pull[pull > 0]).min(initial=np.inf))
     return float(min(times)) / STEPS_PER_TIME_CONSTANT
+
+
+def _fastest_rates(cells: Cells, some: NDArray[np.bool_]) -> Float:
+    """Largest modulus of the eigenvalues of v' = -(leaky v + w) / tau_mem, w' = (a v - w) / tau_adaptation.
+
+    some: (C, N), which compartments of which neurons.
+    """
+    membrane, adaptation = 1 / cells.field("tau_mem")[some], 1 / cells.field("tau_adaptation")[some]
+    leak = membrane * np.broadcast_to(cells.leaky[:, None], some.shape)[some]
+    mean, product = (leak + adaptation) / 2, (leak + cells.field("a")[some] * membrane) * adaptation
+    apart = mean**2 - product
+    return np.where(apart < 0, np.sqrt(np.maximum(product, 0.0)), mean + np.sqrt(np.maximum(apart, 0.0)))
 
 
 def steps_of(time: Float, step: float) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ PART = "exact"
 """Whose part of a state this is."""
 SHORT_TERM = "short_term"
 """And that of short-term plasticity: `Recovered` by projection."""
+_TINY = 1e-9  # relative: what rounding makes of a step
 
 
 def trains_of(events: Events) -> Trains:
@@ -111,7 +112,8 @@ def state_of(
         field: {name: torch.from_numpy(getattr(ask.end, field)) for name, ask in asks.items()}
         for field in ("membrane", "current", "held")
     }
-    waiting = _all_waiting(trial.network, trains, run, step)
+    reach = _reach(trial, step)
+    waiting = _all_waiting(reach, trains, run)
     recent = {name: _aged(late, run, trial.network.populations[name].size) for name, late in waiting.items()}
     currents, ages = currents_of(trial), {name: trains_of(events)[0].copy() for name, events in recent.items()}
     kept = {
@@ -121,18 +123,18 @@ def state_of(
     }
     dense = frozenset(neurons.name for stage in exact_stages(trial) if stage.dense for neurons in stage.populations)
     parts: dict[str, object] = {PART: Snapshot(run.end, kept, dense, waiting, ages)}
-    if ended := _ended(trial, trains, run, step, inside or {}):
+    if ended := _ended(trial, trains, run, reach, inside or {}):
         parts[SHORT_TERM] = ended
     return State(**fields, recent=recent, time=run.end, parts=parts)
 
 
 def _ended(
-    trial: Trial, trains: Mapping[str, Trains], run: Run, step: float, inside: Mapping[str, Recovered]
+    trial: Trial, trains: Mapping[str, Trains], run: Run, reach: Mapping[str, float], inside: Mapping[str, Recovered]
 ) -> dict[str, Recovered]:
     """Where the short-term plasticity of each link is at the end."""
-    found, reach = dict[str, Recovered](), _reach(trial.network)
+    found = dict[str, Recovered]()
     for link in (link for stage in stages_of(trial) for link in stage.links if link.short_term is not None):
-        waiting = _still(coming(link.source, trains, run.recent)[0], run, reach[link.source] + step)
+        waiting = _still(coming(link.source, trains, run.recent)[0], run, reach[link.source])
         if link.name in inside:
             found[link.name] = replace(inside[link.name], size=inside[link.name].size[waiting])
         else:
@@ -179,21 +181,29 @@ def _recent(trial: Trial) -> dict[str, Trains]:
     return found
 
 
-def _reach(network: Network) -> dict[str, float]:
-    """By population, the longest of its delays."""
-    reach: dict[str, float] = {}
-    for projection in network.projections.values():
+def _reach(trial: Trial, step: float) -> dict[str, float]:
+    """By population, how long before the end a spike may have been sent that the next run still needs.
+
+    That is its longest delay and ``step``, which is made anew. Within a stage that is run in steps a spike arrives in
+    the step after that in which it was sent, at the soonest: one of the step before that which is made anew counts.
+    """
+    in_steps = {
+        cells.name for stage in stages_of(trial) if isinstance(stage, SteppedStage) for cells in stage.populations
+    }
+    reach = dict[str, float]()
+    for projection in trial.network.projections.values():
         longest = float(projection.delay.detach().max()) if projection.delay.numel() else 0.0
-        reach[projection.source] = max(reach.get(projection.source, 0.0), longest)
+        least = step * (1 + _TINY) if projection.source in in_steps else 0.0
+        reach[projection.source] = max(reach.get(projection.source, 0.0), max(longest, least) + step)
     return reach
 
 
-def _all_waiting(network: Network, trains: Mapping[str, Trains], run: Run, step: float) -> dict[str, Trains]:
+def _all_waiting(reach: Mapping[str, float], trains: Mapping[str, Trains], run: Run) -> dict[str, Trains]:
     """The spikes until the end that may not have arrived by then."""
     found: dict[str, Trains] = {}
-    for name, longest in _reach(network).items():
+    for name, longest in reach.items():
         spikes = coming(name, trains, run.recent)
-        keep = _still(spikes[0], run, longest + step)
+        keep = _still(spikes[0], run, longest)
         if longest > 0 or keep.any():
             found[name] = only(spikes, keep)
     return found

@@ -15,6 +15,7 @@ from spikeloop.engine.short_term_stepped import Inside, sized
 from spikeloop.engine.snapshot import STEPPED, Paused
 from spikeloop.engine.stepped import (
     Cells,
+    Divergence,
     Quantity,
     SteppedAsk,
     SteppedRun,
@@ -77,7 +78,7 @@ class InSteps:
                 }
             span = (self.clock.step, last - first, first, run.threads, self.spike_limit)
             how = SteppedRun(run.batch, *span, sent, inside.now)
-            made = forward(stage, outside, how, asks)
+            made = _made(stage, outside, how, asks)
             inside.go_on(made, how)
             found = {name: joined(found[name], train) if name in found else train for name, train in made.items()}
             sent = {name: joined(sent[name], train) if name in sent else train for name, train in made.items()}
@@ -119,6 +120,22 @@ class InSteps:
             for what, value in self.reached[cells.name].shown(cells, self.clock.end).items():
                 fields[what][cells.name] = torch.from_numpy(value)
         return replace(state, **fields, parts={**state.parts, STEPPED: dict(self.reached)})
+
+
+def _made(
+    stage: SteppedStage, trains: Mapping[str, Trains], run: SteppedRun, asks: Mapping[str, SteppedAsk]
+) -> dict[str, Trains]:
+    """`forward`, which names whose membrane is no number."""
+    try:
+        return forward(stage, trains, run, asks)
+    except Divergence as found:
+        raise OutOfRange(
+            f"a step of {run.step:g} s is too large for the conductances or the adaptation of neuron {found.unit}: its "
+            "membrane is no number",
+            where=f"population {found.population!r}, sample {found.sample}",
+            expected="steps in which nothing grows without bound",
+            todo="Give Ideal(step=...) a smaller one, or lower the weights",
+        ) from None
 
 
 def step_for(cells: Sequence[Cells], wanted: float | None) -> float:
