@@ -41,7 +41,12 @@ class Links:
     loop's drivers are, by link.  around: the same when the run has ended, by driver.
     """
 
+    chip: Chipful
+    code: NDArray[np.uint8]
+    batch: int
     driving: Driving | None
+    trains: dict[str, Trains]
+    recovered: dict[str, Recovered]
     around: dict[str, Recovered]
 
     def __init__(
@@ -50,9 +55,7 @@ class Links:
     ) -> None:  # fmt: skip
         self.chip, self.code, self.batch = chip, code, batch
         self.driving = None if chip.pulses is None else Driving(chip.pulses, chip.plan, batch, resources)
-        self.trains: dict[str, Trains] = {}
-        self.recovered: dict[str, Recovered] = {}
-        self.around = {}
+        self.trains, self.recovered, self.around = {}, {}, {}
         self._before = around
         self._looped: list[tuple[Group, str, Recovery]] = []
 
