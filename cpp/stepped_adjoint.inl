@@ -336,6 +336,7 @@ void smooth_sample(SteppedSmooth<T>& all, const std::vector<T*>& weight, const s
         const SteppedEvent* events = all.sample.arrivals(k, count);
         for (size_t p = 0; p < stage.layers.size(); ++p) {
             std::fill(all.sample.ways[p].arriving.begin(), all.sample.ways[p].arriving.end(), T(0));
+            std::fill(all.sample.ways[p].raising.begin(), all.sample.ways[p].raising.end(), T(0));
             all.sample.deliver_jumps(int(p), k, {});
         }
         if (count) deliver(stage, all.sample, k, events, count, SteppedRange{});

@@ -57,7 +57,7 @@ struct SteppedLayer {
 template <class T>
 struct SteppedWay {
     std::vector<T> v, w, i, level, j, jump;        // (C, padded), i: (slots, padded), jump: (C, 2, padded): moments of jumps of J
-    std::vector<T> arriving;                       // (slots, 4, padded): sums of weight x^k
+    std::vector<T> arriving, raising;              // (slots, 4, padded): sums of weight x^k; (slots, padded): of positive ones
     std::vector<uint8_t> touched, jumped;          // (slots,), (C,)
     std::vector<double> free, shift, noise, after;  // (C, padded)
     std::vector<T> open;                           // (C, padded), 0: held

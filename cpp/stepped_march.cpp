@@ -171,7 +171,7 @@ void SteppedSample<T>::set_out() {
         SteppedWay<T>& way = ways[p];
         const int64_t n = layer.padded, all = layer.compartments * n, size = layer.size;
         way.v.assign(all, T(0)), way.w.assign(all, T(0)), way.j.assign(all, T(0)), way.i.assign(layer.slots * n, T(0));
-        way.level = layer.threshold, way.arriving.assign(4 * layer.slots * n, T(0)), way.jump.assign(2 * all, T(0));
+        way.level = layer.threshold, way.arriving.assign(4 * layer.slots * n, T(0)), way.raising.assign(layer.slots * n, T(0)), way.jump.assign(2 * all, T(0));
         way.touched.assign(layer.slots, 0), way.jumped.assign(layer.compartments, 0);
         way.free.assign(all, -kInfinity), way.shift.assign(all, 0.0), way.noise.assign(all, 0.0), way.after.assign(all, 0.0), way.fired.assign(all, 0);
         way.open.assign(all, T(1)), way.soonest.assign(n / (64 / sizeof(T)), kInfinity);

@@ -16,7 +16,9 @@ struct SteppedVectors {
     V v0[kMany], v[kMany], dv[kMany], total_v[kMany], first[kMany], sum[3][kMany], rho[3][kConducting], open[kMany];
     V w0[kWith], w[kWith], dw[kWith], total_w[kWith], rise[kRising];
     V rough[W], turned[W];  // largest e-fold of the exponential term, and of what its argument changes by, squared
-    Mask alone[W];
+    Mask alone[W], pulled[kMany];  // pulled: something of this step pulls down
+    V excess[kMany];               // what positive arrivals bring at most beyond the smooth current at the step's beginning
+    static constexpr double kHighest = 1.1;  // times the steepest slope that a step may have
     V next_i[kMaxSlots * W];
     bool holds = false;
 
@@ -35,7 +37,7 @@ struct SteppedVectors {
             SPIKELOOP_UNROLL
             for (int q = 0; q < W; ++q) {
                 const int r = c * W + q;
-                v[r] = v0[r] = load(x.v.data() + at(c, q));
+                v[r] = v0[r] = load(x.v.data() + at(c, q)), pulled[r] = Mask{}, excess[r] = V{};
                 if constexpr (Adaptation) w[r] = w0[r] = load(x.w.data() + at(c, q));
                 if (holds) {
                     open[r] = load(x.open.data() + at(c, q));
@@ -86,8 +88,12 @@ struct SteppedVectors {
             alone[q] |= (high >= most) | ((v0[c * W + q] <= low) & ((m0 != 0) | (m1 != 0)));
         }
         store(sums, V{}), store(sums + n, V{}), store(sums + 2 * n, V{}), store(sums + 3 * n, V{});
-        return {(load(e) * m0 + load(e + n) * m1) + (load(e + 2 * n) * m2 + load(e + 3 * n) * m3),
-                load(a) * m1 + load(a + n) * m2 + load(a + 2 * n) * m3, load(b) * m1 + load(b + n) * m2 + load(b + 2 * n) * m3};
+        T* raising = x.raising.data() + at(s, q);
+        const V up = load(raising), mean = load(a) * m1 + load(a + n) * m2 + load(a + 2 * n) * m3;
+        const V moment = load(b) * m1 + load(b + n) * m2 + load(b + 2 * n) * m3;
+        const int r = compartment_of(s) * W + q;
+        store(raising, V{}), pulled[r] |= up > m0, excess[r] += up - (T(6) * moment - T(2) * mean);
+        return {(load(e) * m0 + load(e + n) * m1) + (load(e + 2 * n) * m2 + load(e + 3 * n) * m3), mean, moment};
     }
     SPIKELOOP_INLINE void collect(int s, int q) {
         const int c = compartment_of(s), r = c * W + q;
@@ -228,6 +234,11 @@ struct SteppedVectors {
                 const int r = c * W + q;
                 const V level = load(x.level.data() + at(c, q)), top = v0[r] + T(0.5) * larger(first[r], V{});
                 Mask meets = (v0[r] < level) & ((v[r] >= level) | ((dv[r] < 0) & (top >= level)));
+                // may have been above the level before something pulled it down
+                if (any(pulled[r])) {
+                    const V most = v0[r] + T(kHighest) * larger(first[r] + load(p.alpha.data() + at(c, q)) * excess[r], V{});
+                    meets |= pulled[r] & (v0[r] < level) & (most >= level);
+                }
                 if (holds) meets &= open[r] > 0;
                 if (p.noisy) meet_noisy(p, x, at(c, q), number, v0[r], v[r], end, meets);
                 alone[q] |= meets;

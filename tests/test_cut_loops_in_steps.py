@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_substrate_in_steps import ADEX, MS, TREE, weights
 
-from spikeloop import LIF, AdEx, Events, Network, Observe, Population, Projection, Record, run
+from spikeloop import LIF, AdEx, Events, Ideal, Network, Observe, Population, Projection, Record, run
 from spikeloop.plasticity import Plasticity
 
 DURATION = 50 * MS
@@ -95,3 +95,37 @@ def test_a_rule_that_does_nothing_changes_nothing(delay: float) -> None:
         for what in ("time", "unit"):
             assert torch.equal(getattr(called.spikes["cells"], what), getattr(alone.spikes["cells"], what))
         assert len(alone.spikes["cells"].time) > 20
+
+
+@pytest.mark.parametrize(
+    ("neuron", "strength", "onto"), [(PLAIN, 1.0, ({}, {})), (ADEX, 1.0, ({"receptor": "exc"}, {"receptor": "inh"})),
+                                     (TREE, 4.0, ({"compartment": "soma"}, {"compartment": "soma"}))],
+    ids=["AdEx without its terms", "AdEx", "compartments"],
+)  # fmt: skip
+def test_spikes_are_seen_that_inhibition_follows_within_the_step(
+    neuron, strength: float, onto: tuple[dict, dict]
+) -> None:
+    """Strong excitation, and 30 us later as strong inhibition: above the threshold between them, not at the step's end.
+
+    As many spikes as in steps of a hundredth, and runs that are cut between the two are the uncut one.
+    """
+    gap, up = 0.03 * MS, strength * torch.tensor([[150.0, 500.0, 900.0]], dtype=torch.float64)
+    net = Network({"up": Population(1), "down": Population(1), "cells": Population(3, neuron)}, [
+        Projection("up", "cells", up, **onto[0]), Projection("down", "cells", -up - 20, **onto[1]),
+    ])  # fmt: skip
+    first = [np.array([5.0, 30.0]) * MS + 0.0137 * MS * sample for sample in range(20)]
+    events = {"up": Events.from_trains([[times] for times in first], 1),
+              "down": Events.from_trains([[times + gap] for times in first], 1)}  # fmt: skip
+    exact = run(net, events, DURATION, substrate=Ideal(step=2e-6)).count["cells"]
+    coarse = run(net, events, DURATION).count["cells"]
+    assert int(exact.sum()) >= 20
+    assert torch.equal(coarse, exact)
+    observe = Observe({"cells": 0.2 * MS}, state=True)
+    for sample in range(0, 20, 4):
+        cut = float(first[sample][1]) + 0.6 * gap
+        alone = {name: each[sample : sample + 1] for name, each in events.items()}
+        whole = run(net, alone, cut + (DURATION - cut), observe=observe)
+        begun = run(net, {name: part(each, 0, cut) for name, each in alone.items()}, cut, observe=observe)
+        ended = run(net, {name: part(each, cut, 1.0) for name, each in alone.items()}, DURATION - cut,
+                    observe=observe, start=begun.state)  # fmt: skip
+        same(whole, begun, ended, "cells")
