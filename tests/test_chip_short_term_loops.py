@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from chips import by_the_laws, ready
-from test_chip_short_term import LATER, LI, MS, drive, executed, heights
+from test_chip_short_term import LATER, LI, MS, drive, executed, heights, trained
 
 import spikeloop as sl
 from spikeloop.chip.drivers import pulses_of
@@ -177,16 +177,7 @@ def test_training_in_the_loop_reaches_a_target():
     torch.manual_seed(0)
     net, twin = looped(LOOPED[0], None, 1), Twin(7)
     chip = sl.OnChip(twin, calibration=by_the_laws(twin, net))
-    sent, target = drive(batch=1, count=15), torch.tensor([0.35, 0.1, 0.25, -0.1], dtype=torch.float64)
-    optimiser, losses = torch.optim.Adam(net.parameters(), 0.02), []
-    for _ in range(40):
-        trial = sl.run(net, sent, 0.08, substrate=chip, rule=sl.EventProp(),
-                       observe=sl.Observe(membrane={"output": 5.1 * MS}))  # fmt: skip
-        loss = ((trial.membrane["output"].value[:, 3:].mean((0, 1)) - target) ** 2).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
+    losses = trained(net, chip, 0.02)
     assert np.mean(losses[-3:]) < 0.3 * losses[0]
 
 

@@ -22,7 +22,7 @@ from stepped_cells import (
 from spikeloop.engine import exact
 from spikeloop.engine.arrays import FIELDS, Ask, Delays, Link, Neurons, Peaks, Rows, Run, Sampling, Stage
 from spikeloop.engine.arriving import joined
-from spikeloop.engine.exact import Explosion
+from spikeloop.engine.failures import Explosion
 from spikeloop.engine.stepped import (
     Cells,
     Current,

@@ -27,7 +27,8 @@ from spikeloop.engine.arrays import (
     Trains,
 )
 from spikeloop.engine.arriving import arriving, joined
-from spikeloop.engine.exact import Explosion, forward
+from spikeloop.engine.exact import forward
+from spikeloop.engine.failures import Explosion
 from spikeloop.engine.short_term import recent_sizes, recovered, rested, samples_of, unrolled
 from spikeloop.engine.snapshot import Kept, mark
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Float, Sampling, Trains
-from spikeloop.engine.exact import Explosion
+from spikeloop.engine.failures import Explosion
 
 Rows = NDArray[np.float32]
 _WORD = 2**64 - 1

@@ -10,21 +10,10 @@ import numpy as np
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Anchors, Ask, Delays, Run, Stage, States, Trains
 from spikeloop.engine.arriving import arriving
+from spikeloop.engine.failures import Explosion
 from spikeloop.engine.short_term import driver, outside, unrolled
 
 NOTHING = Ask()
-
-
-class Explosion(Exception):
-    """A neuron passed the limit of spikes: where."""
-
-    population: str
-    sample: int
-    unit: int
-
-    def __init__(self, population: str, sample: int, unit: int) -> None:
-        super().__init__(population, sample, unit)
-        self.population, self.sample, self.unit = population, sample, unit
 
 
 def forward(

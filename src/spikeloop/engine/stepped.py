@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spikeloop.engine import _core
 from spikeloop.engine.arrays import Delays, Float, Peaks, Recovered, Recovery, Rows, Trains, Weights
-from spikeloop.engine.exact import Explosion
+from spikeloop.engine.failures import Divergence, Explosion
 from spikeloop.engine.short_term import recent_sizes, rested
 
 CELL_FIELDS = (
@@ -213,18 +213,6 @@ class SteppedAsk:
 
 
 NOTHING = SteppedAsk()
-
-
-class Divergence(Exception):
-    """A neuron is no number at the end of a run: the steps are too long for it."""
-
-    population: str
-    sample: int
-    unit: int
-
-    def __init__(self, population: str, sample: int, unit: int) -> None:
-        super().__init__(population, sample, unit)
-        self.population, self.sample, self.unit = population, sample, unit
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spikeloop.engine.arrays import FIELDS, Ask, Neurons, Peaks, Run, Sampling, Stage, Trains
 from spikeloop.engine.currents import driven
-from spikeloop.engine.exact import Explosion
+from spikeloop.engine.failures import Explosion
 from spikeloop.engine.plan import on_a_grid, together
 from spikeloop.engine.stepped import SteppedStage
 from spikeloop.engine.synaptic import sampled

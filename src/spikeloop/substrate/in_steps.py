@@ -11,11 +11,11 @@ import torch
 
 from spikeloop.engine.arrays import Peaks, Recovered, Run, Trains
 from spikeloop.engine.arriving import coming, joined
+from spikeloop.engine.failures import Divergence
 from spikeloop.engine.short_term_stepped import Inside, sized
 from spikeloop.engine.snapshot import STEPPED, Paused
 from spikeloop.engine.stepped import (
     Cells,
-    Divergence,
     Quantity,
     SteppedAsk,
     SteppedRun,
