@@ -5,7 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "dense.hpp"
-#include "first_spike.hpp"
+#include "finite.hpp"
 #include "numpy_array.hpp"
 #include "queue.hpp"
 #include "threads.hpp"
@@ -18,6 +18,7 @@ namespace spikeloop {
 void define_codes(nb::module_& m);
 void define_correlation(nb::module_& m);
 void define_disturbed(nb::module_& m);
+void define_losses(nb::module_& m);
 void define_multiply(nb::module_& m);
 void define_short_term(nb::module_& m);
 void define_stepped(nb::module_& m);
@@ -106,52 +107,60 @@ std::vector<std::vector<MembraneCotangent>> membranes_of(const CotangentIn& in, 
     return out;
 }
 
+// An array that Python gets, not filled yet.
 template <class T>
-nb::object owned(std::vector<T>* values, size_t rows, size_t columns) {
-    nb::capsule owner(values, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-    if (columns) return nb::cast(nb::ndarray<T, nb::numpy>(values->data(), {rows, columns}, owner));
-    return nb::cast(nb::ndarray<T, nb::numpy>(values->data(), {rows}, owner));
-}
-
-struct Spikes {
-    std::vector<double>* time = new std::vector<double>;
-    std::vector<int32_t>* unit = new std::vector<int32_t>;
-    std::vector<int64_t>* start = new std::vector<int64_t>;
-    nb::tuple to_python() {
-        const size_t events = time->size(), rows = start->size();
-        return nb::make_tuple(owned(time, events, 0), owned(unit, events, 0), owned(start, rows, 0));
+struct Made {
+    std::unique_ptr<T[]> values;
+    size_t rows = 0, columns = 0;  // no columns: it has one dimension
+    explicit Made(size_t rows = 0, size_t columns = 0) : values(new T[rows * std::max<size_t>(columns, 1)]), rows(rows), columns(columns) {}
+    T& operator[](size_t k) { return values[k]; }
+    nb::object to_python() {
+        T* data = values.release();
+        nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+        if (columns) return nb::cast(nb::ndarray<T, nb::numpy>(data, {rows, columns}, owner));
+        return nb::cast(nb::ndarray<T, nb::numpy>(data, {rows}, owner));
     }
 };
 
-// Spikes of neurons first .. first + size, renumbered from 0; `count` (batch, size), if given, is raised by one for each.
-Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size, const Maybe<float, 2>& count) {
-    Spikes out;
-    size_t total = 0;
-    for (const auto& sample : spikes) total += sample.size();
-    out.time->reserve(total), out.unit->reserve(total), out.start->reserve(spikes.size() + 1);
-    out.start->push_back(0);
-    float* row = count ? count->data() : nullptr;
-    for (const auto& sample : spikes) {
-        for (const Spike& spike : sample)
-            if (spike.unit >= first && spike.unit < first + size) {
-                out.time->push_back(spike.time), out.unit->push_back(int32_t(spike.unit - first));
-                if (row) row[spike.unit - first] += 1;
-            }
-        if (row) row += size;
-        out.start->push_back(int64_t(out.time->size()));
-    }
+struct Spikes {
+    Made<double> time;
+    Made<int32_t> unit;
+    Made<int64_t> start;
+    nb::tuple to_python() { return nb::make_tuple(time.to_python(), unit.to_python(), start.to_python()); }
+};
+
+// Spikes of neurons first .. first + size of `all`, renumbered from 0; `count` (batch, size), if given, is raised by one for each.
+Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size, int64_t all, const Maybe<float, 2>& count, int threads) {
+    constexpr double kNanoseconds = 4;  // about, of one spike
+    const int64_t batch = int64_t(spikes.size());
+    const auto mine = [&](const Spike& spike) { return spike.unit >= first && spike.unit < first + size; };
+    Made<int64_t> start(batch + 1);
+    start[0] = 0;
+    for (int64_t b = 0; b < batch; ++b)
+        start[b + 1] = start[b] + (size == all ? int64_t(spikes[b].size()) : std::count_if(spikes[b].begin(), spikes[b].end(), mine));
+    const int64_t total = start[batch];
+    Spikes out{Made<double>(total), Made<int32_t>(total), std::move(start)};
+    parallel_for(batch, worthwhile(threads, kNanoseconds * double(total), true), 16, [&](int64_t b) {
+        int64_t to = out.start[b];
+        float* row = count ? count->data() + b * size : nullptr;
+        for (const Spike& spike : spikes[b]) {
+            if (!mine(spike)) continue;
+            out.time[to] = spike.time, out.unit[to++] = int32_t(spike.unit - first);
+            if (row) row[spike.unit - first] += 1;
+        }
+    });
     return out;
 }
 
 nb::object neuron_gradients(const std::vector<NeuronGradient>& gradients) {
     const size_t n = gradients.size();
-    auto* out = new std::vector<double>(6 * n);
+    Made<double> out(6, n);
     for (size_t m = 0; m < n; ++m) {
         const NeuronGradient& g = gradients[m];
         const double fields[] = {g.tau_mem, g.tau_syn, g.threshold, g.leak, g.reset, g.refractory};
-        for (size_t f = 0; f < 6; ++f) (*out)[f * n + m] = fields[f];
+        for (size_t f = 0; f < 6; ++f) out[f * n + m] = fields[f];
     }
-    return owned(out, 6, n);
+    return out.to_python();
 }
 
 template <class T>
@@ -183,7 +192,7 @@ nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>
     {
         nb::gil_scoped_release release;
         const auto& spikes = dense_forward<T>(stages);
-        for (size_t k = 0; k < stages.size(); ++k) out.push_back(collect(spikes[k], 0, stages[k].neurons.size, std::get<7>(std::get<3>(in[k]))));
+        for (size_t k = 0; k < stages.size(); ++k) out.push_back(collect(spikes[k], 0, stages[k].neurons.size, stages[k].neurons.size, std::get<7>(std::get<3>(in[k])), threads));
     }
     nb::list result;
     for (auto& spikes : out) result.append(spikes.to_python());
@@ -277,7 +286,7 @@ nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::v
     {
         nb::gil_scoped_release release;
         const auto spikes = queue_forward<T>(in, stage, {batch, size_of(stage), begin, until, spike_limit, threads});
-        for (size_t p = 0; p < stage.size(); ++p) out.push_back(collect(spikes, stage[p].first, stage[p].neurons.size, std::get<7>(asks[p])));
+        for (size_t p = 0; p < stage.size(); ++p) out.push_back(collect(spikes, stage[p].first, stage[p].neurons.size, size_of(stage), std::get<7>(asks[p]), threads));
     }
     nb::list result;
     for (auto& spikes : out) result.append(spikes.to_python());
@@ -310,10 +319,10 @@ nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::
     return nb::make_tuple(neuron_gradients(gradient.neuron), gradient.slope.spikes, gradient.slope.acted);
 }
 
-double first_spike_door(const TrainsIn& spikes, const Array<const int64_t, 1>& label, int64_t units, double tau0, double tau1, double alpha,
-                        double steepest, const Array<uint8_t, 1>& silent, const Array<double, 1>& by_time) {
-    const FirstSpikeLoss loss{tau0, tau1, alpha, steepest};
-    return loss(trains_of(spikes), int64_t(label.shape(0)), units, label.data(), silent.data(), by_time.data());
+bool finite_door(const std::vector<std::variant<Array<const float, 1>, Array<const double, 1>>>& arrays) {
+    for (const auto& array : arrays)
+        if (!std::visit([](const auto& x) { return all_finite(x.data(), int64_t(x.size())); }, array)) return false;
+    return true;
 }
 
 template <class T>
@@ -349,13 +358,13 @@ NB_MODULE(_core, m) {
             }
         },
         nullptr);
-    m.def("first_spike_cross_entropy", &first_spike_door, "spikes"_a, "label"_a, "units"_a, "tau0"_a, "tau1"_a, "alpha"_a, "steepest"_a,
-          "silent"_a, "by_time"_a);
+    m.def("finite", &finite_door, "arrays"_a);
     define<float>(m);
     define<double>(m);
     define_codes(m);
     define_correlation(m);
     define_disturbed(m);
+    define_losses(m);
     define_multiply(m);
     define_short_term(m);
     define_stepped(m);

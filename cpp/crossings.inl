@@ -18,6 +18,38 @@ struct Group {  // eight neurons
     SPIKELOOP_INLINE Flows after(const Doubles& dt) const { return flows(dt, rate); }
 };
 
+// With a whole ratio above 1 of its time constants V is a polynomial of e = exp(-a t): c e - d e^ratio.
+struct Polynomial {
+    Doubles c, d;
+    int ratio;
+    SPIKELOOP_INLINE explicit Polynomial(const Group& n) : d(n.i * (1.0 / (n.rate.ratio - 1))), ratio(n.rate.ratio) { c = n.v + d; }
+    SPIKELOOP_INLINE Doubles lowered(const Doubles& e) const { return ratio == 2 ? all_of(1) : ratio == 3 ? e : e * e; }  // e^(ratio - 2)
+};
+
+// Where V = threshold for the first time, nearly: from the parabola at e = 1 by two steps of Halley's iteration.
+SPIKELOOP_INLINE Doubles nearly(const Group& n, const Polynomial& p) {
+    const Doubles slope = n.i - n.v, rest = n.threshold - n.v, bend = double(p.ratio) * n.i;
+    Doubles e = 1.0 - 2 * rest / (slope + root(larger(slope * slope - 2 * bend * rest, all_of(0))));
+    for (int step = 0; step < 2; ++step) {
+        const Doubles low = p.lowered(e), high = p.d * low * e, gap = e * (p.c - high) - n.threshold, rise = double(p.ratio) * high - p.c;
+        e = smaller(larger(e + 2 * gap * rise / (2 * rise * rise + gap * bend * low), all_of(1e-300)), all_of(1));
+    }
+    return -log_one_plus(e - 1.0) / n.rate.a;
+}
+
+// Whether V turns back, above the threshold by more than rounding; and whether it turns before `em`, the e of the end.
+struct Turn {
+    Integers above, before;
+};
+SPIKELOOP_INLINE Turn turn(const Group& n, const Polynomial& p, const Doubles& em) {
+    const double r = p.ratio;
+    const Doubles top = n.threshold * r / ((r - 1) * p.c), decayed = n.v * top;  // e there, if it just reaches the threshold
+    const Doubles least = top * (1.0 + kRounding * (magnitude(decayed) + magnitude(n.threshold - decayed)) / n.threshold);
+    const Doubles turning = r * p.d;  // e^(ratio - 1) = c / turning where it turns
+    const Integers turns = (p.c > 0.0) & (p.d > 0.0);
+    return {turns & (p.c > turning * p.lowered(least) * least), turns & (p.c > turning * p.lowered(em) * em)};
+}
+
 // `stationary` of lif.hpp for i > max(v, 0).
 SPIKELOOP_INLINE Doubles turning_point(const Group& n) {
     const Doubles u = (n.i - n.v) / (n.i * n.rate.b), d = n.rate.b - n.rate.a, x = d * u;
@@ -27,12 +59,17 @@ SPIKELOOP_INLINE Doubles turning_point(const Group& n) {
 
 // Which of the rising neurons reach their threshold before `dt`, or by no more than rounding later, given what is kept of v
 // by then, what has come, and i.
-SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Integers& rising, const Doubles& kept, const Doubles& come, const Doubles& end_i) {
+SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Integers& rising, const Doubles& kept, const Doubles& come, const Flows& end) {
+    const Doubles end_i = n.i * end.es;
     const Doubles end_v = kept + come, unsure = kUnsure * (magnitude(kept) + come);
     const Integers found = rising & (end_v >= n.threshold + unsure), near = end_v >= n.threshold - unsure;
     const Doubles bound = larger(n.v, all_of(0)) + n.i * smaller(n.rate.a * dt, n.peak * (1 + kMargin));
     const Integers turns = rising & ~found & ((end_i < end_v) | (end_i < kNothing) | near) & (bound >= n.threshold);
     if (!any(turns)) return found;
+    if (n.rate.ratio > 1) {
+        const Turn back = turn(n, Polynomial(n), end.em);
+        return found | (turns & back.above & (back.before | near));
+    }
     const Doubles top = turning_point(n);
     const Flows f = n.after(top < kInfinity ? top : dt);
     const Doubles decayed = n.v * f.em, brought = n.i * f.g;  // a peak at the threshold, but for rounding, is none
@@ -46,8 +83,9 @@ struct Search {
     Integers open;
 };
 
-// Started from the parabola through v, v' and v'' at 0.
+// Started close to it, or from the parabola through v, v' and v'' at 0.
 SPIKELOOP_INLINE Search search(const Group& n, const Integers& wanted) {
+    if (n.rate.ratio > 1) return {all_of(0), all_of(kInfinity), nearly(n, Polynomial(n)), wanted};
     const Doubles a = n.rate.a, slope = a * (n.i - n.v), bend = -a * (n.rate.b * n.i + slope), rest = n.threshold - n.v;
     return {all_of(0), all_of(kInfinity), 2 * rest / (slope + root(larger(slope * slope + 2 * bend * rest, all_of(0)))), wanted};
 }
@@ -91,7 +129,7 @@ SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end
     c.end_v = kept + come, c.end_i = n.i * f.es;
     const Integers rising = (n.i > n.v) & (n.i > 0) & (dt > 0);
     c.now = rising & (n.v >= n.threshold);
-    c.later = crossing(n, dt, rising & ~c.now, kept, come, c.end_i);
+    c.later = crossing(n, dt, rising & ~c.now, kept, come, f);
     c.search = search(n, c.later);
     return c;
 }

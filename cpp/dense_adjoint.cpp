@@ -158,11 +158,11 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
     }
     if (batch == 0) return;
     const int threads = worthwhile(stages[0].request.threads, work);
-    const int64_t slab = std::clamp<int64_t>(int64_t(double(kSlabBytes) * double(batch) / bytes), 1, batch);
-    const int adders = worthwhile(threads, sums * double(slab) / double(batch));
-    for (Job<T>& job : jobs) job.samples.resize(std::max<size_t>(job.samples.size(), slab));
-    for (int64_t first = 0; first < batch; first += slab) {
-        const int64_t count = std::min(slab, batch - first);
+    const Parts slabs(batch, std::clamp<int64_t>(int64_t(double(kSlabBytes) * double(batch) / bytes), 1, batch), 1);
+    const int adders = worthwhile(threads, sums / double(slabs.number), true);
+    for (Job<T>& job : jobs) job.samples.resize(std::max<size_t>(job.samples.size(), (batch + slabs.number - 1) / slabs.number));
+    for (int64_t slab = 0; slab < slabs.number; ++slab) {
+        const int64_t first = slabs.first(slab), count = slabs.size(slab);
         parallel_for(count, threads, 2, [&](int64_t s, Watch& watch) {
             Scratch<T>& scratch = own<Scratch<T>>();
             for (size_t k = jobs.size(); k-- > 0;) {

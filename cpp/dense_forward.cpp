@@ -264,7 +264,7 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
         shop.going.resize(kept);
         SPIKELOOP_BEST(settle(layer, shop.waiting));
     }
-    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[layer.number][s], layer.request().begin, layer.request().until);
+    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[layer.number][s]);
 }
 
 }  // namespace
@@ -289,9 +289,10 @@ const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T
                 work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(stage.neurons.size / kLanes<T> + 1) * 10;
         most = std::max(most, int64_t(layers.back().blocks.size()));
     }
-    const int64_t together = std::max<int64_t>(kTogether / most, 1);
-    parallel_for((request.batch + together - 1) / together, worthwhile(request.threads, work), 1, [&](int64_t group, Watch& watch) {
-        const int64_t first = group * together, count = std::min(together, request.batch - first);
+    const int threads = worthwhile(request.threads, work);
+    const Parts groups(request.batch, std::max<int64_t>(kTogether / most, 1), threads);
+    parallel_for(groups.number, threads, 1, [&](int64_t group, Watch& watch) {
+        const int64_t first = groups.first(group), count = groups.size(group);
         const auto all_layers = [&](int64_t from, int64_t samples) {
             for (const Layer<T>& layer : layers) pass(layer, from, samples, spikes, watch);
         };

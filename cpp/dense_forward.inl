@@ -197,6 +197,8 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     const bool sampling = !x.sampled.empty();
     const size_t count = way.arrivals.size() + 1, last = layer.request().to.time ? count - 1 : count;
     const int64_t first = x.block->first;
+    const T *const em_of = way.em.data(), *const es_of = way.es.data(), *const g_of = way.g.data(), *const top_of = way.top.data();
+    const T* const* const row_of = way.row.data();
     const double a_long_time = kLong / layer.neuron[0].b;
     const V a = V{} + T(layer.neuron[0].a), b = V{} + T(layer.neuron[0].b);
     V v[W], i[W];
@@ -207,27 +209,30 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     pick_up(x.v, x.i);
     for (size_t n = x.n; n < count; ++n) {
         if (n > 0) {
-            const T* row = way.row[n - 1] + first;
+            const T* row = row_of[n - 1] + first;
+            SPIKELOOP_OPAQUE(row);  // or each vector's place in it is kept in memory
             SPIKELOOP_UNROLL
             for (int k = 0; k < W; ++k) i[k] += load(row + k * L);
         }
         if constexpr (!OneTau) set_flows(own, way.time[n + 1] - way.time[n]);
-        const auto flow_of = [&](const std::vector<T>& one, const T* each) {
+        const auto flow_of = [&](const T* one, const T* each) {
             if constexpr (OneTau)
                 return one[n] - V{};
             else
                 return load(each);
         };
-        const V em = flow_of(way.em, own.em), es = flow_of(way.es, own.es), g = flow_of(way.g, own.g), top = flow_of(way.top, own.top);
-        uint32_t close[W], some = 0;
+        const V em = flow_of(em_of, own.em), es = flow_of(es_of, own.es), g = flow_of(g_of, own.g), top = flow_of(top_of, own.top);
+        const auto close = [&](const V& v, const V& i, int k) {
+            return reaches<T>(larger(v, v * em) + positive<T>(i) * top, load(x.level + k * L));
+        };
+        uint32_t some = 0;
         SPIKELOOP_UNROLL
-        for (int k = 0; k < W; ++k) {
-            const V bound = larger(v[k], v[k] * em) + larger(i[k], V{}) * top;
-            some |= close[k] = reaches<T>(bound, load(x.level + k * L));
-        }
+        for (int k = 0; k < W; ++k) some |= close(v[k], i[k], k);
         if (__builtin_expect(some || sampling || n == last, 0)) {
             SPIKELOOP_UNROLL
-            for (int k = 0; k < W; ++k) x.close[k] = close[k], store(x.v + k * L, v[k]), store(x.i + k * L, i[k]);
+            for (int k = 0; k < W; ++k) store(x.v + k * L, v[k]), store(x.i + k * L, i[k]);
+            SPIKELOOP_FORGET();  // or the bounds are kept for here, in every interval
+            for (int k = 0; k < W; ++k) x.close[k] = close(load(x.v + k * L), load(x.i + k * L), k);
             x.n = n;
             if (n == last) keep_anchors(layer, x, way.time[n]);
             if (OneTau && Spiking && some && !sampling && way.time[n + 1] - way.time[n] > a_long_time) some = look_again(layer, x, W);

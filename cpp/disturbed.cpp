@@ -208,7 +208,7 @@ void pass(const Layer& layer, int64_t first, int64_t count, SpikesPerSample& spi
             SPIKELOOP_BEST(settle(layer, shop.waiting));
         }
     }
-    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[s], layer.request.begin, layer.request.until);
+    for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[s]);
 }
 
 }  // namespace

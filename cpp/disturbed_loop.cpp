@@ -116,7 +116,7 @@ const SpikesPerSample& disturbed_loop(const std::vector<DenseSource<float>>& sou
     for (int64_t m = 0; m < neurons.size; ++m) shared.stride.emplace_back(neurons[m]);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample) {
         LoopRun(shared, sample, spikes[sample])();
-        sort_spikes(spikes[sample], request.begin, request.until);
+        sort_spikes(spikes[sample]);
     });
     return spikes;
 }

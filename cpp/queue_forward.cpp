@@ -263,7 +263,7 @@ SpikesPerSample queue_forward(const std::vector<QueueSource<T>>& sources, const 
     SpikesPerSample spikes(request.batch);
     parallel_for(request.batch, request.threads, 1, [&](int64_t sample, Watch& watch) {
         Run<T>(shared, sample, spikes[sample])(watch);
-        sort_spikes(spikes[sample], request.begin, request.until);
+        sort_spikes(spikes[sample]);
     });
     return spikes;
 }

@@ -4,6 +4,8 @@
 #include <cstring>
 
 #define SPIKELOOP_UNROLL _Pragma("GCC unroll 8")
+#define SPIKELOOP_OPAQUE(pointer) asm("" : "+r"(pointer))
+#define SPIKELOOP_FORGET() asm volatile("" ::: "memory")
 #define SPIKELOOP_INLINE inline __attribute__((always_inline))
 
 namespace spikeloop {

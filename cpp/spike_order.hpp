@@ -8,9 +8,9 @@
 
 namespace spikeloop {
 
-// Those of begin to end by time, then unit: first into as many slots of equal length as there are spikes, for a sort by comparisons waits for each
+// By time, then unit: first into as many slots of equal length as there are spikes, for a sort by comparisons waits for each
 // of them; then by insertion.
-inline void sort_spikes(std::vector<Spike>& spikes, double begin, double end) {
+inline void sort_spikes(std::vector<Spike>& spikes) {
     constexpr size_t kFew = 8;
     constexpr int32_t kCrowd = 16;  // in one slot: insertion would take long
     const size_t count = spikes.size();
@@ -21,8 +21,10 @@ inline void sort_spikes(std::vector<Spike>& spikes, double begin, double end) {
     Slots& slots = own<Slots>();
     if (count > kFew) {
         slots.end.assign(count, 0), slots.of.resize(count), slots.sorted.resize(count);
-        const double scale = double(count) / (end - begin), last = double(count - 1);
-        for (size_t k = 0; k < count; ++k) ++slots.end[slots.of[k] = int32_t(std::clamp((spikes[k].time - begin) * scale, 0.0, last))];
+        double begin = spikes[0].time, end = begin;
+        for (const Spike& spike : spikes) begin = std::min(begin, spike.time), end = std::max(end, spike.time);
+        const double scale = end > begin ? double(count - 1) / (end - begin) : 0.0;
+        for (size_t k = 0; k < count; ++k) ++slots.end[slots.of[k] = int32_t((spikes[k].time - begin) * scale)];
         if (*std::max_element(slots.end.begin(), slots.end.end()) > kCrowd) return std::sort(spikes.begin(), spikes.end(), Earlier());
         std::partial_sum(slots.end.begin(), slots.end.end(), slots.end.begin());
         for (size_t k = count; k-- > 0;) slots.sorted[--slots.end[slots.of[k]]] = spikes[k];

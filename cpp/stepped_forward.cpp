@@ -30,14 +30,13 @@ std::vector<SpikesPerSample> stepped_forward(const std::vector<SteppedPopulation
         SPIKELOOP_BEST(march(sample, range, watch));
         sample.finish(range);
     });
-    const double end = double(run.first + run.steps) * run.step;
     for (size_t p = 0; p < populations.size(); ++p)
         for (int64_t b = 0; b < run.batch; ++b) {
             for (int64_t k = 0; k < blocks; ++k) {
                 const auto& part = parts[b * blocks + k][p];
                 spikes[p][b].insert(spikes[p][b].end(), part.begin(), part.end());
             }
-            sort_spikes(spikes[p][b], double(run.first) * run.step, end);
+            sort_spikes(spikes[p][b]);
         }
     return spikes;
 }

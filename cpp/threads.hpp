@@ -121,8 +121,22 @@ private:
     std::vector<std::unique_ptr<Seat>> seats_;
 };
 
-// Waking a thread takes some 10 us: how many of `threads` are worth it for so many nanoseconds of work.
-inline int worthwhile(int threads, double nanoseconds) { return int(std::min<double>(threads, 1 + nanoseconds / 5e4)); }
+// How many of `threads` are worth it for so many nanoseconds of work: waking one takes some 10 us, but not where they have just
+// worked and are `awake`.
+inline int worthwhile(int threads, double nanoseconds, bool awake = false) {
+    return int(std::min<double>(threads, 1 + nanoseconds / (awake ? 5e3 : 5e4)));
+}
+
+// `count` things in as few parts as can be that are no larger than `most`, their number a multiple of `multiple`.
+struct Parts {
+    int64_t count, number;
+    Parts(int64_t count, int64_t most, int64_t multiple) : count(count) {
+        const int64_t needed = (count + most - 1) / most;
+        number = std::min((needed + multiple - 1) / multiple * multiple, count);
+    }
+    int64_t first(int64_t part) const { return part * count / number; }
+    int64_t size(int64_t part) const { return first(part + 1) - first(part); }
+};
 
 // This thread's own X, kept from call to call.
 template <class X>

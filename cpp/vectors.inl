@@ -52,6 +52,22 @@ SPIKELOOP_INLINE V larger(const V& x, const V& y) {
     return x > y ? x : y;
 }
 
+// The larger of x and 0.
+template <class T>
+SPIKELOOP_INLINE Vector<T> positive(const Vector<T>& x) {
+    return larger(x, Vector<T>{});
+}
+#if SPIKELOOP_TARGET == 512  // or GCC makes two instructions of it
+template <>
+SPIKELOOP_INLINE Vector<float> positive<float>(const Vector<float>& x) {
+    return Vector<float>(_mm512_max_ps(__m512(x), _mm512_setzero_ps()));
+}
+template <>
+SPIKELOOP_INLINE Vector<double> positive<double>(const Vector<double>& x) {
+    return Vector<double>(_mm512_max_pd(__m512d(x), _mm512_setzero_pd()));
+}
+#endif
+
 // One bit a lane: does x reach y?
 template <class T>
 SPIKELOOP_INLINE uint32_t reaches(const Vector<T>& x, const Vector<T>& y) {

@@ -14,14 +14,15 @@ from reference import FIELDS
 def population(rng: np.random.Generator, size: int, kind: str, ratio: str, tonic: float, alike: bool) -> Group:
     """Neurons that all differ, or (`alike`) are all like the first.
 
-    `ratio` of tau_mem to tau_syn: "wide" 0.2 to 5, "near" within 1e-6 of 1, or "equal". A fraction `tonic` of them has
-    its leak above the threshold.
+    `ratio` of tau_mem to tau_syn: "wide" 0.2 to 5, "near" within 1e-6 of 1, "equal", or "whole", 2 to 4. A fraction
+    `tonic` of them has its leak above the threshold.
     """
     tau_mem = rng.uniform(7, 14, size) * MS
     ratios = {
         "wide": np.exp(rng.uniform(math.log(0.2), math.log(5.0), size)),
         "near": 1 + rng.uniform(-1e-6, 1e-6, size),
         "equal": np.ones(size),
+        "whole": 2.0 + (np.arange(size) + int(1e6 * tau_mem[0])) % 3,
     }
     threshold = rng.uniform(0.8, 1.2, size)
     above, below = threshold * rng.uniform(1.1, 1.4, size), rng.uniform(-0.1, 0.1, size)

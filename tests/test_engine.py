@@ -35,7 +35,7 @@ def assert_equal(problem: Problem, record: Record, sample: int, naive: Run, tole
     return total
 
 
-@pytest.mark.parametrize("ratio", ["wide", "near", "equal"])
+@pytest.mark.parametrize("ratio", ["wide", "near", "equal", "whole"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_equals_the_naive_twin(family: str, ratio: str) -> None:
     total = 0
@@ -48,6 +48,28 @@ def test_every_family_equals_the_naive_twin(family: str, ratio: str) -> None:
         for sample in range(2):
             total += assert_equal(problem, record, sample, problem.reference(sample))
     assert total > 150
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("ratio", ["wide", "near", "equal", "whole"])
+def test_crossings_solved_together_equal_the_naive_twin_and_those_solved_alone(ratio: str, seed: int) -> None:
+    """Neurons are solved side by side where spikes are all that is asked for, one by one where their peaks are."""
+    rng = np.random.default_rng(seed)
+    draw = Draw(rng, size=37, inputs=9, batch=3, ratio=ratio, alike=seed < 4, delay="none")
+    problem = FAMILIES["two_layers"](draw)
+    with torch.no_grad():
+        together = run(problem.network(trainable=False), problem.events(), problem.duration)
+    alone, total = observe(problem), 0
+    for name in neurons(problem):
+        assert torch.equal(together.spikes[name].unit, alone.spikes[name].unit)
+        np.testing.assert_allclose(together.spikes[name].time, alone.spikes[name].time.detach(), rtol=1e-13)
+    for sample in range(3):
+        naive = problem.reference(sample)
+        for name in neurons(problem):
+            for unit, expected in enumerate(naive.trains(name)):
+                np.testing.assert_allclose(train(together, name, sample, unit), expected, rtol=0, atol=1e-9)
+                total += len(expected)
+    assert total > 300
 
 
 @pytest.mark.parametrize(

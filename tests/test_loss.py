@@ -145,6 +145,24 @@ def test_max_over_time_of_peaks_and_of_samples():
     assert value.grad.nonzero().tolist() == [[0, 0, 1], [0, 1, 0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cross_entropy_is_that_of_torch(dtype: torch.dtype):
+    value = 3 * torch.randn(7, 5, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    label = torch.tensor([0, 4, 2, 2, 1, 3, 0])
+    found, expected = (value.clone().requires_grad_() for _ in range(2))
+    loss = max_over_time_cross_entropy(Peak(torch.zeros(7, 5), found), label, scale=10.0)
+    other = torch.nn.functional.cross_entropy(10.0 * expected, label)
+    assert loss.dtype == dtype
+    assert loss.item() == pytest.approx(other.item(), rel=1e-5 if dtype == torch.float32 else 1e-12)
+    (2 * loss).backward()
+    (2 * other).backward()
+    assert found.grad is not None
+    torch.testing.assert_close(found.grad, expected.grad)
+    assert spike_count_cross_entropy(torch.tensor([[1, 0, 2]]), torch.tensor([0])).item() == pytest.approx(
+        math.log(math.e + 1 + math.e**2) - 1
+    )
+
+
 def test_spike_counts_name_the_class():
     events, count = spikes([[[1, 2], [3], []], [[], [1], [2, 3, 4]]])
     expected = torch.nn.functional.cross_entropy(0.5 * count, torch.tensor([0, 2]))

@@ -280,6 +280,21 @@ def test_check_names_what_a_step_has_broken():
         net.check()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_weight_that_becomes_no_number_is_found(dtype: torch.dtype, value: float, transposed: bool):
+    net = pair(Projection("input", "hidden", torch.ones(5, 3)))
+    stored = torch.ones(3, 5, dtype=dtype).T if transposed else torch.ones(5, 3, dtype=dtype)
+    net.projections["input_to_hidden"].weight = nn.Parameter(stored)
+    for _ in range(2):
+        net.check()
+    with torch.no_grad():
+        net.projections["input_to_hidden"].weight[4, 2] = value
+    with pytest.raises(InvalidNetwork, match="weight has"):
+        net.check()
+
+
 def test_large_weights_are_not_mistaken_for_infinite_ones():
     net = pair(Projection("input", "hidden", torch.full((5, 3), 3e38)))
     net.check()

@@ -133,7 +133,9 @@ class _Attached(torch.autograd.Function):
         gradients: list[Tensor | None] = [None]
         for key, source in zip(made.keys, saved, strict=False):
             gradient = found.get(key)
-            gradients.append(None if gradient is None else gradient.to(source.dtype))
+            if gradient is not None and gradient.dtype != source.dtype:
+                gradient = gradient.to(source.dtype)
+            gradients.append(gradient)
         return tuple(gradients)
 
 

@@ -95,14 +95,14 @@ def drives_of(
     check_drive(drive)
     assert isinstance(drive, Mapping)
     steps = {name: given for name, given in drive.items() if isinstance(given, Steps)}
-    events = {name: given for name, given in drive.items() if name not in steps}
+    events = {name: given for name, given in drive.items() if name not in steps} if steps else drive
     if not inputs and not steps:
         raise InvalidNetwork(
             "the network has no input population",
             where="populations",
             expected="a Population without a neuron, or Steps in the drive",
         )
-    if set(events) != set(inputs):
+    if events.keys() != set(inputs):
         raise UnknownPopulation(
             f"Events are given for {', '.join(map(repr, events)) or 'nothing'}",
             where="drive",

@@ -324,7 +324,7 @@ class Events:
                 expected=f"times from {begin:g} to {end:g} s: the run goes on with the clock of its start",
                 todo="events.later(start.time) moves events that begin at 0",
             )
-        if seconds.max(initial=0.0) <= end:
+        if not len(seconds) or seconds.take(self._arrays[2][1:] - 1).max() <= end:  # the last of each sample
             return
         late = int((seconds > end).sum())
         if late == self.time.shape[0]:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from spikeloop.engine import _core
 from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported, WrongType, kind_of
@@ -67,7 +66,7 @@ def first_spike_cross_entropy(
     """
     _check(events, Events, 'events such as record.spikes["output"]')
     trains, samples = events._arrays, len(events)
-    wanted = label if _plain(label, samples) else _labels(label, samples, events.size).cpu().contiguous()
+    wanted = _wanted(label, samples, events.size)
     silent, by_time = np.zeros(samples, np.uint8), np.zeros(len(trains[0]))
     value = _core.first_spike_cross_entropy(
         trains, wanted.numpy(), events.size, tau0, tau1, alpha, _STEEPEST, silent, by_time
@@ -91,7 +90,8 @@ class _Known(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: float, slopes: tuple[NDArray[np.floating[Any]], ...], *by: Tensor) -> Tensor:
-        ctx.slopes = [torch.from_numpy(slope).to(tensor.device) for slope, tensor in zip(slopes, by, strict=True)]
+        on_cpu = [torch.from_numpy(slope) for slope in slopes]
+        ctx.slopes = [s if t.is_cpu else s.to(t.device) for s, t in zip(on_cpu, by, strict=True)]
         return by[0].new_full((), value)
 
     @staticmethod
@@ -114,12 +114,12 @@ def max_over_time_cross_entropy(observed: Peak | Samples, label: Tensor, scale: 
 
     ``scale`` is one over a temperature, in units of the potential.
     """
-    return _cross_entropy(scale * max_over_time(observed), label)
+    return _cross_entropy(max_over_time(observed), label, scale)
 
 
 def spike_count_cross_entropy(count: Tensor | Events, label: Tensor, scale: float = 1.0) -> Tensor:
     """Cross entropy of ``softmax(scale * count)`` and ``label`` (B,): the busiest unit names the class."""
-    return _cross_entropy(scale * _counts(count), label)
+    return _cross_entropy(_counts(count), label, scale)
 
 
 def spike_budget(count: Tensor | Events, budget: float) -> Tensor:
@@ -153,13 +153,27 @@ def _batch_mean(values: Tensor) -> Tensor:
     return values.sum(0) / max(len(values), 1)
 
 
-def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    label = _labels(label, *logits.shape)
-    return functional.cross_entropy(logits, label, reduction="mean" if logits.shape[0] else "sum")
+def _cross_entropy(values: Tensor, label: Tensor, scale: float) -> Tensor:
+    """-log softmax(scale * values)[label]. Not torch's, which wakes its threads for however little there is."""
+    batch, classes = values.shape
+    wanted = _wanted(label, batch, classes)
+    values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
+    given = values.detach().cpu().numpy()
+    given = np.ascontiguousarray(given, np.float32 if given.dtype == np.float32 else np.float64)
+    slope = np.empty_like(given)
+    value = _core.cross_entropy(given, wanted.numpy(), scale, slope)
+    if math.isnan(value):
+        _labels(label, batch, classes)  # says which
+    return _Known.apply(value, (slope,), values)
+
+
+def _wanted(label: Tensor, batch: int, classes: int) -> Tensor:
+    """(B,) int64 on the CPU; where it is what most labels are, values are left to be looked at."""
+    return label if _plain(label, batch) else _labels(label, batch, classes).cpu().contiguous()
 
 
 def _plain(label: Tensor, batch: int) -> bool:
-    """Whether it is what most labels are: only the values are then to be looked at."""
+    """Whether it is of the usual kind."""
     return (
         isinstance(label, Tensor)
         and label.dtype == torch.int64

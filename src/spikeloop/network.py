@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import ItemsView, Iterable, Mapping, ValuesView
 from itertools import chain
-from typing import Generic, NamedTuple, NoReturn, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spikeloop.engine import _core
 from spikeloop.errors import InvalidNetwork, UnknownPopulation, Unsupported, WrongType, kind_of
 from spikeloop.plasticity.rule import Plastic, Program
 from spikeloop.population import Population
@@ -20,6 +22,7 @@ Key = tuple[str, str]
 
 M = TypeVar("M", bound=nn.Module)
 
+_FLAT = "flat"  # weights, as they are made of a network that has been checked
 _ROUNDING = 1e-6  # relative: float32 weights of w_max may lie this much beyond it
 
 
@@ -47,14 +50,23 @@ class Named(nn.ModuleDict, Generic[M]):
         return self._modules.items()  # pyright: ignore[reportReturnType]
 
 
-class Standing(NamedTuple):
-    """The tensors of a network and, in ``marks``, which and where they are, and short-term plasticity: with the same
-    marks, what was made of them holds, but for the values of weights, whose steps are seen in views of them. Tensors
-    that are kept alive keep their marks to themselves.
+class Standing:
+    """The tensors of a network and, in ``marks``, which and where they are, and short-term plasticity.
+
+    With the same marks, what was ``made`` of them holds, but for the values of weights, whose steps are seen in views
+    of them. Tensors that are kept alive keep their marks to themselves.
     """
 
     tensors: list[Tensor]
     marks: list[object]
+    made: dict[object, Any]
+
+    def __init__(self, tensors: list[Tensor], marks: list[object]) -> None:
+        self.tensors, self.marks, self.made = tensors, marks, {}
+
+    def __reduce__(self) -> tuple[type[Standing], tuple[list[Tensor], list[object]]]:
+        """A copy knows nothing: its tensors are others."""
+        return Standing, ([], [])
 
 
 class Network(nn.Module):
@@ -109,7 +121,7 @@ class Network(nn.Module):
                     f"{projection.source!r} never spikes", where=f"projection {name}", expected="a source of spikes"
                 )
         self.programs: Mapping[str, Program] = _programs(self.projections, programs or {})
-        self._checked = Standing([], [])
+        self._standing = Standing([], [])
         self.check()
 
     @property
@@ -189,36 +201,44 @@ class Network(nn.Module):
         ``Unsupported`` for tensors that are not on the CPU. Cheap: `run` calls it every time.
         """
         _check_learning(self.projections, self.programs)
-        standing = self.standing()
-        if standing.marks != self._checked.marks:
+        made = self.standing().made
+        if _FLAT not in made:
+            self._check_tensors()
+            made[_FLAT] = _flat(self.projections)
+        if made[_FLAT] is None or not _core.finite(made[_FLAT]):
             for name, projection in self.projections.items():
-                for field, value in projection._parameters.items():
-                    if value is not None:
-                        _check_place(value, f"projection {name}")
-                        _check_finite(value, name, field)
-            for name, population in self.populations.items():
-                for tensor in chain(population._parameters.values(), population._buffers.values()):
-                    if tensor is not None:
-                        _check_place(tensor, f"population {name}")
-                population.check(name)
-            self._checked = standing
-            return
+                _check_finite(projection.weight, name, "weight")
+
+    def _check_tensors(self) -> None:
+        """`check` of all that holds for as long as they stand."""
         for name, projection in self.projections.items():
-            weight = projection._parameters["weight"]
-            assert weight is not None
-            _check_finite(weight, name, "weight")
+            for field, value in projection._parameters.items():
+                if value is not None:
+                    _check_place(value, f"projection {name}")
+                    _check_finite(value, name, field)
+        for name, population in self.populations.items():
+            for tensor in chain(population._parameters.values(), population._buffers.values()):
+                if tensor is not None:
+                    _check_place(tensor, f"population {name}")
+            population.check(name)
 
     def standing(self) -> Standing:
-        """How its tensors stand now, apart from what is in the weights."""
-        tensors: list[Tensor] = []
-        marks: list[object] = [projection.short_term for projection in self.projections.values()]
-        for modules in (self.projections, self.populations):
-            for module in modules.values():
-                for name, tensor in chain(module._parameters.items(), module._buffers.items()):
-                    if tensor is not None:
-                        tensors.append(tensor)
-                        marks += (id(tensor), tensor.data_ptr() if name == "weight" else tensor._version)
-        return Standing(tensors, marks)
+        """How its tensors stand now, apart from what is in the weights: the same object for as long as they do."""
+        projections = self.projections.values()
+        modules = (*projections, *self.populations.values())
+        named = [
+            item
+            for module in modules
+            for group in (module._parameters, module._buffers)
+            if group
+            for item in group.items()
+        ]
+        tensors = [tensor for _, tensor in named if tensor is not None]
+        places = [t._version if name != "weight" else t.data_ptr() for name, t in named if t is not None]
+        marks = [*map(id, tensors), *places, *(projection.short_term for projection in projections)]
+        if marks != self._standing.marks:
+            self._standing = Standing(tensors, marks)
+        return self._standing
 
     def forward(self, *_: object, **__: object) -> NoReturn:
         """A network is not a function: raises ``Unsupported``, which says what to call."""
@@ -312,8 +332,16 @@ def _check_place(tensor: Tensor, where: str) -> None:
         raise Unsupported(f"its tensors are on {tensor.device}", where=where, todo="Move the network to the CPU")
 
 
+def _flat(projections: Named[Projection]) -> list[NDArray[np.floating[Any]]] | None:
+    """All weights as flat views, which see an optimiser's steps; None where there is no such view."""
+    weights = [projection.weight.detach() for projection in projections.values()]
+    if not all(weight.is_contiguous() and weight.dtype in (torch.float32, torch.float64) for weight in weights):
+        return None
+    return [weight.view(-1).numpy() for weight in weights]
+
+
 def _check_finite(parameter: Tensor, name: str, field: str) -> None:
     values = parameter.detach()
-    if not math.isfinite(values.sum().item()) and not bool(values.isfinite().all()):  # a finite sum has no NaN in it
+    if not bool(values.isfinite().all()):
         kind = "NaN" if bool(torch.isnan(values).any()) else "infinite"
         raise InvalidNetwork(f"{field} has {kind} values", where=f"projection {name}", expected="finite numbers")

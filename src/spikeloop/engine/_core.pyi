@@ -132,7 +132,13 @@ def first_spike_cross_entropy(
     silent: NDArray[np.uint8],
     by_time: Float,
 ) -> float:
-    """The loss of cpp/first_spike.hpp, NaN if a label names no unit; `silent` (batch,) and `by_time` are filled."""
+    """The loss of cpp/losses.hpp, NaN if a label names no unit; `silent` (batch,) and `by_time` are filled."""
+
+def cross_entropy(value: Weights, label: NDArray[np.int64], scale: float, slope: Weights) -> float:
+    """-log softmax(scale * value)[label], NaN if a label names no unit; `slope` is filled."""
+
+def finite(arrays: Sequence[Weights]) -> bool:
+    """Whether no number in these flat arrays is NaN or infinite."""
 
 def disturbed_forward(
     sources: Sequence[tuple[Trains, NDArray[np.float32]]],

@@ -13,7 +13,7 @@ from torch import Tensor
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Recovery, Rows, Stage, Weights
 from spikeloop.engine.plan_stepped import cells_of, onto
 from spikeloop.engine.stepped import SteppedLink, SteppedStage
-from spikeloop.network import Network, Standing
+from spikeloop.network import Network
 from spikeloop.neuron import AdEx, Compartments
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
@@ -21,13 +21,15 @@ from spikeloop.projection import Projection, Synapses
 _INERT = {"threshold": np.inf}  # what a neuron without the field gets; 0 otherwise
 _STEPPED = (AdEx, Compartments)
 _orders: weakref.WeakKeyDictionary[Network, list[list[str]]] = weakref.WeakKeyDictionary()
+_grids: weakref.WeakKeyDictionary[Network, list[str]] = weakref.WeakKeyDictionary()
 _rows: weakref.WeakKeyDictionary[Synapses, Rows] = weakref.WeakKeyDictionary()
-_plans: weakref.WeakKeyDictionary[Network, tuple[Standing, list[Stage | SteppedStage]]] = weakref.WeakKeyDictionary()
 
 
 def on_a_grid(network: Network) -> list[str]:
     """The populations that have no exact solution between events and are integrated in steps."""
-    return [name for name, p in network.populations.items() if p.kind in _STEPPED]
+    if network not in _grids:
+        _grids[network] = [name for name, p in network.populations.items() if p.kind in _STEPPED]
+    return _grids[network]
 
 
 def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage | SteppedStage]:
@@ -40,12 +42,12 @@ def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list
     """
     if executed:
         return [_stage(network, names, executed) for names in _order(network)]
-    now, before = network.standing(), _plans.get(network)
-    if before is not None and before[0].marks == now.marks:
-        return before[1]
+    made = network.standing().made
+    if plan in made:
+        return made[plan]
     stages = [_stage(network, names, {}) for names in _order(network)]
     if all(_is_view(link.weight, network.projections[link.name].weight) for stage in stages for link in stage.links):
-        _plans[network] = (now, stages)
+        made[plan] = stages
     return stages
 
 

@@ -166,7 +166,8 @@ def _pull(trial: Trial, record: Record, cotangent: Cotangent, name: str) -> Pull
 
 
 def _float64(tensor: Tensor) -> Float:
-    return np.ascontiguousarray(tensor.detach().to(torch.float64).numpy())
+    array = tensor.detach().numpy()
+    return np.ascontiguousarray(array, np.float64)
 
 
 def _shaped(network: Network, found: Mapping[Key, np.ndarray]) -> dict[Key, Tensor]:

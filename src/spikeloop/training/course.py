@@ -18,7 +18,6 @@ from spikeloop.training.settings import Settings
 
 EVALUATION_BATCH = 1000
 EVALUATION_NUMBER = 1 << 40  # trials of evaluations count from here: their noise is their own, and always the same
-_WORTH_THREADS = 1 << 17  # trained numbers
 
 
 class Metrics(TypedDict):
@@ -70,7 +69,6 @@ class Course:
     epochs: int
     place: Place
     parameters: list[nn.Parameter]
-    numbers_trained: int
     optimizer: torch.optim.Optimizer
     batches: Loader[Any]
     rates: list[float]
@@ -92,7 +90,6 @@ class Course:
             )
         self.network, self.settings, self.epochs, self.place = network, settings, epochs, place
         self.parameters = parameters
-        self.numbers_trained = sum(parameter.numel() for parameter in parameters)
         self.optimizer = settings.optimizer(parameters, settings.learning_rate)
         self.batches = loader(data, settings.batch_size, shuffle=True, seed=settings.seed)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -117,7 +114,7 @@ class Course:
         for parameter in self.parameters:
             parameter.grad = None
         self._differentiate(loss)
-        self._update()
+        self.optimizer.step()
         self.taken += 1
         self._add(answer, label, float(loss.detach()), began)
 
@@ -127,16 +124,6 @@ class Course:
         loss.backward()
         self.sums.differentiated += tally.spikes - spikes
         self.sums.floored += tally.floored - floored
-
-    def _update(self) -> None:
-        """The optimiser's step; for few numbers torch's threads cost more than they save."""
-        threads = torch.get_num_threads()
-        if self.numbers_trained < _WORTH_THREADS:
-            torch.set_num_threads(1)
-        try:
-            self.optimizer.step()
-        finally:
-            torch.set_num_threads(threads)
 
     def _set_rate(self) -> None:
         factor = self.settings.schedule(self.epoch + self.taken / self.steps, self.epochs)

@@ -1,4 +1,4 @@
-"""torch's Adam without the bookkeeping around its one call: of a step of a small network that is a tenth."""
+"""torch's Adam without what is around its one call: bookkeeping, and threads where there is little to do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _ONE = torch.tensor(1.0)
+_WORTH_THREADS = 1 << 17  # numbers: for fewer, waking torch's threads takes longer than the step
 
 
 class FusedAdam(torch.optim.Adam):
@@ -21,9 +22,16 @@ class FusedAdam(torch.optim.Adam):
         """One step of all groups."""
         if closure is not None or not all(self._ready(group) for group in self.param_groups):
             return super().step(closure)
-        with torch.no_grad():
-            for group in self.param_groups:
-                self._together(group)
+        numbers = sum(weight.numel() for group in self.param_groups for weight in group["params"])
+        threads = torch.get_num_threads()
+        if numbers < _WORTH_THREADS:  # idle ones of OpenMP spin for a while, too, and keep a core from the engine
+            torch.set_num_threads(1)
+        try:
+            with torch.no_grad():
+                for group in self.param_groups:
+                    self._together(group)
+        finally:
+            torch.set_num_threads(threads)
         return None
 
     step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it into a profiler's record

@@ -1,5 +1,5 @@
-// A loss of each unit's first spike, with its derivative: a few numbers a sample, on which array operations would spend their
-// time waiting for each other.
+// Losses, with their derivatives: of a few numbers a sample, on which array operations would spend their time waiting for each
+// other. Means over the batch, NaN if a label names no unit.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -15,8 +15,7 @@ namespace spikeloop {
 struct FirstSpikeLoss {
     double tau0, tau1, alpha, steepest;
 
-    // The mean over the batch, NaN if a label names no unit; `silent` (batch,) tells where the label's unit is; the mean's
-    // derivative is written to `by_time` (spikes,), zeros before.
+    // `silent` (batch,) tells where the label's unit is; the mean's derivative is written to `by_time` (spikes,), zeros before.
     double operator()(const Trains& spikes, int64_t batch, int64_t units, const int64_t* label, uint8_t* silent, double* by_time) const {
         double sum = 0, latest = 0;
         const double share_of_mean = 1.0 / double(std::max<int64_t>(batch, 1));
@@ -46,5 +45,23 @@ struct FirstSpikeLoss {
         return sum * share_of_mean;
     }
 };
+
+// -log softmax(scale * value)[label] for values (batch, classes); the mean's derivative is written to `slope`, as large.
+template <class T>
+double cross_entropy(const T* value, int64_t batch, int64_t classes, const int64_t* label, double scale, T* slope) {
+    double sum = 0;
+    const double share_of_mean = 1.0 / double(std::max<int64_t>(batch, 1));
+    std::vector<double> share(classes);
+    for (int64_t b = 0; b < batch; ++b, value += classes, slope += classes) {
+        const int64_t wanted = label[b];
+        if (wanted < 0 || wanted >= classes) return std::numeric_limits<double>::quiet_NaN();
+        double highest = -kInfinity, norm = 0;
+        for (int64_t c = 0; c < classes; ++c) highest = std::max(highest, scale * double(value[c]));
+        for (int64_t c = 0; c < classes; ++c) norm += share[c] = std::exp(scale * double(value[c]) - highest);
+        sum += std::log(norm) - (scale * double(value[wanted]) - highest);
+        for (int64_t c = 0; c < classes; ++c) slope[c] = T((share[c] / norm - (c == wanted)) * scale * share_of_mean);
+    }
+    return sum * share_of_mean;
+}
 
 }  // namespace spikeloop
