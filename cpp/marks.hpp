@@ -28,7 +28,7 @@ inline void add_start_mark(std::vector<Mark>& marks, double held, double duratio
 
 // Marks of one neuron from its spike times (ascending) and membrane cotangents. A peak at a spike is the threshold itself:
 // its cotangent goes to `threshold_gradient` and leaves no mark.
-inline void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike, const Neuron& n, double duration,
+inline __attribute__((always_inline)) void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike, const Neuron& n, double duration,
                             int32_t stretch = -1) {
     bool held = false;
     if (!marks.empty() && marks.back().kind == MarkKind::release && marks.back().time > time) {
