@@ -14,7 +14,8 @@ namespace {
 constexpr int kPieces = 8;       // of an interval, for a closer bound
 constexpr double kLong = 0.1;    // an interval worth it, in tau_syn
 constexpr int kWidest = 8;       // vectors of a block
-constexpr int64_t kTogether = 8;  // blocks that pause together, about
+constexpr int64_t kTogether = 32;  // blocks that pause together, at most
+constexpr int64_t kGroups = 6;     // of samples for each thread, at least: they take different times
 
 // Neurons first .. first + count; the lanes before `skip` belong to the block before.
 struct Block {
@@ -290,7 +291,8 @@ const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T
         most = std::max(most, int64_t(layers.back().blocks.size()));
     }
     const int threads = worthwhile(request.threads, work);
-    const Parts groups(request.batch, std::max<int64_t>(kTogether / most, 1), threads);
+    const int64_t together = std::min(kTogether / most, request.batch / (threads * kGroups));
+    const Parts groups(request.batch, std::max<int64_t>(together, 1), threads);
     parallel_for(groups.number, threads, 1, [&](int64_t group, Watch& watch) {
         const int64_t first = groups.first(group), count = groups.size(group);
         const auto all_layers = [&](int64_t from, int64_t samples) {
