@@ -3,7 +3,7 @@
     python benchmarks/speed.py                     # minutes: every workload in float32, one and two threads
     python benchmarks/speed.py --all               # longer: float64 and the twin of a chip, too
     python benchmarks/speed.py W2 W2-140 --all     # some workloads; likewise "neurons --laws"
-    python benchmarks/speed.py --peers             # the peers, in an environment of their own (.venv-peers)
+    python benchmarks/speed.py --peers             # the peers, in an environment of their own (.venv-peers), and ours
     python benchmarks/speed.py --learning          # time to an accuracy, ten seeds
     python benchmarks/speed.py --laws              # how cost and memory grow: docs/images/speed_laws.png
     python benchmarks/speed.py --table             # only write the table anew
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     command = " ".join(["python", "benchmarks/speed.py", *arguments])
     names = given.workloads or list(WORKLOADS)
     for setting in [] if given.table or given.check or given.accept else _settings(names, given):
-        if given.again or not _stands(setting):
+        beside_peers = given.peers and setting["kind"] == "ours"  # ratios are of one run
+        if given.again or beside_peers or not _stands(setting):
             write(setting | _measured(setting) | {"command": command})
             pages()
     pages()
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(names: Sequence[str], given: argparse.Namespace) -> list[Setting]:
     """What is to be measured; a setting is what tells a line from others."""
     if given.peers:
-        return [setting for name in names for setting in peers.settings(name)]
+        return [setting for name in names for setting in _beside(name)]
     if given.laws:
         chosen = [name for name in OF_LAWS if not given.workloads or name.split()[0] in names]
         return [_ours(name, "ideal", "float32", 1) | {"kind": "law"} for name in chosen]
@@ -108,6 +109,12 @@ def _of(name: str, everything: bool) -> Iterator[Setting]:
             yield _ours(name, "ideal", "float64", threads)
         for substrate in TWIN if everything and name in ON_TWIN else ():
             yield _ours(name, substrate, "float32", threads)
+
+
+def _beside(name: str) -> list[Setting]:
+    """The peers that can do a workload, and ours before them."""
+    found = list(peers.settings(name))
+    return [*(_ours(name, "ideal", setting["dtype"], setting["threads"]) for setting in found[:1]), *found]
 
 
 def _ours(name: str, substrate: str, dtype: str, threads: int) -> Setting:
