@@ -29,7 +29,7 @@ demo: .venv/cli
 	$(bin)/spikeloop train yin-yang --substrate twin --chip $(CHIP) --epochs $(TWIN_EPOCHS) --folder runs/demo-twin
 
 test: .venv/dev $(brian2)/ready
-	$(pytest) --numprocesses 2 --dist loadfile -m "not alone" $(PYTEST)
+	$(pytest) --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST)
 	$(pytest) -m alone $(PYTEST)
 
 lint: export PATH := $(CURDIR)/$(bin):$(PATH)

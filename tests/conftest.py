@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Generator
 
 import pytest
@@ -10,6 +11,15 @@ from hypothesis import settings
 settings.register_profile("spikeloop", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("spikeloop")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell begin with it ignored
+
+
+SLOW = ("test_sanitizers.py", "test_plasticity_demonstrations.py", "test_examples.py", "test_docs.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long, then those with many tests: a worker that gets a long one last is waited for."""
+    tests = Counter(item.path.name for item in items)
+    items.sort(key=lambda item: (item.path.name not in SLOW, -tests[item.path.name], item.path.name))
 
 
 def fail_if_skipped(report):
