@@ -13,13 +13,10 @@ settings.load_profile("spikeloop")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell begin with it ignored
 
 
-SLOW = ("test_sanitizers.py", "test_plasticity_demonstrations.py", "test_examples.py", "test_docs.py")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long, then those with many tests: a worker that gets a long one last is waited for."""
+    """The sanitizers, whose build takes minutes, then files with many tests: one that gets them last is waited for."""
     tests = Counter(item.path.name for item in items)
-    items.sort(key=lambda item: (item.path.name not in SLOW, -tests[item.path.name], item.path.name))
+    items.sort(key=lambda item: (item.path.name != "test_sanitizers.py", -tests[item.path.name], item.path.name))
 
 
 def fail_if_skipped(report):

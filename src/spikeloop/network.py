@@ -22,7 +22,6 @@ Key = tuple[str, str]
 
 M = TypeVar("M", bound=nn.Module)
 
-_FLAT = "flat"  # weights, as they are made of a network that has been checked
 _ROUNDING = 1e-6  # relative: float32 weights of w_max may lie this much beyond it
 
 
@@ -53,8 +52,8 @@ class Named(nn.ModuleDict, Generic[M]):
 class Standing:
     """The tensors of a network and, in ``marks``, which and where they are, and short-term plasticity.
 
-    With the same marks, what was ``made`` of them holds, but for the values of weights, whose steps are seen in views
-    of them. Tensors that are kept alive keep their marks to themselves.
+    With the same marks, what was ``made`` of them, by the function that made it, holds, but for the values of weights,
+    whose steps are seen in views of them. Tensors that are kept alive keep their marks to themselves.
     """
 
     tensors: list[Tensor]
@@ -202,10 +201,10 @@ class Network(nn.Module):
         """
         _check_learning(self.projections, self.programs)
         made = self.standing().made
-        if _FLAT not in made:
+        if _flat not in made:
             self._check_tensors()
-            made[_FLAT] = _flat(self.projections)
-        if made[_FLAT] is None or not _core.finite(made[_FLAT]):
+            made[_flat] = _flat(self.projections)
+        if made[_flat] is None or not _core.finite(made[_flat]):
             for name, projection in self.projections.items():
                 _check_finite(projection.weight, name, "weight")
 

@@ -21,15 +21,12 @@ from spikeloop.projection import Projection, Synapses
 _INERT = {"threshold": np.inf}  # what a neuron without the field gets; 0 otherwise
 _STEPPED = (AdEx, Compartments)
 _orders: weakref.WeakKeyDictionary[Network, list[list[str]]] = weakref.WeakKeyDictionary()
-_grids: weakref.WeakKeyDictionary[Network, list[str]] = weakref.WeakKeyDictionary()
 _rows: weakref.WeakKeyDictionary[Synapses, Rows] = weakref.WeakKeyDictionary()
 
 
 def on_a_grid(network: Network) -> list[str]:
     """The populations that have no exact solution between events and are integrated in steps."""
-    if network not in _grids:
-        _grids[network] = [name for name, p in network.populations.items() if p.kind in _STEPPED]
-    return _grids[network]
+    return [name for name, p in network.populations.items() if p.kind in _STEPPED]
 
 
 def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage | SteppedStage]:

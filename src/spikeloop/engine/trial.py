@@ -73,7 +73,7 @@ def anchors_of(
     trial: Trial, neurons: Neurons, start: States | None, silent: NDArray[np.uint8] | None
 ) -> Anchors | None:
     """From where a population goes on as if nothing had been cut; None: from ``start``."""
-    snapshot = None if start is None else _snapshot(trial)
+    snapshot = _snapshot(trial)
     kept = None if snapshot is None else snapshot.populations.get(neurons.name)
     if snapshot is None or kept is None or start is None or not np.array_equal(kept.values, neurons.values):
         return None

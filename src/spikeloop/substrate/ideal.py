@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +39,6 @@ from spikeloop.substrate.in_steps import InSteps
 from spikeloop.substrate.plastic import learning
 
 _ANY_TIMES = Every(0.0)
-_offers: weakref.WeakKeyDictionary[Network, Observe] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,11 @@ class Ideal:
         """Every membrane and current at any times, every adaptation that there is, every peak, the final state, the
         history of every plastic projection.
         """
-        if network not in _offers:
-            _offers[network] = _offered(network)
-        return _offers[network]
+        names = [name for name, population in network.populations.items() if population.kind is not None]
+        plastic = {name for program in network.programs.values() for name in program.projections}
+        traces = {place: _ANY_TIMES for name in names for place in network.places(name)}
+        adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in network.places(name)}
+        return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
@@ -113,14 +113,6 @@ class Ideal:
             return record
         state = state_of(trial, asks, trains, run, in_steps.clock.step if stepped else 0.0, in_steps.recovered)
         return record._with(state=in_steps.added(state, stepped) if stepped else state)
-
-
-def _offered(network: Network) -> Observe:
-    names = [name for name, population in network.populations.items() if population.kind is not None]
-    plastic = {name for program in network.programs.values() for name in program.projections}
-    traces = {place: _ANY_TIMES for name in names for place in network.places(name)}
-    adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in network.places(name)}
-    return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
 
 
 def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
