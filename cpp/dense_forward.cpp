@@ -41,6 +41,7 @@ struct Layer {
     const Request& request() const { return stage->request; }
     const Neurons& neurons() const { return stage->neurons; }
     bool wants_peak() const { return request().peaks.value != nullptr; }
+    bool only_peaks() const { return wants_peak() && !request().from.time && !request().to.time; }
     bool together() const { return neurons().spiking && !wants_peak() && !tonic; }  // crossings are solved together
 };
 

@@ -30,12 +30,19 @@ void look_closely(const Layer<T>& layer, Walk<T>& x, int l) {
     set_level(layer, x, l, end);
 }
 
+// The peak of a neuron that never spikes and is at `s` when interval n begins. (One copy: others would round in other ways.)
+template <class T>
+__attribute__((noinline)) void raise_peak_in(const Layer<T>& layer, Walk<T>& x, int l, size_t n, const State& s) {
+    const Passage<T>& way = *x.passage;
+    raise_peak(layer.neuron[x.block->first + l], s, way.time[n], way.time[n + 1], x.peak[l], x.told(n));
+}
+
 // Peaks of neurons that never spike: only a maximum inside the interval has to be solved for.
 template <class T>
 void raise_peaks(const Layer<T>& layer, Walk<T>& x, int l) {
     const bool turns = x.i[l] > x.v[l] && !(x.next_i[l] > x.next_v[l]);
     if (turns)
-        raise_peak(layer.neuron[x.block->first + l], {double(x.v[l]), double(x.i[l])}, x.begin(), x.end(), x.peak[l], x.told(x.n));
+        raise_peak_in(layer, x, l, x.n, {double(x.v[l]), double(x.i[l])});
     else if (double(x.next_v[l]) > x.peak[l].value)
         x.peak[l] = {x.end(), double(x.next_v[l])};
     set_level(layer, x, l, x.end());
@@ -267,10 +274,63 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     return true;
 }
 
+// The highest V so far of a vector of neurons that never spike: where an interval ends, or where it turns inside one.
+template <class T>
+struct Highest {
+    alignas(64) T value[kLanes<T>], end[kLanes<T>];  // rounded down; of which interval it is the end, or -1: kept in `peak`
+};
+
+template <class T>
+void keep_highest(Walk<T>& x, const Highest<T>& h, int l) {
+    if (h.end[l] >= 0) x.peak[l] = {x.passage->time[size_t(h.end[l]) + 1], double(h.value[l])};
+}
+
+template <class T>
+void set_highest(const Walk<T>& x, Highest<T>& h, int l) {
+    const T value = T(x.peak[l].value);
+    h.value[l] = double(value) > x.peak[l].value ? std::nextafter(value, -std::numeric_limits<T>::infinity()) : value, h.end[l] = T(-1);
+}
+
+// `sweep` of one vector of neurons with one pair of time constants that never spike, where nothing but peaks is asked for.
+template <class T>
+bool sweep_peaks(const Layer<T>& layer, Walk<T>& x) {
+    using V = Vector<T>;
+    const Passage<T>& way = *x.passage;
+    const size_t count = way.arrivals.size() + 1;
+    const int64_t first = x.block->first;
+    Highest<T> h;
+    std::fill_n(h.value, kLanes<T>, std::numeric_limits<T>::infinity()), std::fill_n(h.end, kLanes<T>, T(-1));
+    for (int l = x.block->skip; l < x.block->count; ++l) set_highest(x, h, l);
+    const V nowhere = V{} - std::numeric_limits<T>::infinity();
+    V v = load(x.v), i = load(x.i), value = load(h.value), end = load(h.end);
+    for (size_t n = 0; n < count; ++n) {
+        if (n > 0) i += load(way.row[n - 1] + first);
+        const V next_v = v * way.em[n] + i * way.g[n], next_i = i * way.es[n];
+        const auto turns = (i > v) & ~(next_i > next_v);
+        const V bound = larger(v, v * way.em[n]) + positive<T>(i) * way.top[n], level = value - T(kMargin) * larger(value, -value);
+        for (uint32_t close = reaches<T>(turns ? bound : nowhere, level); close; close &= close - 1) {
+            const int l = __builtin_ctz(close);
+            store(h.value, value), store(h.end, end);
+            keep_highest(x, h, l);
+            raise_peak_in(layer, x, l, n, {double(v[l]), double(i[l])});
+            set_highest(x, h, l);
+            value = load(h.value), end = load(h.end);
+        }
+        const auto higher = next_v > value;
+        value = higher ? next_v : value, end = higher ? T(n) - V{} : end;
+        v = next_v, i = next_i;
+    }
+    store(x.v, v), store(x.i, i), store(h.value, value), store(h.end, end);
+    for (int l = x.block->skip; l < x.block->count; ++l) keep_highest(x, h, l);
+    x.n = count;
+    return true;
+}
+
 template <class T>
 bool go_on(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     const bool spiking = layer.neurons().spiking;
     if (!layer.one_tau) return spiking ? sweep<T, 1, false, true>(layer, x, waiting) : sweep<T, 1, false, false>(layer, x, waiting);
+    if (!spiking && layer.only_peaks() && x.sampled.empty() && x.passage->arrivals.size() < 1 << 24) return sweep_peaks(layer, x);
     if (!spiking) return sweep<T, 1, true, false>(layer, x, waiting);
     switch (x.block->vectors) {
         case 8: return sweep<T, 8, true, true>(layer, x, waiting);

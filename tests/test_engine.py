@@ -9,7 +9,7 @@ import pytest
 import torch
 from families import FAMILIES, Draw
 from observing import neurons, observe, train
-from problems import MS, Problem, period, psp_peak, single
+from problems import MS, Group, Link, Problem, period, psp_peak, single
 from reference import Run
 
 from spikeloop import LIF, Events, Network, Observe, Population, Projection, Record, run
@@ -70,6 +70,39 @@ def test_crossings_solved_together_equal_the_naive_twin_and_those_solved_alone(r
                 np.testing.assert_allclose(train(together, name, sample, unit), expected, rtol=0, atol=1e-9)
                 total += len(expected)
     assert total > 300
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 21])
+@pytest.mark.parametrize("ratio", ["wide", "near", "equal", "whole"])
+def test_peaks_asked_for_alone_equal_the_naive_twin_and_those_beside_samples(
+    ratio: str, size: int, dtype: torch.dtype
+) -> None:
+    """Of readouts that are alike they are found side by side, but one by one where more is asked for."""
+    draw = Draw(np.random.default_rng(size), size=20, inputs=9, batch=3, ratio=ratio, alike=True, delay="none")
+    groups = {"input": Group(9), "hidden": draw.lif(), "readout": draw.li(size)}
+    links = [draw.link("input", "hidden", 9, 20), Link("hidden", "readout", draw.rng.normal(0.0, 0.3, (20, size)))]
+    problem = draw.finish(groups, links)
+    network, drive, duration = problem.network(dtype, trainable=False), problem.events(), problem.duration
+    state = run(network, drive, duration, observe=Observe(state=True)).state
+    assert state is not None
+    later = {"input": drive["input"].later(duration)}
+    for events, start in ((drive, None), (later, state), (later, replace(state, parts={}))):
+        alone, beside = (
+            run(network, events, duration, observe=Observe(membrane, {"readout"}), start=start).peak["readout"]
+            for membrane in ({}, {"readout": duration / 2})
+        )
+        assert torch.equal(alone.value, beside.value)
+        assert torch.equal(alone.time, beside.time)
+    peak = run(network, drive, duration, observe=Observe(peak="readout")).peak["readout"]
+    spikes = run(network, drive, duration).spikes["hidden"].time
+    at_arrivals = torch.isin(peak.time, spikes)
+    assert size == 1 or 0 < int(at_arrivals.sum()) < at_arrivals.numel()
+    for sample in range(3):
+        expected = problem.reference(sample).peak("readout")
+        np.testing.assert_allclose(
+            peak.value[sample].detach(), expected[:, 1], rtol=0, atol=1e-6 if dtype == torch.float64 else 1e-3
+        )
 
 
 @pytest.mark.parametrize(
