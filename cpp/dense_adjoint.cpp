@@ -83,7 +83,9 @@ struct Scratch {
     std::vector<const T*> row;                  // of arrivals: their weights
     std::vector<uint64_t> seen;                 // one bit a neuron
     std::vector<ActiveBlock> blocks;
-    std::vector<std::vector<Mark>> marks;       // per neuron
+    std::vector<Marks> marks;                   // per neuron, in `all_marks`
+    std::vector<Mark> all_marks;
+    std::vector<int32_t> room;                  // per neuron, for how many
     std::vector<size_t> spike_marks;            // how many of them are not the loss's
     std::vector<double> wait, a, b, em, es, g;  // from its anchor to each mark, and the flow there
     std::vector<int32_t> mark_anchor;

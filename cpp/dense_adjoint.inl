@@ -32,7 +32,7 @@ void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, i
     const Neuron& n = job.neuron[m];
     const Modes& modes = job.modes_of(m);
     const Backward& request = job.request();
-    const auto& marks = scratch.marks[m];
+    const Marks& marks = scratch.marks[m];
     const State start = start_of(job, out, m);
     const int lane = int(m % kLanes<T>);
     scratch.next_change[lane] = int32_t(scratch.changes.size());

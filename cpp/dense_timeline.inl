@@ -1,14 +1,14 @@
 // When what happens to which neurons of one sample: arrivals, marks, and the modes at both. See dense_adjoint.cpp.
 
-// Those that spiked or are looked at, in order.
+// Those that spiked or are looked at, in order, and how many marks they may have.
 template <class T>
 void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const Backward& r = job.request();
-    scratch.seen.assign(job.size() / 64 + 1, 0);
-    const auto see = [&](int32_t m) { scratch.seen[m / 64] |= uint64_t(1) << m % 64; };
-    for (int64_t e = r.spikes.start[out.sample]; e < r.spikes.start[out.sample + 1]; ++e) see(r.spikes.unit[e]);
+    scratch.seen.assign(job.size() / 64 + 1, 0), scratch.room.assign(job.size(), r.start.held ? 1 : 0);
+    const auto see = [&](int32_t m, int marks) { scratch.seen[m / 64] |= uint64_t(1) << m % 64, scratch.room[m] += marks; };
+    for (int64_t e = r.spikes.start[out.sample]; e < r.spikes.start[out.sample + 1]; ++e) see(r.spikes.unit[e], kMarksOfSpike);
     if (!r.membrane.empty())
-        for (const auto& c : r.membrane[out.sample]) see(c.unit);
+        for (const auto& c : r.membrane[out.sample]) see(c.unit, 1);
     out.active.clear();
     for (size_t word = 0; word < scratch.seen.size(); ++word)
         for (uint64_t bits = scratch.seen[word]; bits; bits &= bits - 1) out.active.push_back(int32_t(word * 64 + __builtin_ctzll(bits)));
@@ -43,9 +43,13 @@ template <class T>
 void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const Backward& r = job.request();
     const int32_t last = int32_t(scratch.arrivals.size());
+    size_t room = 0;
+    for (const int32_t m : out.active) room += scratch.room[m];
+    if (scratch.all_marks.size() < room) scratch.all_marks.resize(room);
     scratch.marks.resize(std::max<size_t>(scratch.marks.size(), job.size()));
+    Mark* place = scratch.all_marks.data();
     for (const int32_t m : out.active) {
-        scratch.marks[m].clear();
+        scratch.marks[m] = {place, place}, place += scratch.room[m];
         if (r.start.held) add_start_mark(scratch.marks[m], r.start.held[out.sample * job.size() + m], r.duration);
     }
     int32_t stretch = 0;

@@ -21,14 +21,30 @@ struct Mark {
     bool held_after(bool held) const { return kind == MarkKind::sample ? held : kind == MarkKind::spike && !released; }
 };
 
+// Those of one neuron, in room that is kept for them; what a `std::vector` of them would do.
+struct Marks {
+    Mark *first = nullptr, *last = nullptr;
+    Mark* begin() const { return first; }
+    Mark* end() const { return last; }
+    size_t size() const { return size_t(last - first); }
+    bool empty() const { return first == last; }
+    Mark& back() const { return last[-1]; }
+    Mark& operator[](size_t k) const { return first[k]; }
+    void push_back(const Mark& mark) { *last++ = mark; }
+    void pop_back() { --last; }
+};
+inline constexpr int kMarksOfSpike = 2;  // at most
+
 // A neuron that starts held at reset is released without a spike of this trial.
-inline void add_start_mark(std::vector<Mark>& marks, double held, double duration) {
+template <class List>
+void add_start_mark(List& marks, double held, double duration) {
     if (held > 0 && held <= duration) marks.push_back({held, MarkKind::release});
 }
 
 // Marks of one neuron from its spike times (ascending) and membrane cotangents. A peak at a spike is the threshold itself:
 // its cotangent goes to `threshold_gradient` and leaves no mark.
-inline __attribute__((always_inline)) void add_spike_marks(std::vector<Mark>& marks, double time, int64_t spike, const Neuron& n, double duration,
+template <class List>
+inline __attribute__((always_inline)) void add_spike_marks(List& marks, double time, int64_t spike, const Neuron& n, double duration,
                             int32_t stretch = -1) {
     bool held = false;
     if (!marks.empty() && marks.back().kind == MarkKind::release && marks.back().time > time) {
@@ -43,7 +59,8 @@ inline __attribute__((always_inline)) void add_spike_marks(std::vector<Mark>& ma
 }
 
 // `given`: how long V is held from the start on. It is then what the state says, and a sample of it depends on nothing.
-inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, const MembraneCotangent& c, double begin, double given,
+template <class List>
+void add_membrane_mark(List& marks, size_t spike_marks, const MembraneCotangent& c, double begin, double given,
                               double& threshold_gradient) {
     const double time = c.time - begin;
     if (time < given) {
@@ -60,7 +77,8 @@ inline void add_membrane_mark(std::vector<Mark>& marks, size_t spike_marks, cons
     marks.push_back({time, MarkKind::sample, c.peak, false, false, c.value});
 }
 
-inline void sort_marks(std::vector<Mark>& marks) {
+template <class List>
+void sort_marks(List& marks) {
     const auto before = [](const Mark& x, const Mark& y) { return x.time < y.time; };
     if (!std::is_sorted(marks.begin(), marks.end(), before)) std::stable_sort(marks.begin(), marks.end(), before);
 }
