@@ -1,9 +1,7 @@
 // Python's way to losses.hpp.
 #include "losses.hpp"
 
-#include <nanobind/stl/tuple.h>
-
-#include "numpy_array.hpp"
+#include "arguments.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -11,13 +9,10 @@ using namespace nb::literals;
 namespace spikeloop {
 namespace {
 
-using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Array<const int64_t, 1>>;
-
 double first_spike_door(const TrainsIn& spikes, const Array<const int64_t, 1>& label, int64_t units, double tau0, double tau1, double alpha,
                         double steepest, const Array<uint8_t, 1>& silent, const Array<double, 1>& by_time) {
-    const auto& [time, unit, start] = spikes;
     const FirstSpikeLoss loss{tau0, tau1, alpha, steepest};
-    return loss({time.data(), unit.data(), start.data()}, int64_t(label.shape(0)), units, label.data(), silent.data(), by_time.data());
+    return loss(trains_of(spikes), int64_t(label.shape(0)), units, label.data(), silent.data(), by_time.data());
 }
 
 template <class T>

@@ -1,9 +1,6 @@
 // Python's way to the array as a multiplier.
-#include <nanobind/stl/tuple.h>
-
 #include "multiply.hpp"
-#include "numpy_array.hpp"
-#include "threads.hpp"
+#include "results.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -24,13 +21,12 @@ nb::object multiply_door(const Array<const int8_t, 2>& weight, const Array<const
     const float* c = column.data();
     const Tile tile{int64_t(weight.shape(0)), columns, weight.data(), gain.data() + 2 * row * stride + first, stride, pulse.data(),
                     c, c + columns, c + 2 * columns, c + 3 * columns, low, high, noise, key};
-    auto* out = new std::vector<int8_t>(batch * columns);
-    nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<int8_t>*>(p); });
+    Made<int8_t, 2> out(batch, columns);
     {
         nb::gil_scoped_release release;
-        multiply(tile, activation.data(), batch, out->data(), threads);
+        multiply(tile, activation.data(), batch, out.values.get(), threads);
     }
-    return nb::cast(nb::ndarray<int8_t, nb::numpy>(out->data(), {size_t(batch), size_t(columns)}, owner));
+    return out.to_python();
 }
 
 }  // namespace

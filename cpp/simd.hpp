@@ -24,11 +24,11 @@ using Doubles = Vector<double>;
 using Integers = Vector<int64_t>;
 inline constexpr int kDoubles = kLanes<double>;
 
+#if SPIKELOOP_TARGETS
 enum class Target { plain, avx2, avx512 };
 
 // The best of the instruction sets that `each_target.hpp` compiles for.
 inline Target best_target() {
-#if SPIKELOOP_TARGETS
     static const Target best = [] {
         __builtin_cpu_init();
         const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
@@ -37,9 +37,7 @@ inline Target best_target() {
         return avx2 && avx512 ? Target::avx512 : avx2 ? Target::avx2 : Target::plain;
     }();
     return best;
-#else
-    return Target::plain;
-#endif
 }
+#endif
 
 }  // namespace spikeloop

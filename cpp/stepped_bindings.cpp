@@ -1,10 +1,8 @@
 // Python's way to the stepped kernels.
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/tuple.h>
-#include <nanobind/stl/vector.h>
-
-#include "numpy_array.hpp"
 #include "stepped.hpp"
+
+#include "arguments.hpp"
+#include "results.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -12,10 +10,6 @@ using namespace nb::literals;
 namespace spikeloop {
 namespace {
 
-template <class T, int D>
-using Maybe = std::optional<Array<T, D>>;
-
-using TrainsIn = std::tuple<Array<const double, 1>, Array<const int32_t, 1>, Array<const int64_t, 1>>;
 // floor, most, noise, threshold noise (C, N each), name (N,), key
 using DisturbedIn = std::tuple<Array<const double, 2>, Array<const double, 2>, Array<const double, 2>, Array<const double, 2>, Array<const double, 1>, uint64_t>;
 // values, leaky, tau_syn, reversal, couplings, coupling, output, disturbance
@@ -25,13 +19,12 @@ using CellsIn = std::tuple<Array<const double, 3>, Array<const uint8_t, 1>, Arra
 template <class T>
 using StateIn = std::tuple<Array<T, 3>, Array<T, 3>, Array<T, 4>, Array<double, 3>, Array<double, 3>, Array<double, 3>, Array<int64_t, 3>>;
 // what, times (1 or batch rows), units, compartments, values (batch, times, units)
-using SamplingIn = std::tuple<int, Array<const double, 2>, Array<const int32_t, 1>, Array<const int32_t, 1>, Array<double, 3>>;
+using SteppedSamplingIn = std::tuple<int, Array<const double, 2>, Array<const int32_t, 1>, Array<const int32_t, 1>, Array<double, 3>>;
 // compartment, times, values (1 or batch, times, N)
 using CurrentIn = std::tuple<int, Array<const double, 1>, Array<const double, 3>>;
-using PeaksIn = std::tuple<Array<double, 2>, Array<double, 2>>;
 // silent, start, end, samplings, currents, peaks, count
 template <class T>
-using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn<T>>, std::optional<StateIn<T>>, std::vector<SamplingIn>, std::vector<CurrentIn>,
+using AskIn = std::tuple<Maybe<const uint8_t, 2>, std::optional<StateIn<T>>, std::optional<StateIn<T>>, std::vector<SteppedSamplingIn>, std::vector<CurrentIn>,
                          std::optional<PeaksIn>, Maybe<float, 2>>;
 // short-term plasticity within a stage: used, tau, base, slope, x at the latest events, when these were
 using DriverIn = std::tuple<Array<const double, 1>, Array<const double, 1>, Array<const double, 1>, Array<const double, 1>, Array<const double, 2>,
@@ -47,9 +40,6 @@ template <class T>
 using LinkIn = std::tuple<EndsIn, SynapsesIn<T>>;
 // batch, first step, steps, spike limit, step, threads, settled
 using RunIn = std::tuple<int64_t, int64_t, int64_t, int64_t, double, int, std::optional<double>>;
-
-template <class A>
-auto data(const std::optional<A>& array) { return array ? array->data() : nullptr; }
 
 SteppedCells cells_of(const CellsIn& in) {
     const auto& [values, leaky, tau_syn, reversal, couplings, coupling, output, disturbed] = in;
@@ -72,7 +62,7 @@ SteppedState<T> state_of(const std::optional<StateIn<T>>& in) {
     return {v.data(), w.data(), i.data(), free.data(), noise.data(), shift.data(), fired.data()};
 }
 
-std::vector<SteppedSampling> samplings_of(const std::vector<SamplingIn>& in) {
+std::vector<SteppedSampling> samplings_of(const std::vector<SteppedSamplingIn>& in) {
     std::vector<SteppedSampling> out;
     for (const auto& [what, time, unit, compartment, value] : in)
         out.push_back({Quantity(what),
@@ -89,7 +79,7 @@ SteppedPopulation<T> population_of(const CellsIn& cells, const AskIn<T>& asked) 
     x.samplings = samplings_of(samplings);
     for (const auto& [compartment, time, value] : currents)
         x.currents.push_back({compartment, time.data(), int64_t(time.shape(0)), value.data(), value.shape(0) > 1});
-    if (peaks) x.peaks = {std::get<0>(*peaks).data(), std::get<1>(*peaks).data()};
+    x.peaks = peaks_of(peaks);
     return x;
 }
 
@@ -99,7 +89,7 @@ SteppedLink<T> link_of(const LinkIn<T>& in) {
     const auto& [begin, unit, index, weight, delay, delays, size] = std::get<1>(in);
     SteppedLink<T> x;
     x.source = source, x.target = target, x.receptor = receptor, x.compartment = compartment;
-    if (trains) x.trains = {std::get<0>(*trains).data(), std::get<1>(*trains).data(), std::get<2>(*trains).data()};
+    if (trains) x.trains = trains_of(*trains);
     x.amplitude = data(amplitude), x.size = size, x.weight = weight.data(), x.begin = data(begin), x.index = data(index), x.unit = data(unit);
     x.delay = delay.data(), x.delays = SteppedDelay(delays);
     if (driver) {
@@ -116,29 +106,6 @@ SteppedLink<T> link_of(const LinkIn<T>& in) {
     return x;
 }
 
-template <class T>
-nb::object owned(std::vector<T>&& values) {
-    auto* kept = new std::vector<T>(std::move(values));
-    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-    return nb::cast(nb::ndarray<T, nb::numpy>(kept->data(), {kept->size()}, owner));
-}
-
-nb::tuple to_python(const SpikesPerSample& spikes, const Maybe<float, 2>& count) {
-    std::vector<double> time;
-    std::vector<int32_t> unit;
-    std::vector<int64_t> start{0};
-    float* row = count ? count->data() : nullptr;
-    for (const auto& sample : spikes) {
-        for (const Spike& spike : sample) {
-            time.push_back(spike.time), unit.push_back(spike.unit);
-            if (row) row[spike.unit] += 1;
-        }
-        if (row) row += count->shape(1);
-        start.push_back(int64_t(time.size()));
-    }
-    return nb::make_tuple(owned(std::move(time)), owned(std::move(unit)), owned(std::move(start)));
-}
-
 SteppedRun run_of(const RunIn& in) {
     const auto& [batch, first, steps, spike_limit, step, threads, settled] = in;
     return {batch, first, steps, spike_limit, step, threads, settled};
@@ -150,27 +117,31 @@ nb::list forward_door(const std::vector<CellsIn>& cells, const std::vector<LinkI
     for (size_t p = 0; p < cells.size(); ++p) populations.push_back(population_of<T>(cells[p], asks[p]));
     std::vector<SteppedLink<T>> in;
     for (const auto& link : links) in.push_back(link_of<T>(link));
-    std::vector<SpikesPerSample> spikes;
+    std::vector<Spikes> out;
     {
         nb::gil_scoped_release release;
-        spikes = stepped_forward<T>(populations, in, run_of(run));
+        const SteppedRun request = run_of(run);
+        const auto spikes = stepped_forward<T>(populations, in, request);
+        for (size_t p = 0; p < cells.size(); ++p)
+            out.push_back(collect(spikes[p], populations[p].cells.size, std::get<6>(asks[p]), request.threads));
     }
     nb::list result;
-    for (size_t p = 0; p < cells.size(); ++p) result.append(to_python(spikes[p], std::get<6>(asks[p])));
+    for (auto& spikes : out) result.append(spikes.to_python());
     return result;
 }
 
 // spikes, dL/dcount, dL/dS of every step, cotangents of samples, of peaks
 template <class T>
-using PullIn = std::tuple<TrainsIn, Maybe<const T, 2>, Maybe<const T, 3>, std::vector<SamplingIn>, std::optional<PeaksIn>>;
+using PullIn = std::tuple<TrainsIn, Maybe<const T, 2>, Maybe<const T, 3>, std::vector<SteppedSamplingIn>, std::optional<PeaksIn>>;
 // what dL/dweight and dL/dS of an outside source are added to
 template <class T>
 using PushIn = std::tuple<Maybe<T, 1>, Maybe<T, 3>>;
 
-nb::object shaped(std::vector<double>&& values, std::vector<size_t> shape) {
-    auto* kept = new std::vector<double>(std::move(values));
-    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<double>*>(p); });
-    return nb::cast(nb::ndarray<double, nb::numpy>(kept->data(), shape.size(), shape.data(), owner));
+template <class... Sizes>
+nb::object shaped(const std::vector<double>& values, Sizes... sizes) {
+    Made<double, sizeof...(sizes)> out(sizes...);
+    std::copy(values.begin(), values.end(), out.values.get());
+    return out.to_python();
 }
 
 template <class T>
@@ -182,9 +153,8 @@ nb::list backward_door(const std::vector<CellsIn>& cells, const std::vector<Link
         populations.push_back(population_of<T>(cells[p], asks[p]));
         const auto& [spikes, count, push, samplings, peaks] = pulled[p];
         SteppedPull<T> pull;
-        pull.spikes = {std::get<0>(spikes).data(), std::get<1>(spikes).data(), std::get<2>(spikes).data()};
+        pull.spikes = trains_of(spikes), pull.peaks = peaks_of(peaks);
         pull.count = data(count), pull.push = data(push), pull.samplings = samplings_of(samplings);
-        if (peaks) pull.peaks = {std::get<0>(*peaks).data(), std::get<1>(*peaks).data()};
         pulls.push_back(pull);
     }
     std::vector<SteppedLink<T>> in;
@@ -198,9 +168,8 @@ nb::list backward_door(const std::vector<CellsIn>& cells, const std::vector<Link
     nb::list result;
     for (size_t p = 0; p < cells.size(); ++p) {
         const SteppedCells& x = populations[p].cells;
-        const size_t n = size_t(x.size), c = size_t(x.compartments), k = size_t(x.receptors), l = size_t(x.couplings);
-        result.append(nb::make_tuple(shaped(std::move(found[p].values), {kCellFields, c, n}), shaped(std::move(found[p].tau_syn), {k, c, n}),
-                                     shaped(std::move(found[p].reversal), {k, c, n}), shaped(std::move(found[p].coupling), {l, n})));
+        result.append(nb::make_tuple(shaped(found[p].values, kCellFields, x.compartments, x.size), shaped(found[p].tau_syn, x.receptors, x.compartments, x.size),
+                                     shaped(found[p].reversal, x.receptors, x.compartments, x.size), shaped(found[p].coupling, x.couplings, x.size)));
     }
     return result;
 }
@@ -208,17 +177,6 @@ nb::list backward_door(const std::vector<CellsIn>& cells, const std::vector<Link
 }  // namespace
 
 void define_stepped(nb::module_& m) {
-    m.attr("Divergence") = nb::handle(PyErr_NewException("spikeloop.engine._core.Divergence", PyExc_RuntimeError, nullptr));
-    nb::register_exception_translator(
-        [](const std::exception_ptr& p, void*) {
-            try {
-                std::rethrow_exception(p);
-            } catch (const Divergence& e) {
-                const nb::tuple where = nb::make_tuple(e.sample, e.unit, e.population);
-                PyErr_SetObject(nb::module_::import_("spikeloop.engine._core").attr("Divergence").ptr(), where.ptr());
-            }
-        },
-        nullptr);
     m.def("stepped_forward_single", &forward_door<float>, "cells"_a, "links"_a, "run"_a, "asks"_a);
     m.def("stepped_forward_double", &forward_door<double>, "cells"_a, "links"_a, "run"_a, "asks"_a);
     m.def("stepped_backward_single", &backward_door<float>, "cells"_a, "links"_a, "run"_a, "asks"_a, "pulls"_a, "pushes"_a, "beta"_a);
