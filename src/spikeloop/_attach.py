@@ -12,10 +12,11 @@ from spikeloop._given import check_rule, refuse_plastic
 from spikeloop.errors import NoRule, Unsupported
 from spikeloop.events import Events
 from spikeloop.network import Key, Network
-from spikeloop.protocols import Cotangent, Rule, Trial
+from spikeloop.protocols import Cotangent, Gradients, Rule, Trial
 from spikeloop.record import Observed, Peak, Record, Samples
 
-_Output = tuple[str, str]  # (kind, population); kind is one of time, count, membrane, peak
+Output = tuple[str, str]
+"""(kind, population); kind is one of time, count, membrane, peak."""
 
 
 def attach(trial: Trial, record: Record, rule: Rule | None) -> Record:
@@ -43,7 +44,7 @@ class _Made:
     def __init__(self, trial: Trial, record: Record, rule: Rule | None) -> None:
         self.trial, self.record, self.rule = trial, record, rule
         self.keys: tuple[Key, ...] = ()
-        outputs: dict[_Output, Tensor] = {}
+        outputs: dict[Output, Tensor] = {}
         for name, events in record.spikes.items():
             if name not in trial.drive:
                 outputs["time", name] = events.time
@@ -90,20 +91,26 @@ class _Made:
                 where="backward",
                 todo="Pass rule=EventProp() to run or Experiment, or wrap the forward in torch.no_grad()",
             )
-        given: dict[str, dict[str, Tensor]] = {"time": {}, "count": {}, "membrane": {}, "peak": {}}
-        accepts = self.rule.accepts
-        for (kind, population), cotangent in zip(self.outputs, cotangents, strict=True):
-            if cotangent is None:
-                continue
-            if kind in accepts:
-                given[kind][population] = cotangent
-            elif bool(cotangent.any()):
-                raise Unsupported(
-                    f"{type(self.rule).__name__} cannot use a gradient of the {kind}",
-                    where=f"population {population!r}",
-                    expected=f"a loss of {', '.join(sorted(accepts))}",
-                )
-        return self.rule.vjp(self.trial, self.record, Cotangent(**given, wants=wants))
+        given = {output: c for output, c in zip(self.outputs, cotangents, strict=True) if c is not None}
+        return differentiated(self.trial, self.record, self.rule, given, wants)
+
+
+def differentiated(
+    trial: Trial, record: Record, rule: Rule, cotangents: Mapping[Output, Tensor], wants: frozenset[Key]
+) -> Gradients:
+    """What ``rule`` makes of the cotangents of ``record``; raises where it cannot use one."""
+    given: dict[str, dict[str, Tensor]] = {"time": {}, "count": {}, "membrane": {}, "peak": {}}
+    accepts = rule.accepts
+    for (kind, population), cotangent in cotangents.items():
+        if kind in accepts:
+            given[kind][population] = cotangent
+        elif bool(cotangent.any()):
+            raise Unsupported(
+                f"{type(rule).__name__} cannot use a gradient of the {kind}",
+                where=f"population {population!r}",
+                expected=f"a loss of {', '.join(sorted(accepts))}",
+            )
+    return rule.vjp(trial, record, Cotangent(**given, wants=wants))
 
 
 class _Attached(torch.autograd.Function):

@@ -51,6 +51,26 @@ def run(  # noqa: PLR0913 - the one doorway
     after the end), ``OutOfRange``, ``CannotObserve``, ``Unsupported`` (a tensor that is not on the CPU),
     ``ActivityExplosion``.
     """
+    trial, record = carried_out(
+        network, drive, duration, substrate=substrate, rule=rule, observe=observe, start=start, number=number,
+        training=training,
+    )  # fmt: skip
+    return attach(trial, record, rule)
+
+
+def carried_out(  # noqa: PLR0913 - as the doorway
+    network: Network,
+    drive: Drive,
+    duration: float,
+    *,
+    substrate: Substrate,
+    rule: Rule | None,
+    observe: Observe,
+    start: State | None = None,
+    number: int | None = None,
+    training: bool = False,
+) -> tuple[Trial, Record]:
+    """`run` before ``rule`` is attached: the trial, and what the substrate observed."""
     check_kinds(network, duration, substrate, rule, observe)
     if not (duration > 0 and math.isfinite(duration)):
         raise OutOfRange(f"the duration is {duration}", where="duration", expected="seconds, above zero")
@@ -70,8 +90,7 @@ def run(  # noqa: PLR0913 - the one doorway
         drives, silent = _drop(network, drives, batch)
     trial = Trial(network, drives, float(duration), wish, start, number, training, silent, steps)
     with torch.no_grad():
-        record = substrate.run(trial)
-    return attach(trial, record, rule)
+        return trial, substrate.run(trial)
 
 
 class Experiment(nn.Module):

@@ -31,7 +31,10 @@ __all__ = [
     "spike_count_cross_entropy",
 ]
 
+Slopes = NDArray[np.floating[Any]]
+
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+SILENT_PUSH = 10.0  # how much a label's unit that is silent costs
 _STEEPEST = 50.0  # times in units of tau1 beyond which the early-spike term grows no more: exp stays finite
 
 
@@ -53,7 +56,7 @@ def first_spike_cross_entropy(
     tau0: float = 0.5e-3,
     tau1: float = 6.4e-3,
     alpha: float = 3e-3,
-    silent_push: float = 10.0,
+    silent_push: float = SILENT_PUSH,
 ) -> Tensor:
     """The unit named by ``label`` (B,) shall spike first, and early.
 
@@ -63,6 +66,18 @@ def first_spike_cross_entropy(
     spike.
 
     The defaults are those of Wunderlich & Pehle 2021 (inputs within 30 ms, tau_mem 20 ms, tau_syn 5 ms).
+    """
+    value, by_time, by_count = first_spike_slopes(events, label, tau0, tau1, alpha, silent_push)
+    if by_count is None:
+        return _Known.apply(value, (by_time,), events.time)
+    return _Known.apply(value, (by_time, by_count), events.time, events.count)
+
+
+def first_spike_slopes(
+    events: Events, label: Tensor, tau0: float, tau1: float, alpha: float, silent_push: float = SILENT_PUSH
+) -> tuple[float, Slopes, Slopes | None]:
+    """`first_spike_cross_entropy`, its derivatives by ``events.time`` and, where a label's unit is silent, by
+    ``events.count``; without torch's graph.
     """
     _check(events, Events, 'events such as record.spikes["output"]')
     trains, samples = events._arrays, len(events)
@@ -74,22 +89,21 @@ def first_spike_cross_entropy(
     if math.isnan(value):
         _labels(label, samples, events.size)  # says which
     if not np.count_nonzero(silent):
-        return _Known.apply(value, (by_time,), events.time)
+        return value, by_time, None
     count = events.count.detach().cpu().numpy()
     where = np.flatnonzero(silent)
     asked = wanted.numpy()[where]
     missing = 1.0 - count[where, asked]
     by_count = np.zeros_like(count)
     by_count[where, asked] = -silent_push / samples * (missing > 0)
-    value += silent_push / samples * float(np.maximum(missing, 0.0).sum())
-    return _Known.apply(value, (by_time, by_count), events.time, events.count)
+    return value + silent_push / samples * float(np.maximum(missing, 0.0).sum()), by_time, by_count
 
 
 class _Known(torch.autograd.Function):
     """A number whose derivatives by some tensors are known."""
 
     @staticmethod
-    def forward(ctx: Any, value: float, slopes: tuple[NDArray[np.floating[Any]], ...], *by: Tensor) -> Tensor:
+    def forward(ctx: Any, value: float, slopes: tuple[Slopes, ...], *by: Tensor) -> Tensor:
         on_cpu = [torch.from_numpy(slope) for slope in slopes]
         ctx.slopes = [s if t.is_cpu else s.to(t.device) for s, t in zip(on_cpu, by, strict=True)]
         return by[0].new_full((), value)
@@ -154,17 +168,25 @@ def _batch_mean(values: Tensor) -> Tensor:
 
 
 def _cross_entropy(values: Tensor, label: Tensor, scale: float) -> Tensor:
-    """-log softmax(scale * values)[label]. Not torch's, which wakes its threads for however little there is."""
+    values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
+    value, slope = cross_entropy_slopes(values, label, scale)
+    return _Known.apply(value, (slope,), values)
+
+
+def cross_entropy_slopes(values: Tensor, label: Tensor, scale: float) -> tuple[float, Slopes]:
+    """-log softmax(scale * values)[label], and its derivatives by ``values`` (B, N); without torch's graph.
+
+    Not torch's, which wakes its threads for however little there is.
+    """
     batch, classes = values.shape
     wanted = _wanted(label, batch, classes)
-    values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
     given = values.detach().cpu().numpy()
     given = np.ascontiguousarray(given, np.float32 if given.dtype == np.float32 else np.float64)
     slope = np.empty_like(given)
     value = _core.cross_entropy(given, wanted.numpy(), scale, slope)
     if math.isnan(value):
         _labels(label, batch, classes)  # says which
-    return _Known.apply(value, (slope,), values)
+    return value, slope
 
 
 def _wanted(label: Tensor, batch: int, classes: int) -> Tensor:

@@ -20,6 +20,7 @@ def count_gradients(
 ) -> dict[Key, Tensor]:
     """Gradients of the weights for the counts' cotangents, see `EventProp`; from the last stage to the first."""
     pulls = {name: pull for name, pull in cotangent.count.items() if bool(pull.any())}
+    heard = {link.target for stage in stages for link in stage.links}
     gradients: dict[Key, Tensor] = {}
     for stage in reversed(stages):
         inside = {neurons.name: neurons for neurons in stage.populations}
@@ -29,10 +30,13 @@ def count_gradients(
                 continue
             charge = pull * _per_charge(inside[link.target], pull.dtype)
             count = record.spikes[link.source].detach().count.to(charge.dtype)
-            by_weight, by_count = _dense(link, charge, count) if link.rows is None else _sparse(link, charge, count)
+            onwards = link.source in heard and link.source not in inside
+            by_weight, by_count = (
+                _dense(link, charge, count, onwards) if link.rows is None else _sparse(link, charge, count)
+            )
             if (link.name, "weight") in cotangent.wants:
                 gradients[link.name, "weight"] = by_weight.reshape(network.projections[link.name].weight.shape)
-            if link.source not in inside:
+            if onwards:
                 pulls[link.source] = pulls[link.source] + by_count if link.source in pulls else by_count
     return gradients
 
@@ -42,9 +46,10 @@ def _per_charge(neurons: Neurons, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(tau_syn / (tau_mem * (threshold - reset))).to(dtype)
 
 
-def _dense(link: Link, charge: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+def _dense(link: Link, charge: Tensor, count: Tensor, onwards: bool) -> tuple[Tensor, Tensor]:
+    """By weight and, if it goes ``onwards``, by count."""
     weight = torch.from_numpy(link.weight).to(charge.dtype)
-    return count.t() @ charge, charge @ weight.t()
+    return count.t() @ charge, charge @ weight.t() if onwards else torch.zeros(())
 
 
 def _sparse(link: Link, charge: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

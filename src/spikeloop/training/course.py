@@ -107,23 +107,16 @@ class Course:
         began = time.perf_counter()
         self._set_rate()
         number = self.epoch * self.steps + self.taken
-        answer = self.place.run(self.network, drive, training=True, number=number)
-        loss = self.place.readout.loss(answer, label)
-        if self.settings.regulariser is not None:
-            loss = loss + self.settings.regulariser(answer)
         for parameter in self.parameters:
             parameter.grad = None
-        self._differentiate(loss)
-        self.optimizer.step()
-        self.taken += 1
-        self._add(answer, label, float(loss.detach()), began)
-
-    def _differentiate(self, loss: Tensor) -> None:
         tally = self.place.tally
         spikes, floored = tally.spikes, tally.floored
-        loss.backward()
+        answer, loss = self.place.learn(self.network, drive, label, number, self.settings.regulariser)
         self.sums.differentiated += tally.spikes - spikes
         self.sums.floored += tally.floored - floored
+        self.optimizer.step()
+        self.taken += 1
+        self._add(answer, label, loss, began)
 
     def _set_rate(self) -> None:
         factor = self.settings.schedule(self.epoch + self.taken / self.steps, self.epochs)

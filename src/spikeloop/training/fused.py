@@ -1,7 +1,8 @@
-"""torch's Adam without what is around its one call: bookkeeping, and threads where there is little to do."""
+"""torch's Adam without what is around its one call: bookkeeping, threads where there is little to do, a compiler."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,19 @@ _WORTH_THREADS = 1 << 17  # numbers: for fewer, waking torch's threads takes lon
 class FusedAdam(torch.optim.Adam):
     """`torch.optim.Adam(fused=True)`: the same numbers and the same state, for plain tensors on the CPU.
 
-    Steps are neither profiled nor hooked. What is out of the ordinary, the first step included, is left to torch.
+    Steps are neither profiled nor hooked. What is out of the ordinary is left to torch. As torch's, the methods below
+    would load torch's compiler, which takes a second, only to be left alone by it.
     """
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all groups."""
-        if closure is not None or not all(self._ready(group) for group in self.param_groups):
+        if closure is not None or any(
+            group["amsgrad"] or group["decoupled_weight_decay"] for group in self.param_groups
+        ):
             return super().step(closure)
         numbers = sum(weight.numel() for group in self.param_groups for weight in group["params"])
         threads = torch.get_num_threads()
@@ -45,9 +53,11 @@ class FusedAdam(torch.optim.Adam):
                 weight.grad = None
 
     def _together(self, group: dict[str, Any]) -> None:
-        """One step of one group."""
-        weights: list[Tensor] = group["params"]
-        states = [self.state[weight] for weight in weights]
+        """One step of one group: of its weights that have a gradient."""
+        weights: list[Tensor] = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
+            return
+        states = [self.state[weight] or self._begun(weight) for weight in weights]
         steps = [state["step"] for state in states]
         for count in steps:
             count.add_(_ONE)  # a number would be made a tensor every time
@@ -67,7 +77,11 @@ class FusedAdam(torch.optim.Adam):
             maximize=group["maximize"],
         )
 
-    def _ready(self, group: dict[str, Any]) -> bool:
-        """Whether every weight has a gradient and a state, so that one call does."""
-        plain = not (group["amsgrad"] or group["decoupled_weight_decay"])
-        return plain and all(weight.grad is not None and self.state.get(weight) for weight in group["params"])
+    def _begun(self, weight: Tensor) -> dict[str, Tensor]:
+        """The state of a weight before its first step."""
+        self.state[weight] = {
+            "step": torch.zeros((), dtype=torch.float32),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
+        return self.state[weight]

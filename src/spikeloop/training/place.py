@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from spikeloop._run import run
+from spikeloop._run import Drive, attach, carried_out, run
 from spikeloop.ann import Experiment, OnChips
 from spikeloop.ann.place import Place as ArrayPlace
 from spikeloop.errors import OutOfRange, WrongType, kind_of
@@ -19,6 +20,7 @@ from spikeloop.protocols import Rule, Substrate
 from spikeloop.record import Record
 from spikeloop.training.readout import HighestOutput, Readout, readout_of
 from spikeloop.training.settings import Settings
+from spikeloop.training.step import Regulariser, Terms, by_graph, by_rule
 
 
 class Reading(Protocol):
@@ -44,6 +46,12 @@ class Place(Protocol):
 
     def run(self, network: Any, drive: Any, *, training: bool = False, number: int = 0) -> Any:
         """The answer to a batch; number: which of all trials it is, for noise that differs from one to the next."""
+        ...
+
+    def learn(
+        self, network: Any, drive: Any, label: Tensor, number: int, regulariser: Regulariser | None
+    ) -> tuple[Any, float]:
+        """The answer to a batch in training, and its loss, whose gradient is left in ``parameter.grad``."""
         ...
 
     def spikes(self, network: Any, answer: Any) -> int:
@@ -94,6 +102,22 @@ class SpikingPlace:
             number=number,
         )
 
+    def learn(
+        self, network: Network, drive: Drive, label: Tensor, number: int, regulariser: Regulariser | None
+    ) -> tuple[Record, float]:
+        terms = Terms.of(self.readout, regulariser)
+        if terms is None or self.rule is None:
+            return by_graph(self, network, drive, label, number, regulariser)
+        trial, observed = carried_out(
+            network, drive, self.duration, substrate=self.substrate, rule=self.rule, observe=self.readout.observe,
+            number=number, training=True,
+        )  # fmt: skip
+        with torch.no_grad():
+            record = attach(trial, observed, self.rule)
+            loss, slopes = terms(record, label)
+        by_rule(trial, observed, self.rule, slopes)
+        return record, loss
+
     def spikes(self, network: Network, answer: Record) -> int:
         spiking = (name for name, population in network.populations.items() if population.spiking and population.kind)
         return sum(answer.spikes[name].time.shape[0] for name in spiking)
@@ -124,6 +148,11 @@ class AnnPlace:
     def run(self, network: nn.Module, drive: Tensor, *, training: bool = False, number: int = 0) -> Tensor:
         self.experiment.train(training)
         return self.experiment(drive, number=number)
+
+    def learn(
+        self, network: nn.Module, drive: Tensor, label: Tensor, number: int, regulariser: Regulariser | None
+    ) -> tuple[Tensor, float]:
+        return by_graph(self, network, drive, label, number, regulariser)
 
     def spikes(self, network: nn.Module, answer: Tensor) -> int:
         return 0

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from spikeloop._attach import Output
 from spikeloop.errors import InvalidNetwork
-from spikeloop.loss import first_spike_class, first_spike_cross_entropy, max_over_time_cross_entropy
+from spikeloop.loss import (
+    cross_entropy_slopes,
+    first_spike_class,
+    first_spike_cross_entropy,
+    first_spike_slopes,
+    max_over_time_cross_entropy,
+)
 from spikeloop.network import Network
 from spikeloop.protocols import NOTHING, Observe
 from spikeloop.record import Record
+
+Derivatives = tuple[float, Mapping[Output, Tensor]]
+"""A loss, and its derivatives by what was observed."""
 
 
 class Readout(Protocol):
@@ -52,6 +63,14 @@ class FirstSpike:
         spikes = record.spikes[self.population]
         return first_spike_cross_entropy(spikes, label, tau0=self.tau0, tau1=self.tau1, alpha=self.alpha)
 
+    def derivatives(self, record: Record, label: Tensor) -> Derivatives:
+        spikes = record.spikes[self.population]
+        value, by_time, by_count = first_spike_slopes(spikes, label, self.tau0, self.tau1, self.alpha)
+        found: dict[Output, Tensor] = {("time", self.population): torch.from_numpy(by_time)}
+        if by_count is not None:
+            found["count", self.population] = torch.from_numpy(by_count)
+        return value, found
+
     def decide(self, record: Record) -> Tensor:
         return first_spike_class(record.spikes[self.population])
 
@@ -69,6 +88,10 @@ class MaxOverTime:
 
     def loss(self, record: Record, label: Tensor) -> Tensor:
         return max_over_time_cross_entropy(record.peak[self.population], label, self.scale)
+
+    def derivatives(self, record: Record, label: Tensor) -> Derivatives:
+        value, slope = cross_entropy_slopes(record.peak[self.population].value, label, self.scale)
+        return value, {("peak", self.population): torch.from_numpy(slope)}
 
     def decide(self, record: Record) -> Tensor:
         return record.peak[self.population].value.argmax(1)

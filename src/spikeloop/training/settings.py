@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeloop._attach import Output
 from spikeloop.loss import silent_neurons
 from spikeloop.record import Record
 from spikeloop.training.fused import FusedAdam
-from spikeloop.training.readout import HighestOutput, Readout
+from spikeloop.training.readout import Derivatives, HighestOutput, Readout
 
 Schedule = Callable[[float, int], float]
 """(epochs done, a real number; epochs in all) -> factor on the learning rate: nothing to store, nothing out of step."""
@@ -68,6 +69,17 @@ class LiftSilent:
     def __call__(self, record: Record) -> Tensor:
         lifts = [silent_neurons(record.count[name], self.minimum) for name in self.populations]
         return self.strength * torch.stack(lifts).sum()
+
+    def derivatives(self, record: Record) -> Derivatives:
+        """The term, and its derivatives by the counts."""
+        value, found = 0.0, dict[Output, Tensor]()
+        for name in self.populations:
+            count = record.count[name]
+            missing = self.minimum - count.sum(0) / max(len(count), 1)
+            value += float(missing.relu().sum())
+            slope = (missing > 0).to(count.dtype) * -self.strength / max(len(count), 1)
+            found["count", name] = slope.expand(count.shape)
+        return self.strength * value, found
 
 
 @dataclass(frozen=True)
