@@ -93,6 +93,11 @@ def _threshold(network):
     network.populations["hidden"].threshold.mul_(0.8)
 
 
+def _new_threshold(network):
+    stored = network.populations["hidden"].threshold
+    stored.data = stored.data * 0.8
+
+
 def _precision(network):
     for projection in network.projections.values():
         projection.weight = nn.Parameter(projection.weight.detach().double() * 1.1)
@@ -107,6 +112,7 @@ CHANGES = [
     _new_time_constants,
     _all_as_a_vector,
     _threshold,
+    _new_threshold,
     _precision,
 ]
 
@@ -127,6 +133,20 @@ def test_the_ideal_machine_knows_it_too(network, change):
     with torch.no_grad():
         change(network)
     as_made_anew(network, Ideal(), Ideal())
+
+
+def test_a_neuron_that_was_changed_behind_torchs_back_is_taken_as_it_is():
+    fixed = Network(
+        {"input": Population(12), "output": Population(4, LIF(10e-3, 5e-3))},
+        [Projection("input", "output", torch.full((12, 4), 0.3))],
+    )
+    lab = OnChip(Twin(7))
+    before = run(fixed, drive(12), 40e-3, substrate=lab, number=3)
+    fixed.populations["output"].threshold.data.mul_(0.5)
+    after = run(fixed, drive(12), 40e-3, substrate=lab, number=3)
+    assert len(after.spikes["output"].time) > len(before.spikes["output"].time)
+    other = run(copy.deepcopy(fixed), drive(12), 40e-3, substrate=OnChip(Twin(7)), number=3)
+    assert torch.equal(after.spikes["output"].time, other.spikes["output"].time)
 
 
 def test_another_chip_and_other_rows_are_other_places(network):

@@ -108,12 +108,15 @@ def setup_of(network: Network, wish: Wish) -> Setup:
 
 def _values(network: Network) -> bytes:
     """All that neurons are."""
-    parts = [
-        getattr(population, name).detach().to(torch.float64).numpy().tobytes()
-        for population in network.populations.values()
-        for name in population.fields
-    ]
-    return b"|".join(parts)
+    made = network.standing().made
+    arrays = made.get(_values)
+    if arrays is None:
+        fields = [(population, name) for population in network.populations.values() for name in population.fields]
+        arrays = [getattr(*field).detach().to(torch.float64).numpy() for field in fields]
+        stored = [population._buffers.get(name) for population, name in fields]
+        if all(of is not None and of.dtype == torch.float64 for of in stored):  # views: what is written in place shows
+            made[_values] = arrays
+    return b"|".join(array.tobytes() for array in arrays)
 
 
 def _made(network: Network, wish: Wish) -> Setup:
