@@ -3,34 +3,46 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
+
+#include "threads.hpp"
 
 namespace spikeloop {
 namespace {
 
 template <class T>
 inline constexpr T kWhole = T(1.5) / std::numeric_limits<T>::epsilon();  // added and taken away, it leaves the nearest whole number
+constexpr int64_t kRows = 8;
 
 }  // namespace
 
 template <class T>
 Change rounded(const Rounding<T>& wanted) {
     Change change;
+    const int64_t targets = wanted.targets;
     const T *__restrict unit = wanted.unit, most = wanted.most, exact = wanted.exact;
-    for (int64_t s = 0; s < wanted.sources; ++s) {
-        const T* __restrict weight = wanted.weight + s * wanted.targets;
-        int32_t* __restrict code = wanted.code + s * wanted.targets;
-        T* __restrict executed = wanted.executed + s * wanted.targets;
-        int32_t beyond = 0, between = 0;
-        T squares = 0;
-        for (int64_t t = 0; t < wanted.targets; ++t) {
-            const T share = weight[t] / unit[t], high = share < most ? share : most, held = high > -most ? high : -most;
-            const T whole = (held + kWhole<T>) - kWhole<T>, off = std::abs(share - whole);
-            const bool is_beyond = off > T(0.5);
-            beyond += is_beyond, between += !is_beyond & (off > exact);
-            squares += is_beyond ? T(0) : off * off;
-            code[t] = int32_t(whole), executed[t] = whole * unit[t];
+    std::vector<T> kept(kRows * targets);  // squares of some rows: each row's are added up in turn, the rows side by side
+    for (int64_t first = 0; first < wanted.sources; first += kRows) {
+        const int64_t rows = std::min(kRows, wanted.sources - first);
+        for (int64_t row = 0; row < rows; ++row) {
+            const T* __restrict weight = wanted.weight + (first + row) * targets;
+            int32_t* __restrict code = wanted.code + (first + row) * targets;
+            T *__restrict executed = wanted.executed + (first + row) * targets, *__restrict square = kept.data() + row * targets;
+            int32_t beyond = 0, between = 0;
+            for (int64_t t = 0; t < targets; ++t) {
+                const T share = weight[t] / unit[t], high = share < most ? share : most, held = high > -most ? high : -most;
+                const T whole = (held + kWhole<T>) - kWhole<T>, off = std::abs(share - whole);
+                const bool is_beyond = off > T(0.5);
+                beyond += is_beyond, between += !is_beyond & (off > exact);
+                square[t] = is_beyond ? T(0) : off * off;
+                code[t] = int32_t(whole), executed[t] = whole * unit[t];
+            }
+            change.beyond += beyond, change.between += between;
         }
-        change.beyond += beyond, change.between += between, change.squares += double(squares);
+        T sum[kRows] = {};
+        for (int64_t t = 0; t < targets; ++t)
+            for (int64_t row = 0; row < kRows; ++row) sum[row] += kept[row * targets + t];
+        for (int64_t row = 0; row < rows; ++row) change.squares += double(sum[row]);
     }
     return change;
 }
@@ -38,18 +50,41 @@ template Change rounded(const Rounding<float>&);
 template Change rounded(const Rounding<double>&);
 
 void lay(const int32_t* code, const int64_t* place, int64_t count, int32_t row, int32_t rows, int64_t below, uint8_t* array) {
-    for (int64_t k = 0; k < count; ++k) {
-        const int32_t size = std::abs(code[k]), share = rows == 1 ? size : (size + row) / rows;
-        array[place[k]] = uint8_t(share & -(code[k] > 0)), array[place[k] + below] = uint8_t(share & -(code[k] < 0));  // no branch
-    }
+    const auto each = [=](auto&& share) {
+        for (int64_t k = 0; k < count; ++k) {  // no branch
+            const int32_t sign = code[k] >> 31, size = share((code[k] ^ sign) - sign);
+            array[place[k]] = uint8_t(size & ~sign), array[place[k] + below] = uint8_t(size & sign);
+        }
+    };
+    rows == 1 ? each([](int32_t size) { return size; }) : each([=](int32_t size) { return (size + row) / rows; });
 }
 
 void wire(const uint8_t* code, const float* height, const int32_t* synapse, const int32_t* first, int64_t cells, float* weight) {
+    const auto one = [=](int32_t at) { return double(float(code[at]) * height[at]); };
     for (int64_t cell = 0; cell < cells; ++cell) {
+        const int32_t begin = first[cell], end = first[cell + 1];
+        if (end - begin == 2) {  // nearly all: one of either sign
+            weight[cell] = float(one(synapse[begin]) + one(synapse[begin + 1]));
+            continue;
+        }
         double sum = 0;
-        for (int32_t k = first[cell]; k < first[cell + 1]; ++k) sum += double(float(code[synapse[k]]) * height[synapse[k]]);
+        for (int32_t k = begin; k < end; ++k) sum += one(synapse[k]);
         weight[cell] = float(sum);
     }
+}
+
+void highest(const uint8_t* reading, int64_t runs, int64_t times, int64_t channels, uint8_t* value, int64_t* which, int threads) {
+    parallel_for(runs, worthwhile(threads, 0.5 * double(runs * times * channels)), 8, [=](int64_t run) {
+        const uint8_t* seen = reading + run * times * channels;
+        uint8_t* best = value + run * channels;
+        int64_t* at = which + run * channels;
+        std::copy_n(seen, channels, best), std::fill_n(at, channels, 0);
+        for (int64_t time = 1; time < times; ++time) {
+            seen += channels;
+            for (int64_t channel = 0; channel < channels; ++channel)
+                if (seen[channel] > best[channel]) [[unlikely]] best[channel] = seen[channel], at[channel] = time;
+        }
+    });
 }
 
 }  // namespace spikeloop

@@ -23,12 +23,18 @@ void wire_door(const Array<const uint8_t, 1>& code, const Array<const float, 1>&
     wire(code.data(), height.data(), synapse.data(), first.data(), int64_t(weight.size()), weight.data());
 }
 
+void highest_door(const Array<const uint8_t, 3>& reading, const Array<uint8_t, 2>& value, const Array<int64_t, 2>& which, int threads) {
+    nb::gil_scoped_release release;
+    highest(reading.data(), int64_t(reading.shape(0)), int64_t(reading.shape(1)), int64_t(reading.shape(2)), value.data(), which.data(), threads);
+}
+
 }  // namespace
 
 void define_codes(nb::module_& m) {
     m.def("rounded", &rounded_door<float>, "weight"_a, "unit"_a, "most"_a, "exact"_a, "code"_a, "executed"_a);
     m.def("rounded", &rounded_door<double>, "weight"_a, "unit"_a, "most"_a, "exact"_a, "code"_a, "executed"_a);
     m.def("lay", &lay_door, "code"_a, "place"_a, "row"_a, "rows"_a, "below"_a, "array"_a);
+    m.def("highest", &highest_door, "reading"_a, "value"_a, "which"_a, "threads"_a);
     m.def("wire", &wire_door, "code"_a, "height"_a, "synapse"_a, "first"_a, "weight"_a);
 }
 

@@ -223,8 +223,10 @@ const SpikesPerSample& disturbed_forward(const std::vector<DenseSource<float>>& 
     double work = 50.0 * double(request.batch * neurons.size);
     for (const auto& source : sources)
         work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(layer.blocks * kBlock) * 0.3;
-    parallel_for((request.batch + kTogether - 1) / kTogether, worthwhile(request.threads, work), 1, [&](int64_t group, Watch& watch) {
-        const int64_t first = group * kTogether, count = std::min(kTogether, request.batch - first);
+    const int threads = worthwhile(request.threads, work);
+    const Parts groups(request.batch, kTogether, threads);
+    parallel_for(groups.number, threads, 1, [&](int64_t group, Watch& watch) {
+        const int64_t first = groups.first(group), count = groups.size(group);
         try {
             pass(layer, first, count, spikes, watch);
         } catch (const Explosion&) {  // the first sample of them is to be named

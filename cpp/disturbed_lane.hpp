@@ -79,8 +79,10 @@ struct Lane {
             if (sends) spikes.push_back({time, int32_t(unit)});
             return true;
         };
-        if (noise.rms > 0)
+        if (noise.rms > 0 && samples.count > 0)
             advance_noisy(neuron, s, noise, begin, end, whole, on_spike, [&](const NoisyStretch& x) { see(x, samples); });
+        else if (noise.rms > 0)
+            advance_noisy(neuron, s, noise, begin, end, whole, on_spike, [](const NoisyStretch&) {});
         else
             advance_seen(s, begin, end, on_spike, samples);
         free = s.free;

@@ -7,7 +7,7 @@ import pytest
 
 from spikeloop.chip.by_value import digest, locked
 from spikeloop.chip.configuration import COLUMNS, HALVES, ROWS, Analog
-from spikeloop.engine.codes import lay, rounded, wired
+from spikeloop.engine.codes import highest, lay, rounded, wired
 
 MOST, EXACT = 63, 1e-4
 
@@ -67,6 +67,19 @@ def test_wires_sum_what_belongs_to_a_cell(random: np.random.Generator) -> None:
 
     single = code[synapse].astype(np.float32) * height[synapse]
     np.testing.assert_array_equal(found.ravel(), np.bincount(cell, single, cells).astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 10), (17, 9, 300), (200, 60, 30), (3, 4, 0), (0, 4, 2)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_of_the_highest_readings_is_found(
+    random: np.random.Generator, shape: tuple[int, int, int], threads: int
+) -> None:
+    reading = random.integers(100, 110, shape).astype(np.uint8)
+    reading[:, :, ::2] = 0
+    value, which = highest(reading, threads)
+    np.testing.assert_array_equal(value, reading.max(1))
+    np.testing.assert_array_equal(which, reading.argmax(1))
+    np.testing.assert_array_equal(highest(reading.astype(np.int64), threads)[0], value)
 
 
 def test_what_is_locked_keeps_its_hash_and_its_values() -> None:

@@ -50,7 +50,9 @@ def slot_counts(slot: Tensor, slots: int) -> Tensor:
     """(slots,) float: how many rows each slot has."""
     if slot.device.type != "cpu":
         return torch.bincount(slot, minlength=slots).to(torch.get_default_dtype())
-    return torch.from_numpy(np.bincount(slot.numpy(), minlength=slots)).to(torch.get_default_dtype())
+    dtype = torch.get_default_dtype()  # NumPy converts: torch would start its threads for so little
+    count = np.bincount(slot.numpy(), minlength=slots).astype(np.float64 if dtype is torch.float64 else np.float32)
+    return torch.from_numpy(count).to(dtype)
 
 
 def first_rows(slot: Tensor, slots: int) -> Tensor:

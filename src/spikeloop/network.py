@@ -233,8 +233,9 @@ class Network(nn.Module):
             for item in group.items()
         ]
         tensors = [tensor for _, tensor in named if tensor is not None]
-        places = [t._version if name != "weight" else t.data_ptr() for name, t in named if t is not None]
-        marks = [*map(id, tensors), *places, *(projection.short_term for projection in projections)]
+        places = [tensor.data_ptr() for tensor in tensors]
+        versions = [tensor._version for name, tensor in named if tensor is not None and name != "weight"]
+        marks = [*map(id, tensors), *places, *versions, *(projection.short_term for projection in projections)]
         if marks != self._standing.marks:
             self._standing = Standing(tensors, marks)
         return self._standing

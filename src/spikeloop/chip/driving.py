@@ -172,7 +172,7 @@ _known: WeakKeyDictionary[Plan, dict[object, tuple[Flags, list[Flags]]]] = WeakK
 
 
 def _of_step(plan: Plan, step: Step) -> list[Indices]:
-    heads = plan.neurons.head[step.neuron].tolist()
+    heads = step.head.tolist()
     return [
         _drivers(plan, label, output_buses(plan.routing, head, label) if sends else [])
         for head, label, sends in zip(heads, step.label.tolist(), step.sending, strict=True)

@@ -23,6 +23,7 @@ from spikeloop.chip.morphology import Form, form
 from spikeloop.chip.receptors import lines_of
 from spikeloop.chip.spots import choose_circuits
 from spikeloop.chip.terms import Switches
+from spikeloop.chip.wiring import senders_of
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 from spikeloop.network import Network
 from spikeloop.neuron import Compartments
@@ -57,6 +58,11 @@ class Placement:
         for circuit in self.circuit.values():
             used[circuit] = True
         return used
+
+    @cached_property
+    def sender(self) -> Indices:
+        """(2048,): the circuit that an event with these bits 0-10 is of."""
+        return senders_of(self.routing)
 
 
 Rows = int | Mapping[str, int]
@@ -97,6 +103,13 @@ def structured(network: Network) -> list[str]:
 def refuse(network: Network) -> None:
     """Raise ``Unsupported`` where a projection has delays, or neurons have what no circuit of the twin has."""
     lines_of(network)
+    made = network.standing().made
+    if refuse not in made:
+        _refuse_delays(network)
+        made[refuse] = True
+
+
+def _refuse_delays(network: Network) -> None:
     for name, projection in network.projections.items():
         delay = projection.delay.detach()
         if delay.numel() and bool((delay != 0).any()):

@@ -6,12 +6,15 @@ never drawn in turn: what is added later changes nothing that was there before. 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spikeloop.engine.disturbed import keyed as stream_of
 
 Float = NDArray[np.float64]
 Words = NDArray[np.uint64]
@@ -114,7 +117,7 @@ def normals_at(stream: Words) -> Float:
 
 
 def _streams(seed: int, quantity: int, shape: tuple[int, ...]) -> Words:
-    return keyed(keyed(seed, quantity), np.arange(int(np.prod(shape)), dtype=np.uint64))
+    return keyed(np.asarray(stream_of(int(seed), quantity), np.uint64), np.arange(math.prod(shape), dtype=np.uint64))
 
 
 def _uniform(stream: Words, count: int) -> Float:

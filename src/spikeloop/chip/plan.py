@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import NOT_SPIKING, Neurons
-from spikeloop.chip.configuration import AddressedEvents, Instruments, Integers, Routing
+from spikeloop.chip.configuration import COLUMNS, OUTPUTS, AddressedEvents, Instruments, Integers, Routing
 from spikeloop.chip.wiring import Indices, Wires, external, internal, own_labels, stages
+from spikeloop.engine.disturbed import Population
 
 _NONE = np.zeros(0, np.int64)
 
@@ -21,12 +22,14 @@ _NONE = np.zeros(0, np.int64)
 class Step:
     """Neurons that run together.
 
-    neuron: (n,), which of the chip's, ascending.  watched: which of the n an instrument looks at.  inside: (number of
-    an earlier sending step, wires from it).  loop: wires among themselves.  sending: (n,), whose spikes become events.
-    label: (n,), bits 0-10 of those.
+    neuron: (n,), which of the chip's, ascending; head: (n,), their circuits; population: as the engine takes them.
+    watched: which of the n an instrument looks at.  inside: (number of an earlier sending step, wires from it).  loop:
+    wires among themselves.  sending: (n,), whose spikes become events.  label: (n,), bits 0-10 of those.
     """
 
     neuron: Indices
+    head: Indices
+    population: Population
     watched: NDArray[np.int32]
     inside: tuple[tuple[int, Wires], ...]
     loop: Wires | None
@@ -37,6 +40,11 @@ class Step:
     def sends(self) -> bool:
         """Whether anybody's spikes become events."""
         return bool(self.sending.any())
+
+    @cached_property
+    def output(self) -> NDArray[np.int32]:
+        """(n,): by which of the outputs their events leave."""
+        return (self.head % COLUMNS // (COLUMNS // OUTPUTS)).astype(np.int32)
 
 
 class Plan:
@@ -71,9 +79,7 @@ class Plan:
 
     def cover_addresses(self, address: Integers) -> None:
         """Know the wires from all of ``address``."""
-        used = np.zeros(1 << 16, bool)
-        used[address] = True
-        new = np.flatnonzero(used & (self.source < 0))
+        new = np.unique(address[self.source[address] < 0]).astype(np.int64)
         if not len(new):
             return
         self.address = np.concatenate([self.address, new])
@@ -120,6 +126,8 @@ def _steps(routing: Routing, neurons: Neurons, watched: Indices, coupled: NDArra
         steps.append(
             Step(
                 neuron,
+                neurons.head[neuron],
+                neurons.population.part(neuron),
                 np.flatnonzero(np.isin(neuron, watched)).astype(np.int32),
                 tuple((k, part) for k, part in inside if len(part.cell)),
                 wires.part(members, members) if loops else None,

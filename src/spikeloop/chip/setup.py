@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -73,10 +74,20 @@ class Setup:
     drivers: Drivers | None = None
     watch: dict[object, Instruments] = field(default_factory=dict)
 
-    @property
+    @cached_property
+    def placed(self) -> int:
+        """Circuits in use."""
+        return int(self.placement.used.sum())
+
+    @cached_property
     def failed(self) -> int:
         """Circuits in use that failed their calibration."""
         return int((self.placement.used & ~self.calibration.success).sum())
+
+    @cached_property
+    def masked(self) -> int:
+        """Circuits that failed it, and are not in use."""
+        return int((~self.placement.used & ~self.calibration.success).sum())
 
 
 _setups: WeakKeyDictionary[Network, dict[object, Setup]] = WeakKeyDictionary()
@@ -97,12 +108,15 @@ def setup_of(network: Network, wish: Wish) -> Setup:
 
 def _values(network: Network) -> bytes:
     """All that neurons are."""
-    parts = [
-        getattr(population, name).detach().to(torch.float64).numpy().tobytes()
-        for population in network.populations.values()
-        for name in population.fields
-    ]
-    return b"|".join(parts)
+    made = network.standing().made
+    arrays = made.get(_values)
+    if arrays is None:
+        fields = [(population, name) for population in network.populations.values() for name in population.fields]
+        arrays = [getattr(*field).detach().to(torch.float64).numpy() for field in fields]
+        stored = [population._buffers.get(name) for population, name in fields]
+        if all(of is not None and of.dtype == torch.float64 for of in stored):  # views: what is written in place shows
+            made[_values] = arrays
+    return b"|".join(array.tobytes() for array in arrays)
 
 
 def _made(network: Network, wish: Wish) -> Setup:
@@ -246,7 +260,7 @@ def _report(setup: Setup) -> None:
     """Warn of failed circuits in use, or refuse them: ``DoesNotFit``."""
     if not setup.failed:
         return
-    placed, good = int(setup.placement.used.sum()), int(setup.calibration.success.sum())
+    placed, good = setup.placed, int(setup.calibration.success.sum())
     why = f"{placed} are needed, {good} are good, {placed - good} are short"
     if placed <= good:
         why = "no arrangement on good ones was found"

@@ -124,7 +124,7 @@ class Stepwise:
             senders.append(sender)
             if step.sends:
                 sent.append(exits)
-            head = self.chip.neurons.head[step.neuron]
+            head = step.head
             self.inside.append(Flight(exits.sample, exits.time, head[exits.unit]))
             self.fired += [Flight(f.sample, f.time, head[f.unit]) for f in ways.fired(number, spikes)]
         driving = self.links.driving

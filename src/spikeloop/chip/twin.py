@@ -14,7 +14,6 @@ from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import Pattern
 from spikeloop.chip.configuration import (
     CIRCUITS,
-    COLUMNS,
     CYCLE,
     DEPTH,
     LINKS,
@@ -207,7 +206,7 @@ class _Emulation:
         of, pattern = self.neurons.of, self.twin.pattern()
         cadc = self.watch.cadc(of, pattern, self.noise, self.key(Quantity.CADC_NOISE), self.neurons.written)
         madc = self.watch.madc(of, self.noise, self.key(Quantity.MADC_NOISE))
-        return Readout(*self._time_stamps(sent), self.lost, cadc, self.watch.cycle, madc)
+        return Readout._trusted(*self._time_stamps(sent), self.lost, cadc, self.watch.cycle, madc)
 
     # ---- events ------------------------------------------------------------------------------------------------
 
@@ -241,26 +240,23 @@ class _Emulation:
 
     def _population(self, step: Step) -> Population:
         """The stage's neurons with this run's thresholds."""
-        part = self.neurons.population
-        values, disturbance = part.values[:, step.neuron].copy(), np.ascontiguousarray(part.disturbance[:, step.neuron])
-        if self.noise.threshold_run:
-            wander = self.wander[self.neurons.head[step.neuron]]
-            values[2] += self.noise.threshold_run * wander * self.neurons.distance[step.neuron]
-        return Population(values, disturbance)
+        if not self.noise.threshold_run:
+            return step.population
+        values = step.population.values.copy()
+        values[2] += self.noise.threshold_run * self.wander[step.head] * self.neurons.distance[step.neuron]
+        return Population(values, step.population.disturbance)
 
     def _muted(self, step: Step) -> NDArray[np.uint8] | None:
         if not len(self.drive.muted):
             return None
-        return np.ascontiguousarray(self.drive.muted[:, self.neurons.head[step.neuron]], np.uint8)
+        return np.ascontiguousarray(self.drive.muted[:, step.head], np.uint8)
 
     def _on_the_bus(self, number: int, spikes: Trains, step: Step) -> Trains:
         """Spikes as they leave: with jitter, one after the other; units stay those of the stage."""
         late = None
         if self.noise.jitter:
             late = self.noise.jitter * stream(keyed(self.key(Quantity.JITTER), number), len(spikes[0]))
-        output = None
-        if Imperfection.CAPACITY not in self.twin.ideal:
-            output = (self.neurons.head[step.neuron] % COLUMNS // (COLUMNS // OUTPUTS)).astype(np.int32)
+        output = None if Imperfection.CAPACITY in self.twin.ideal else step.output
         exits = Exit(step.sending.view(np.uint8), output, OUTPUTS, DEPTH, CYCLE, self.duration)
         return leave(spikes, late, exits, self.lost, self.threads)
 

@@ -102,7 +102,7 @@ class Ways:
         fired = Flight.merged(self.fired(number, spikes))
         if not span.chip.capacity:
             fired = fired[step.sending[fired.unit]]
-        head = span.chip.neurons.head[step.neuron]
+        head = step.head
         late = Flight(fired.sample, fired.time + self._jitter(fired, head), fired.unit)
         now, requests = Flight.merged([waiting, late]).until(span.last * CYCLE)
         if span.chip.capacity:

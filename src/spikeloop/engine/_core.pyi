@@ -204,6 +204,9 @@ def wire(
 ) -> None:
     """Fills `weight` with sums of code x height, of cell c over synapse[first[c] : first[c + 1]]."""
 
+def highest(reading: NDArray[np.uint8], value: NDArray[np.uint8], which: NDArray[np.int64], threads: int) -> None:
+    """Fills (batch, channels): the highest of readings (batch, times, channels), and which it is."""
+
 def correlate(
     arrivals: tuple[Float, NDArray[np.int32]],
     spikes: tuple[Float, NDArray[np.int32]],

@@ -1,9 +1,9 @@
-"""Weights on their way to the codes of an array of synapses, and from there to neurons. No torch here."""
+"""Weights on their way to the codes of an array of synapses, and from there to neurons; readings. No torch here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,3 +53,11 @@ def wired(
     weight = np.empty(shape, np.float32)
     _core.wire(code, height, synapse, first, weight)
     return weight
+
+
+def highest(reading: NDArray[np.integer[Any]], threads: int) -> tuple[NDArray[np.uint8], Places]:
+    """(B, C) each: the highest of readings (B, T, C), T > 0, over time, and which it is, the first of equal ones."""
+    shape = reading.shape[0], reading.shape[2]
+    value, which = np.empty(shape, np.uint8), np.empty(shape, np.int64)
+    _core.highest(np.ascontiguousarray(reading, np.uint8), value, which, threads)
+    return value, which

@@ -29,6 +29,10 @@ class Population:
     values: Float
     disturbance: Float
 
+    def part(self, some: NDArray[np.int64]) -> Population:
+        """Some of the neurons."""
+        return Population(*(np.ascontiguousarray(rows[:, some]) for rows in (self.values, self.disturbance)))
+
 
 @dataclass(frozen=True, eq=False)
 class Passage:

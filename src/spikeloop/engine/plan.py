@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,17 +36,15 @@ def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list
     A stage is run in steps where a population in it has no exact solution, else event by event.
 
     Weights are views: a plan is made anew only when a tensor was replaced, or a delay, a neuron parameter or short-term
-    plasticity changed.
+    plasticity changed. One with other weights has the rest of it.
     """
-    if executed:
-        return [_stage(network, names, executed) for names in _order(network)]
     made = network.standing().made
-    if plan in made:
-        return made[plan]
-    stages = [_stage(network, names, {}) for names in _order(network)]
-    if all(_is_view(link.weight, network.projections[link.name].weight) for stage in stages for link in stage.links):
-        made[plan] = stages
-    return stages
+    stages = made.get(plan)
+    if stages is None:
+        stages = [_stage(network, names) for names in _order(network)]
+        if all(_is_view(link.weight, network.projections[link.name].weight) for each in stages for link in each.links):
+            made[plan] = stages
+    return [_executing(stage, network, executed) for stage in stages] if executed else stages
 
 
 def together(stages: list[Stage | SteppedStage]) -> list[list[Stage] | SteppedStage]:
@@ -103,17 +102,28 @@ def _components(sources: dict[str, list[str]]) -> list[list[str]]:
     return found
 
 
-def _stage(network: Network, names: list[str], executed: Mapping[str, Tensor]) -> Stage | SteppedStage:
+def _executing(stage: Stage | SteppedStage, network: Network, executed: Mapping[str, Tensor]) -> Stage | SteppedStage:
+    """A stage of ``network``, with other weights."""
+    weights, dtype = _weights({link.name: network.projections[link.name] for link in stage.links}, executed)
+    flat = {
+        link.name: weights[link.name] if link.rows is None else weights[link.name].reshape(-1) for link in stage.links
+    }
+    if isinstance(stage, SteppedStage):
+        return replace(stage, links=tuple(replace(link, weight=flat[link.name]) for link in stage.links), dtype=dtype)
+    return replace(stage, links=tuple(replace(link, weight=flat[link.name]) for link in stage.links), dtype=dtype)
+
+
+def _stage(network: Network, names: list[str]) -> Stage | SteppedStage:
     incoming = {name: p for name, p in network.projections.items() if p.target in names}
     delays = {name: delays_of(p) for name, p in incoming.items()}
     stepped = any(network.populations[name].kind in _STEPPED for name in names)
     if stepped:
-        return _in_steps(network, names, incoming, delays, executed)
+        return _in_steps(network, names, incoming, delays)
     dense = len(names) == 1 and all(
         p.source not in names and p.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE
         for name, p in incoming.items()
     )
-    weights, dtype = _weights(incoming, executed)
+    weights, dtype = _weights(incoming, {})
     links = tuple(_link(name, p, weights[name], delays[name], dense) for name, p in incoming.items())
     populations = (network.populations[name] for name in names)
     neurons = (Neurons(name, *_neurons_of(p)) for name, p in zip(names, populations, strict=True))
@@ -125,9 +135,8 @@ def _in_steps(
     names: list[str],
     incoming: Mapping[str, Projection],
     delays: Mapping[str, tuple[Delays, Float]],
-    executed: Mapping[str, Tensor],
 ) -> SteppedStage:
-    weights, dtype = _weights(incoming, executed)
+    weights, dtype = _weights(incoming, {})
     links: list[SteppedLink] = []
     for name, projection in incoming.items():
         dense = projection.synapses is None and delays[name][0] is not Delays.PER_SYNAPSE

@@ -15,6 +15,7 @@ from spikeloop.chip.configuration import CADC_PERIOD_MIN, CYCLE, MADC_NEURONS, I
 from spikeloop.chip.mapping import site_key
 from spikeloop.chip.scales import Scale
 from spikeloop.chip.setup import Setup
+from spikeloop.engine.codes import highest
 from spikeloop.errors import CannotObserve
 from spikeloop.network import Network
 from spikeloop.observe import When, times_of
@@ -53,7 +54,7 @@ def membranes_of(setup: Setup, trial: Trial, out: Readout) -> tuple[Traces, dict
     """Samples, of those that were made the nearest to what was asked for, and highest samples, in model units."""
     membrane, peak = Traces(), dict[str, Peak]()
     cycle, network = CYCLE * setup.wish.speedup, trial.network
-    seconds = torch.from_numpy(out.cadc_cycle * cycle)
+    seconds = out.cadc_cycle * cycle
     cut = trial.observe.state or trial.start is not None
     number = _numbers(trial, out)
     slow, fast = watched(trial.observe, setup.wish.speedup)
@@ -66,10 +67,12 @@ def membranes_of(setup: Setup, trial: Trial, out: Readout) -> tuple[Traces, dict
         if name in trial.observe.membrane and (MEMBRANE, name) not in dict(fast):
             unit = trial.observe.neurons(name, len(head))
             at = _nearest(trial.observe.membrane[name], trial.duration, CADC_PERIOD_MIN * cycle, number, cut)
-            membrane[name] = Samples(seconds[:, at], unit, torch.from_numpy(lifted(reading))[:, at][:, :, unit])
+            value = torch.from_numpy(lifted(reading))[:, at][:, :, unit]
+            membrane[name] = Samples(torch.from_numpy(seconds)[:, at], unit, value)
         if name in trial.observe.peak and reading.shape[1]:
-            highest, when = torch.from_numpy(reading).max(1)
-            peak[name] = Peak(torch.gather(seconds, 1, when), torch.from_numpy(lifted(highest.numpy())))
+            most, which = highest(reading, torch.get_num_threads())
+            time = np.take_along_axis(seconds, which, 1)
+            peak[name] = Peak(torch.from_numpy(time), torch.from_numpy(lifted(most)))
     traces = _fast(setup, trial, out, fast, cut)
     return {**membrane, **traces[MEMBRANE]}, peak, traces[ADAPTATION]
 

@@ -21,7 +21,6 @@ from spikeloop.chip.lower_weights import Lowered, lower_weights
 from spikeloop.chip.ppu import Executed
 from spikeloop.chip.sensing import sensors_of
 from spikeloop.chip.setup import Setup, strength_of_currents
-from spikeloop.chip.wiring import circuits_of
 from spikeloop.events import Events
 from spikeloop.plasticity.memory import PART as LEARNED
 from spikeloop.plasticity.memory import Learned, learned_of
@@ -147,15 +146,14 @@ def _calls(logs: Sequence[Executed]) -> Calls:
 
 
 def _lowering(setup: Setup, lowered: Lowered, dropped: int) -> Lowering:
-    used, good = setup.placement.used, setup.calibration.success
     circuit = setup.placement.circuit.items()
     return Lowering(
         clipped=lowered.clipped,
         rounded=lowered.rounded,
         rounding=lowered.rounding,
-        placed=int(used.sum()),
-        failed=int((used & ~good).sum()),
-        masked=int((~used & ~good).sum()),
+        placed=setup.placed,
+        failed=setup.failed,
+        masked=setup.masked,
         dropped=dropped,
         placement={name: torch.from_numpy(of) for name, of in circuit},
         run={name: torch.zeros(len(of), dtype=torch.int64) for name, of in circuit},
@@ -174,7 +172,7 @@ def _muted(setup: Setup, trial: Trial) -> NDArray[np.bool_]:
 
 def _spikes(setup: Setup, trial: Trial, out: Readout) -> dict[str, Events]:
     """Events of every spiking population."""
-    circuit = circuits_of(setup.placement.routing, out.address)
+    circuit = setup.placement.sender[out.address]
     populations = trial.network.populations
     spiking = {name: of for name, of in setup.placement.circuit.items() if populations[name].spiking}
     return lift_events(out.cycle, circuit, out.start, spiking, setup.wish.speedup)
