@@ -308,9 +308,12 @@ def test_dropout_removes_units_of_a_sample_while_training():
     kept = run(net, events, DURATION, substrate=place, rule=Twice())
     assert kept.spikes["input"] is events
     assert not place.trials[1].silent
-    torch.manual_seed(0)
-    again = run(net, events, DURATION, substrate=place, training=True)
-    assert torch.equal(again.spikes["input"].time, left.time)
+    for same in (events, events.detach()):
+        torch.manual_seed(0)
+        again = run(net, same, DURATION, substrate=place, training=True).spikes["input"]
+        for one, other in ((again.time, left.time), (again.unit, left.unit), (again.start, left.start)):
+            assert torch.equal(one, other)
+            assert one.dtype == other.dtype
 
 
 def test_an_experiment_is_a_module_around_run():

@@ -78,10 +78,10 @@ class Found:
         times = [line["seconds"] if line["reached"] else float("inf") for line in mine]
         return statistics.median(times) if times else None
 
-    def overhead(self, workload: str) -> float | None:
-        """Milliseconds of a training step outside the engine."""
+    def overhead(self, workload: str, phase: str) -> float | None:
+        """Milliseconds of a step outside the engine."""
         line = self.ours(workload)
-        return None if line is None else 1e3 * line["overhead"]["train"]
+        return None if line is None or phase not in line["overhead"] else 1e3 * line["overhead"][phase]
 
     def growth(self, phase: str) -> float | None:
         """The most over the least cost of a synaptic event among all numbers of neurons."""
@@ -99,6 +99,7 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
     yield Floor("W2 forward, images: the goal", 460_000, chip, per_second)
     yield Floor("W2 training step, images, batches of 100", CHIP, found.rate(found.ours("W2"), "train"), per_second)
     many = found.rate(found.ours("W2"), "train many")
+    yield Floor("the same in `fit`", CHIP, found.rate(found.ours("W2"), "fit"), per_second)
     yield Floor("the same in batches of 1000", CHIP, many, per_second)
     for threads, word in ((1, "one thread"), (2, "two threads")):
         yield Floor(f"W2 forward on the twin, over ideal, {word}", 1 / 4, found.over_ideal("twin", threads))
@@ -106,7 +107,8 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
     yield Floor("W2 training at 140 hidden spikes, over the fastest peer", 20, found.over_peers("W2-140"))
     yield Floor("the same, over jaxsnn", 200, found.over_peers("W2-140", lambda line: line["peer"] == "jaxsnn"))
     yield Floor("W1 training, over the fastest peer", 5, found.over_peers("W1-LI"))
-    yield Floor("W1 step in Python and torch, batch 100", 0.4, found.overhead("W1"), "{:.2f} ms", most=True)
+    yield Floor("W1 step in Python and torch, batch 100", 0.4, found.overhead("W1", "train"), "{:.2f} ms", most=True)
+    yield Floor("the same in `fit`", 0.4, found.overhead("W1", "fit"), "{:.2f} ms", most=True)
     yield Floor("W4 training, over the fastest peer", 5, found.over_peers("W4"))
     yield Floor("ten times W2's input events, over the fastest peer", 5, found.over_peers("W2-inputs"))
     for name, spikes in (("W2", 20), ("W2-140", 140)):
@@ -115,6 +117,7 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
         yield Floor("the same, what importing the packages takes included", 20, found.leaner(name, ["import", "step"]))
     yield Floor("W2 forward on two threads, over one", 1.85, found.over_one_thread("inference"))
     yield Floor("W2 training step on two threads, over one", 1.85, found.over_one_thread("train"))
+    yield Floor("the same in batches of 1000", 1.85, found.over_one_thread("train many"))
     yield Floor("Yin-Yang to 97 %, one core, median", 2.0, found.seconds("yin-yang"), "{:.2f} s", most=True)
     yield Floor("MNIST 16x16 to 97.0 %, two cores, median", 30.0, found.seconds("mnist"), "{:.1f} s", most=True)
     yield Floor("synaptic event, 128 to 4096 neurons, dearest over cheapest", 1.5, found.growth("inference"), most=True)

@@ -26,7 +26,10 @@ from roofline import Layer, Roofline  # noqa: E402
 from workloads import EVERY, make  # noqa: E402
 
 from spikeloop import EventProp, Events, Experiment, Record, Substrate  # noqa: E402
-from spikeloop.training import Adam, FirstSpike, MaxOverTime  # noqa: E402
+from spikeloop.data import EventDataset  # noqa: E402
+from spikeloop.training import Adam, FirstSpike, MaxOverTime, Settings  # noqa: E402
+from spikeloop.training.course import Course  # noqa: E402
+from spikeloop.training.place import SpikingPlace  # noqa: E402
 
 LEARNING_RATE = 1e-7  # so that the spikes stay as many as they are; a step costs the same
 
@@ -64,6 +67,14 @@ class Bench:
         """Forward, backward and Adam."""
         self.gradient(batches)
         self.optimizer.step()
+
+    def course(self) -> Course:
+        """What `fit` does with it, on as much data as a batch."""
+        shape, lab = self.shape, self.lab
+        data = EventDataset(*next(self.batches(shape.batch, 1)))
+        settings = Settings(batch_size=shape.batch, learning_rate=LEARNING_RATE, optimizer=Adam(beta2=0.95))
+        place = SpikingPlace(shape.duration, self.readout, lab.substrate, lab.rule)
+        return Course(self.network, data, settings, 1, place)
 
     def layers(self, record: Record) -> Iterator[Layer]:
         """What arrives at each population, for the roofline: its sources' spikes and weights."""
@@ -120,12 +131,13 @@ def measured(name: str, substrate: str, dtype: str, threads: int) -> dict[str, A
     bench.gradient(bench.batches(shape.batch, 1))
     record = bench.forward(bench.batches(shape.many, 1))
     found |= counts(bench, record) | {"digest": digest(bench, record)}
-    small, large = bench.batches(shape.batch), bench.batches(shape.many)
+    small, large, course = bench.batches(shape.batch), bench.batches(shape.many), bench.course()
     steps: dict[str, tuple[Step, int]] = {
         "inference": (lambda: bench.forward(large), shape.many),
         "forward": (lambda: bench.forward(small), shape.batch),
         "gradient": (lambda: bench.gradient(small), shape.batch),
         "train": (lambda: bench.train(small), shape.batch),
+        "fit": (lambda: course.step(*next(small)), shape.batch),
         "train many": (lambda: bench.train(large), shape.many),
     }
     found["rates"] = {phase: measure.rate(step, size) for phase, (step, size) in steps.items()}

@@ -15,6 +15,7 @@ PHASES = {
     "forward": "forward",
     "gradient": "forward + backward",
     "train": "training step",
+    "fit": "step of `fit`",
     "train many": "training step, many at once",
 }
 HEAD = """# Speed

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spikeloop._attach import attach
 from spikeloop._given import check_kinds, check_start, check_steps, clock_of, drives_of, refuse_plastic
+from spikeloop.engine.arriving import only
+from spikeloop.engine.trial import events_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
@@ -167,6 +170,10 @@ def _drop(network: Network, drives: dict[str, Events], batch: int) -> tuple[dict
 
 
 def _without(events: Events, dropped: Tensor) -> Events:
+    if not events.time.requires_grad:  # without torch, which takes four times as long
+        trains = trains_of(events)
+        sample = np.repeat(np.arange(len(events)), np.diff(trains[2]))
+        return events_of(only(trains, ~dropped.numpy()[sample, trains[1]]), events.size)
     stays = ~dropped.flatten()[events.sample * events.size + events.unit]
     before = torch.cat([events.start.new_zeros(1), stays.cumsum(0)])
     return Events._trusted(events.time[stays], events.unit[stays], before[events.start], events.size)

@@ -78,7 +78,7 @@ class LiftSilent:
             missing = self.minimum - count.sum(0) / max(len(count), 1)
             value += float(missing.relu().sum())
             slope = (missing > 0).to(count.dtype) * -self.strength / max(len(count), 1)
-            found["count", name] = slope.expand(count.shape)
+            found["count", name] = found.get(("count", name), torch.zeros(())) + slope.expand(count.shape)
         return self.strength * value, found
 
 
