@@ -16,13 +16,8 @@ _WORTH_THREADS = 1 << 17  # numbers: for fewer, waking torch's threads takes lon
 class FusedAdam(torch.optim.Adam):
     """`torch.optim.Adam(fused=True)`: the same numbers and the same state, for plain tensors on the CPU.
 
-    Steps are neither profiled nor hooked. What is out of the ordinary is left to torch. As torch's, the methods below
-    would load torch's compiler, which takes a second, only to be left alone by it.
+    Steps are neither profiled nor hooked. What is out of the ordinary is left to torch.
     """
-
-    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
-    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
-    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all groups."""
@@ -51,6 +46,20 @@ class FusedAdam(torch.optim.Adam):
         for group in self.param_groups:
             for weight in group["params"]:
                 weight.grad = None
+
+    # As torch's, these would load torch's compiler, which takes a second, only to be left alone by it.
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Train further weights."""
+        inspect.unwrap(torch.optim.Adam.add_param_group)(self, param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on but the weights."""
+        return inspect.unwrap(torch.optim.Adam.state_dict)(self)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        inspect.unwrap(torch.optim.Adam.load_state_dict)(self, state_dict)
 
     def _together(self, group: dict[str, Any]) -> None:
         """One step of one group: of its weights that have a gradient."""

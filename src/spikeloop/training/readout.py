@@ -64,6 +64,7 @@ class FirstSpike:
         return first_spike_cross_entropy(spikes, label, tau0=self.tau0, tau1=self.tau1, alpha=self.alpha)
 
     def derivatives(self, record: Record, label: Tensor) -> Derivatives:
+        """The loss, and its derivatives by the spike times and, for labels whose unit is silent, by the counts."""
         spikes = record.spikes[self.population]
         value, by_time, by_count = first_spike_slopes(spikes, label, self.tau0, self.tau1, self.alpha)
         found: dict[Output, Tensor] = {("time", self.population): torch.from_numpy(by_time)}
@@ -90,6 +91,7 @@ class MaxOverTime:
         return max_over_time_cross_entropy(record.peak[self.population], label, self.scale)
 
     def derivatives(self, record: Record, label: Tensor) -> Derivatives:
+        """The loss, and its derivatives by the peaks."""
         value, slope = cross_entropy_slopes(record.peak[self.population].value, label, self.scale)
         return value, {("peak", self.population): torch.from_numpy(slope)}
 
