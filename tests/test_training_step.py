@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from spikeloop import LI, LIF, EventProp, Network, Population, Projection, SuperSpike
+from spikeloop import LI, LIF, EventProp, InvalidNetwork, Network, Observe, Population, Projection, SuperSpike, run
 from spikeloop.data import YinYang
 from spikeloop.training import FirstSpike, LiftSilent, MaxOverTime, Settings, fit
 from spikeloop.training.step import Terms
@@ -122,3 +125,55 @@ print("torch._dynamo" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["False"]
+
+
+def test_what_was_trained_is_what_runs() -> None:
+    """Fused optimisers change time constants and delays without a trace in torch's counting of versions."""
+    data = YinYang("train", size=60)
+    net = network(LI(0.02, 0.005), times=True)
+    fit(net, data, Settings(duration=0.06, batch_size=20, learning_rate=0.1), epochs=2)
+    drive = data.batch(torch.arange(60))[0]
+    for optimizer in (None, torch.optim.Adam(net.parameters(), 0.2, fused=True)):
+        if optimizer is not None:
+            run(net, drive, 0.06, rule=EventProp()).spikes["hidden"].time.sum().backward()
+            optimizer.step()
+        one, other = (run(each, drive, 0.06, observe=Observe(peak="output")) for each in (net, copy.deepcopy(net)))
+        assert torch.equal(one.spikes["hidden"].time, other.spikes["hidden"].time)
+        assert torch.equal(one.peak["output"].value, other.peak["output"].value)
+    net.populations["hidden"].log_tau_mem.grad = torch.full((12,), math.nan)
+    optimizer.step()
+    with pytest.raises(InvalidNetwork, match="hidden"):
+        run(net, drive, 0.06)
+
+
+def test_memory_that_was_replaced_twice_is_seen() -> None:
+    net, drive = network(LI(0.02, 0.005), times=True), YinYang("train", size=20).batch(torch.arange(20))[0]
+    for _ in range(20):
+        run(net, drive, 0.06)
+        tau = net.populations["hidden"].log_tau_mem
+        for factor in (0.7, 1.4):
+            tau.data = tau.data * factor
+        one, other = (run(each, drive, 0.06).spikes["hidden"].time for each in (net, copy.deepcopy(net)))
+        assert torch.equal(one, other)
+
+
+def test_a_weight_that_lies_transposed_in_memory_is_trained_alike() -> None:
+    ends = []
+    for lay in (torch.Tensor.contiguous, lambda weight: weight.t().contiguous().t()):
+        net = network(LI(0.02, 0.005), times=False)
+        for projection in net.projections.values():
+            projection.weight.data = lay(projection.weight.data)
+        found, _ = trained(net, Settings(duration=0.06, batch_size=20, learning_rate=1e-2), EventProp())
+        ends.append(found)
+    for one, other in zip(*ends, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_loss_that_nothing_changes_is_refused() -> None:
+    settings = Settings(duration=0.06, batch_size=20)
+    with pytest.raises(InvalidNetwork, match="an input"):
+        trained(network(LI(0.02, 0.005), times=False), replace(settings, readout=FirstSpike("input")), EventProp())
+    frozen = network(LI(0.02, 0.005), times=False).requires_grad_(False)
+    frozen.another = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(InvalidNetwork, match="requires a gradient"):
+        trained(frozen, settings, EventProp())

@@ -234,10 +234,16 @@ class Network(nn.Module):
         ]
         tensors = [tensor for _, tensor in named if tensor is not None]
         places = [tensor.data_ptr() for tensor in tensors]
-        versions = [tensor._version for name, tensor in named if tensor is not None and name != "weight"]
-        marks = [*map(id, tensors), *places, *versions, *(projection.short_term for projection in projections)]
+        others = [tensor for name, tensor in named if tensor is not None and name != "weight"]
+        versions = [tensor._version for tensor in others]
+        trained = [
+            t.detach().cpu().numpy().tobytes() for t in others if t.requires_grad
+        ]  # fused optimisers bump nothing
+        short_terms = (projection.short_term for projection in projections)
+        marks = [*map(id, tensors), *places, *versions, *trained, *short_terms]
         if marks != self._standing.marks:
-            self._standing = Standing(tensors, marks)
+            memory = [tensor.detach() for tensor in tensors]  # kept, or another tensor could come to lie there
+            self._standing = Standing([*tensors, *memory], marks)
         return self._standing
 
     def forward(self, *_: object, **__: object) -> NoReturn:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from spikeloop._attach import Output, differentiated
+from spikeloop.errors import InvalidNetwork
 from spikeloop.protocols import Rule, Trial
 from spikeloop.record import Record
 from spikeloop.training.readout import Derivatives, FirstSpike, MaxOverTime
@@ -60,6 +62,12 @@ class Terms:
 def by_rule(trial: Trial, record: Record, rule: Rule, slopes: Mapping[Output, Tensor]) -> None:
     """From the derivatives of a loss by what was observed."""
     sources = trial.network.trainable()
+    if not sources:
+        raise InvalidNetwork("none of its weights, delays and neurons requires a gradient", where="network",
+                             expected="something to train", todo="Use requires_grad_()")  # fmt: skip
+    if inputs := [name for _, name in slopes if name in trial.drive]:
+        raise InvalidNetwork(f"the loss is of {inputs[0]!r}, an input: no weight changes it", where="readout",
+                             expected="a population of neurons")  # fmt: skip
     found = differentiated(trial, record, rule, slopes, frozenset(sources))
     for key, source in sources.items():
         if key in found:
@@ -70,5 +78,10 @@ def _leave(source: Tensor, gradient: Tensor) -> None:
     """Add to the gradient of a parameter, or of that which a quantity is made of."""
     if not source.is_leaf or source._backward_hooks or source._post_accumulate_grad_hooks:
         source.backward(gradient)
+        return
+    if gradient.stride() != source.stride():  # optimisers may walk through both as they lie in memory
+        gradient = torch.empty_like(source).copy_(gradient)
+    if source.grad is None:
+        source.grad = gradient
     else:
-        source.grad = gradient if source.grad is None else source.grad + gradient
+        source.grad = source.grad + gradient
