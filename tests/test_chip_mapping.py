@@ -8,7 +8,7 @@ from spikeloop import LI, LIF, Network, Population, Projection, feedforward, rec
 from spikeloop.chip.allocation import Allocation, Source, Target
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS
 from spikeloop.chip.mapping import place
-from spikeloop.chip.wiring import circuits_of, external, internal, own_labels
+from spikeloop.chip.wiring import external, internal, own_labels, senders_of
 from spikeloop.errors import DoesNotFit, OutOfRange, Unsupported
 
 NEURON = LIF(10e-3, 5e-3)
@@ -135,7 +135,7 @@ def test_every_sender_has_a_label_of_its_own():
     senders = np.flatnonzero(routing.sends)
     labels = own_labels(routing, senders)
     assert len(set(labels)) == len(labels)
-    np.testing.assert_array_equal(circuits_of(routing, np.array(labels)), senders)
+    np.testing.assert_array_equal(senders_of(routing)[np.array(labels)], senders)
 
 
 def test_sparse_projections_take_the_rows_of_dense_ones():

@@ -50,7 +50,7 @@ class Named(nn.ModuleDict, Generic[M]):
 
 
 class Standing:
-    """The tensors of a network and, in ``marks``, which and where they are, and short-term plasticity.
+    """The tensors of a network, their memory and, in ``marks``, which and where they are, and short-term plasticity.
 
     With the same marks, what was ``made`` of them, by the function that made it, holds, but for the values of weights,
     whose steps are seen in views of them. Tensors that are kept alive keep their marks to themselves.

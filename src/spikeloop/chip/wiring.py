@@ -161,11 +161,6 @@ def _depth(before: NDArray[np.bool_]) -> Indices:
         depth = later
 
 
-def circuits_of(routing: Routing, address: Integers) -> Indices:
-    """The circuit that sent each event: label and output, bits 0-10, tell it."""
-    return senders_of(routing)[np.asarray(address, np.int64)]
-
-
 def senders_of(routing: Routing) -> Indices:
     """(2048,): the circuit whose events have a label and an output, bits 0-10; -1: none."""
     table = np.full(2048, -1, np.int64)

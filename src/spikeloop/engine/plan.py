@@ -108,8 +108,6 @@ def _executing(stage: Stage | SteppedStage, network: Network, executed: Mapping[
     flat = {
         link.name: weights[link.name] if link.rows is None else weights[link.name].reshape(-1) for link in stage.links
     }
-    if isinstance(stage, SteppedStage):
-        return replace(stage, links=tuple(replace(link, weight=flat[link.name]) for link in stage.links), dtype=dtype)
     return replace(stage, links=tuple(replace(link, weight=flat[link.name]) for link in stage.links), dtype=dtype)
 
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from spikeloop._run import Drive, attach, carried_out, run
+from spikeloop._attach import attach
+from spikeloop._run import Drive, carried_out, run
 from spikeloop.ann import Experiment, OnChips
 from spikeloop.ann.place import Place as ArrayPlace
 from spikeloop.errors import OutOfRange, WrongType, kind_of
@@ -19,8 +20,8 @@ from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
 from spikeloop.record import Record
 from spikeloop.training.readout import HighestOutput, Readout, readout_of
-from spikeloop.training.settings import Settings
-from spikeloop.training.step import Regulariser, Terms, by_graph, by_rule
+from spikeloop.training.settings import Regulariser, Settings
+from spikeloop.training.step import Terms, by_rule
 
 
 class Reading(Protocol):
@@ -107,7 +108,7 @@ class SpikingPlace:
     ) -> tuple[Record, float]:
         terms = Terms.of(self.readout, regulariser)
         if terms is None or self.rule is None:
-            return by_graph(self, network, drive, label, number, regulariser)
+            return _by_graph(self, network, drive, label, number, regulariser)
         trial, observed = carried_out(
             network, drive, self.duration, substrate=self.substrate, rule=self.rule, observe=self.readout.observe,
             number=number, training=True,
@@ -152,10 +153,22 @@ class AnnPlace:
     def learn(
         self, network: nn.Module, drive: Tensor, label: Tensor, number: int, regulariser: Regulariser | None
     ) -> tuple[Tensor, float]:
-        return by_graph(self, network, drive, label, number, regulariser)
+        return _by_graph(self, network, drive, label, number, regulariser)
 
     def spikes(self, network: nn.Module, answer: Tensor) -> int:
         return 0
 
     def sizes(self, network: nn.Module) -> dict[str, object]:
         return {name: list(parameter.shape) for name, parameter in network.named_parameters()}
+
+
+def _by_graph(
+    place: Place, network: Any, drive: Any, label: Tensor, number: int, regulariser: Regulariser | None
+) -> tuple[Any, float]:
+    """`Place.learn` by torch's graph."""
+    answer = place.run(network, drive, training=True, number=number)
+    loss = place.readout.loss(answer, label)
+    if regulariser is not None:
+        loss = loss + regulariser(answer)
+    loss.backward()
+    return answer, float(loss.detach())

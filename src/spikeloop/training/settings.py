@@ -23,6 +23,10 @@ OptimizerFactory = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
 """(parameters, learning rate) -> optimiser."""
 
 
+Regulariser = Callable[[Any], Tensor]
+"""From a record, or from outputs, to a term that is added to the loss."""
+
+
 @dataclass(frozen=True)
 class Decay:
     """factor^k in epoch k = 0, 1, ...; a factor of 1 is a constant learning rate."""
@@ -112,7 +116,7 @@ class Settings:
 
     duration: float | None = None
     readout: Readout | HighestOutput | None = None
-    regulariser: Callable[[Any], Tensor] | None = None
+    regulariser: Regulariser | None = None
     batch_size: int = 32
     learning_rate: float = 5e-3
     optimizer: OptimizerFactory = field(default_factory=Adam)

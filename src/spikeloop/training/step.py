@@ -1,12 +1,12 @@
-"""The gradients of one step, left in ``parameter.grad``: by torch's graph, or without it where every term of the loss
-says its derivatives itself. The numbers are the same; the graph takes longer than a small network's native engine.
+"""The gradients of one step without torch's graph, where every term of the loss says its derivatives itself.
+
+The numbers are the same as by the graph, which takes longer than a small network's native engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,23 +17,6 @@ from spikeloop.protocols import Rule, Trial
 from spikeloop.record import Record
 from spikeloop.training.readout import Derivatives, FirstSpike, MaxOverTime
 from spikeloop.training.settings import LiftSilent
-
-if TYPE_CHECKING:
-    from spikeloop.training.place import Place
-
-Regulariser = Callable[[Any], Tensor]
-
-
-def by_graph(
-    place: Place, network: Any, drive: Any, label: Tensor, number: int, regulariser: Regulariser | None
-) -> tuple[Any, float]:
-    """The answer to a batch in training, and its loss."""
-    answer = place.run(network, drive, training=True, number=number)
-    loss = place.readout.loss(answer, label)
-    if regulariser is not None:
-        loss = loss + regulariser(answer)
-    loss.backward()
-    return answer, float(loss.detach())
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class Terms:
 
 
 def by_rule(trial: Trial, record: Record, rule: Rule, slopes: Mapping[Output, Tensor]) -> None:
-    """From the derivatives of a loss by what was observed."""
+    """Leave in ``parameter.grad`` what ``rule`` makes of the derivatives of a loss by what was observed."""
     sources = trial.network.trainable()
     if not sources:
         raise InvalidNetwork("none of its weights, delays and neurons requires a gradient", where="network",
