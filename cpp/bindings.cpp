@@ -2,9 +2,9 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include "arguments.hpp"
 #include "finite.hpp"
 #include "numpy_array.hpp"
-#include "stage.hpp"
 #include "stepped.hpp"
 #include "threads.hpp"
 
@@ -62,6 +62,7 @@ NB_MODULE(_core, m) {
     m.attr("Divergence") = nb::handle(PyErr_NewException("spikeloop.engine._core.Divergence", PyExc_RuntimeError, nullptr));
     nb::register_exception_translator(translate, nullptr);
     m.def("finite", &finite_door, "arrays"_a);
+    m.def("latest", [](const TrainsIn& in) { return trains_of(in).latest(int64_t(std::get<2>(in).size()) - 1); }, "trains"_a);
     define_codes(m);
     define_correlation(m);
     define_dense(m);

@@ -17,10 +17,9 @@ struct FirstSpikeLoss {
 
     // `silent` (batch,) tells where the label's unit is; the mean's derivative is written to `by_time` (spikes,), zeros before.
     double operator()(const Trains& spikes, int64_t batch, int64_t units, const int64_t* label, uint8_t* silent, double* by_time) const {
-        double sum = 0, latest = 0;
+        double sum = 0;
         const double share_of_mean = 1.0 / double(std::max<int64_t>(batch, 1));
-        for (int64_t e = spikes.start[0]; e < spikes.start[batch]; ++e) latest = std::max(latest, spikes.time[e]);
-        const double late = latest + tau1;
+        const double late = spikes.latest(batch) + tau1;
         std::vector<int64_t> row(units);
         std::vector<double> share(units);
         for (int64_t b = 0; b < batch; ++b) {

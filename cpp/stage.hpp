@@ -1,5 +1,6 @@
 // What the kernels are handed: plain views of arrays that the caller keeps alive.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -14,6 +15,13 @@ struct Trains {
     const double* time = nullptr;
     const int32_t* unit = nullptr;
     const int64_t* start = nullptr;
+    // The time of the last event of all `batch` samples, each in order; 0 where there is none.
+    double latest(int64_t batch) const {
+        double last = 0;
+        for (int64_t s = 0; s < batch; ++s)
+            if (start[s + 1] > start[s]) last = std::max(last, time[start[s + 1] - 1]);
+        return last;
+    }
 };
 
 struct Neurons {

@@ -79,7 +79,7 @@ def carried_out(  # noqa: PLR0913 - as the doorway
         raise OutOfRange(f"the duration is {duration}", where="duration", expected="seconds, above zero")
     if rule is not None:
         refuse_plastic(network)
-    network.check()
+    standing = network.check()
     begin = clock_of(start)
     drives, steps = drives_of(network, drive, duration, begin)
     batch = Trial(network, drives, float(duration), start=start, steps=steps).batch
@@ -92,6 +92,7 @@ def carried_out(  # noqa: PLR0913 - as the doorway
     if training:
         drives, silent = _drop(network, drives, batch)
     trial = Trial(network, drives, float(duration), wish, start, number, training, silent, steps)
+    trial.__dict__["standing"] = standing
     with torch.no_grad():
         return trial, substrate.run(trial)
 

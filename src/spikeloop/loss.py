@@ -106,7 +106,8 @@ class _Known(torch.autograd.Function):
     def forward(ctx: Any, value: float, slopes: tuple[Slopes, ...], *by: Tensor) -> Tensor:
         on_cpu = [torch.from_numpy(slope) for slope in slopes]
         ctx.slopes = [s if t.is_cpu else s.to(t.device) for s, t in zip(on_cpu, by, strict=True)]
-        return by[0].new_full((), value)
+        number = torch.from_numpy(np.array(value, slopes[0].dtype))
+        return number if by[0].is_cpu and by[0].dtype == number.dtype else number.to(by[0])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -114,7 +115,8 @@ class _Known(torch.autograd.Function):
             raise Unsupported(
                 "this loss cannot be differentiated twice", where="backward", todo="Leave out create_graph=True"
             )
-        return None, None, *(slope * cotangents[0] for slope in ctx.slopes)
+        factor = float(cotangents[0])
+        return None, None, *(slope if factor == 1.0 else slope * factor for slope in ctx.slopes)
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:
@@ -180,7 +182,7 @@ def cross_entropy_slopes(values: Tensor, label: Tensor, scale: float) -> tuple[f
     """
     batch, classes = values.shape
     wanted = _wanted(label, batch, classes)
-    given = values.detach().cpu().numpy()
+    given = values.numpy(force=True)
     given = np.ascontiguousarray(given, np.float32 if given.dtype == np.float32 else np.float64)
     slope = np.empty_like(given)
     value = _core.cross_entropy(given, wanted.numpy(), scale, slope)

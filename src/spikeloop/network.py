@@ -145,10 +145,10 @@ class Network(nn.Module):
         Raises ``UnknownPopulation`` where there are no such neurons; ``where`` is for its message.
         """
         population, dot, compartment = name.partition(".")
-        neurons = {each: p.structure for each, p in self.populations.items() if p.structure is not None}
-        structure = neurons.get(population)
+        known = population in self.populations
+        structure = self.populations[population].structure if known else None
         if structure is None:
-            known = population in self.populations
+            neurons = [each for each, p in self.populations.items() if p.structure is not None]
             what = f"{population!r} is an input and has no membrane" if known else f"there is no {population!r}"
             raise UnknownPopulation(what, where=where, expected=f"one of {', '.join(neurons)}")
         sites = [site.name for site in structure.sites if site.name]
@@ -193,20 +193,22 @@ class Network(nn.Module):
                         found[name, field] = value if field == stored else getattr(module, field)
         return found
 
-    def check(self) -> None:
-        """Raise where values, perhaps learned or loaded, make no network any more, naming the place.
+    def check(self) -> Standing:
+        """Raise where values, perhaps learned or loaded, make no network any more, naming the place; else how it stands.
 
         ``InvalidNetwork`` for weights, delays or neuron fields that are not finite and for impossible neurons,
         ``Unsupported`` for tensors that are not on the CPU. Cheap: `run` calls it every time.
         """
         _check_learning(self.projections, self.programs)
-        made = self.standing().made
+        standing = self.standing()
+        made = standing.made
         if _flat not in made:
             self._check_tensors()
             made[_flat] = _flat(self.projections)
         if made[_flat] is None or not _core.finite(made[_flat]):
             for name, projection in self.projections.items():
                 _check_finite(projection.weight, name, "weight")
+        return standing
 
     def _check_tensors(self) -> None:
         """`check` of all that holds for as long as they stand."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from spikeloop.events import Events
-from spikeloop.network import Key, Network
+from spikeloop.network import Key, Network, Standing
 from spikeloop.observe import NOTHING, Every, Observe
 from spikeloop.record import Record, State
 from spikeloop.steps import Steps
@@ -39,6 +40,11 @@ class Trial:
     training: bool = False
     silent: Mapping[str, Tensor] = field(default_factory=dict)
     steps: Mapping[str, Steps] = field(default_factory=dict)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """How the network stands in this trial."""
+        return self.network.standing()
 
     @property
     def begin(self) -> float:

@@ -140,6 +140,9 @@ def cross_entropy(value: Weights, label: NDArray[np.int64], scale: float, slope:
 def finite(arrays: Sequence[Weights]) -> bool:
     """Whether no number in these flat arrays is NaN or infinite."""
 
+def latest(trains: Trains) -> float:
+    """The time of the last event of all samples, each in order; 0 where there is none."""
+
 def disturbed_forward(
     sources: Sequence[tuple[Trains, NDArray[np.float32]]],
     loop: NDArray[np.float32] | None,

@@ -14,7 +14,7 @@ from torch import Tensor
 from spikeloop.engine.arrays import FIELDS, Delays, Float, Link, Neurons, Recovery, Rows, Stage, Weights
 from spikeloop.engine.plan_stepped import cells_of, onto
 from spikeloop.engine.stepped import SteppedLink, SteppedStage
-from spikeloop.network import Network
+from spikeloop.network import Network, Standing
 from spikeloop.neuron import AdEx, Compartments
 from spikeloop.population import Population
 from spikeloop.projection import Projection, Synapses
@@ -30,15 +30,18 @@ def on_a_grid(network: Network) -> list[str]:
     return [name for name, p in network.populations.items() if p.kind in _STEPPED]
 
 
-def plan(network: Network, executed: Mapping[str, Tensor] | None = None) -> list[Stage | SteppedStage]:
-    """The stages of ``network``, earlier ones first. ``executed`` replaces weights, by projection.
+def plan(
+    network: Network, executed: Mapping[str, Tensor] | None = None, standing: Standing | None = None
+) -> list[Stage | SteppedStage]:
+    """The stages of ``network``, earlier ones first. ``executed`` replaces weights, by projection; ``standing``: how it
+    stands, if that is known.
 
     A stage is run in steps where a population in it has no exact solution, else event by event.
 
     Weights are views: a plan is made anew only when a tensor was replaced, or a delay, a neuron parameter or short-term
     plasticity changed. One with other weights has the rest of it.
     """
-    made = network.standing().made
+    made = (standing or network.standing()).made
     stages = made.get(plan)
     if stages is None:
         stages = [_stage(network, names) for names in _order(network)]

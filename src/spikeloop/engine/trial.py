@@ -45,7 +45,7 @@ def stages_of(trial: Trial) -> list[Stage | SteppedStage]:
     """The network's stages as `trial` runs them: made once, for its adjoint too."""
     stages = trial.__dict__.get("_stages")
     if stages is None:
-        stages = trial.__dict__["_stages"] = plan(trial.network)
+        stages = trial.__dict__["_stages"] = plan(trial.network, standing=trial.standing)
     return stages
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ from spikeloop.substrate.in_steps import InSteps
 from spikeloop.substrate.plastic import learning
 
 _ANY_TIMES = Every(0.0)
+_offers: weakref.WeakKeyDictionary[Network, Observe] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,15 @@ class Ideal:
         """Every membrane and current at any times, every adaptation that there is, every peak, the final state, the
         history of every plastic projection.
         """
-        names = [name for name, population in network.populations.items() if population.kind is not None]
-        plastic = {name for program in network.programs.values() for name in program.projections}
-        traces = {place: _ANY_TIMES for name in names for place in network.places(name)}
-        adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in network.places(name)}
-        return Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
+        offers = _offers.get(network)
+        if offers is None:
+            names = [name for name, population in network.populations.items() if population.kind is not None]
+            plastic = {name for program in network.programs.values() for name in program.projections}
+            traces = {place: _ANY_TIMES for name in names for place in network.places(name)}
+            adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in network.places(name)}
+            offers = Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
+            _offers[network] = offers
+        return offers
 
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_ONE = torch.tensor(1.0)
 _WORTH_THREADS = 1 << 17  # numbers: for fewer, waking torch's threads takes longer than the step
 
 
@@ -69,7 +68,8 @@ class FusedAdam(torch.optim.Adam):
         states = [self.state[weight] or self._begun(weight) for weight in weights]
         steps = [state["step"] for state in states]
         for count in steps:
-            count.add_(_ONE)  # a number would be made a tensor every time
+            number = count.numpy()
+            number[()] = float(number) + 1
         torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             weights,
             [weight.grad for weight in weights if weight.grad is not None],

@@ -96,7 +96,7 @@ class MaxOverTime:
         return value, {("peak", self.population): torch.from_numpy(slope)}
 
     def decide(self, record: Record) -> Tensor:
-        return record.peak[self.population].value.argmax(1)
+        return torch.from_numpy(record.peak[self.population].value.numpy(force=True).argmax(1))
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ def by_rule(trial: Trial, record: Record, rule: Rule, slopes: Mapping[Output, Te
     found = differentiated(trial, record, rule, slopes, frozenset(sources))
     for key, source in sources.items():
         if key in found:
-            _leave(source, found[key].to(source.dtype))
+            gradient = found[key]
+            _leave(source, gradient if gradient.dtype == source.dtype else gradient.to(source.dtype))
 
 
 def _leave(source: Tensor, gradient: Tensor) -> None:
