@@ -137,13 +137,13 @@ SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end
 // To the next spike of those that fire, which it returns, and the others to the end. Those that cannot reach the threshold
 // again, for there is no refractory period and too little current, go on to the end: `goes_on`.
 SPIKELOOP_INLINE Integers go(Group& n, const Course& c, const Doubles& end, const Doubles& reset, const Doubles& refractory, Integers& goes_on,
-                             Doubles& spike) {
+                             Doubles& spike, Doubles& current) {
     const Integers later = c.later & (n.time + c.search.t <= end), fires = c.now | later;
     const Doubles wait = later ? c.search.t : all_of(0);
     n.time = fires ? n.time + wait : end;
     n.v = c.end_v;
     n.i = fires ? n.i * exponential(-n.rate.b * wait) : c.end_i;
-    spike = n.time;
+    spike = n.time, current = n.i;
     const Doubles left = end - n.time, bound = larger(reset, all_of(0)) + n.i * smaller(n.rate.a * left, n.peak * (1 + kMargin));
     goes_on = fires & (refractory == 0) & (left >= 0) & (bound < n.threshold);
     if (any(goes_on)) {
@@ -173,22 +173,22 @@ SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept, std::vector<Spike>& out
         SPIKELOOP_UNROLL
         for (int g = 0; g < G; ++g) narrow(n[g], c[g].search), open |= c[g].search.open;
     }
-    alignas(64) double time[G * kDoubles], v[G * kDoubles], i[G * kDoubles];
+    alignas(64) double time[G * kDoubles], v[G * kDoubles], i[G * kDoubles], at_spike[G * kDoubles];
     alignas(64) int64_t fired[G * kDoubles], done[G * kDoubles];
     SPIKELOOP_UNROLL
     for (int g = 0; g < G; ++g) {
         const int at = g * kDoubles, from = first + at;
         Integers goes_on;
-        Doubles spike;
-        const Integers fires = go(n[g], c[g], load(p.until + from), load(p.reset + from), load(p.refractory + from), goes_on, spike);
+        Doubles spike, current;
+        const Integers fires = go(n[g], c[g], load(p.until + from), load(p.reset + from), load(p.refractory + from), goes_on, spike, current);
         store(fired + at, fires), store(done + at, ~fires | goes_on);
-        store(time + at, spike), store(v + at, n[g].v), store(i + at, n[g].i);
+        store(time + at, spike), store(at_spike + at, current), store(v + at, n[g].v), store(i + at, n[g].i);
     }
     for (int l = 0; l < G * kDoubles && first + l < p.count; ++l) {
         const int from = first + l, place = p.place[from];
         if (fired[l]) {
             p.fired[place] = true;
-            if (time[l] > p.told[place]) ++p.spikes[place], out.push_back({time[l], place});
+            if (time[l] > p.told[place]) ++p.spikes[place], out.push_back({time[l], place, float(at_spike[l])});
         }
         if (done[l]) {
             p.end[place] = {v[l], i[l], fired[l] ? time[l] : p.free[from]};

@@ -48,12 +48,15 @@ struct Job {
     std::vector<Modes> modes;  // of each neuron, or the one that all have
     bool one_tau, want_weight = false, want_arrival_time = false;
     bool starts = false, leaps = false;  // not all neurons start at rest; the run is longer than `span`
+    bool refractory = false;             // any neuron is
     int ratio = 0;  // that of its neurons
     double span = 0, back_span = 0;
     const Backward& request() const { return stage->request; }
     int64_t size() const { return stage->neurons.size; }
     int64_t blocks() const { return (size() + kLanes<T> - 1) / kLanes<T>; }
     const Modes& modes_of(int64_t m) const { return modes[one_tau ? 0 : m]; }
+    // Whether all that is needed at marks is the current at spikes, and that is known.
+    bool replayed() const { return request().current && !refractory && !wants_membrane(); }
     bool wants_membrane() const { return request().want_tau || (want_arrival_time && !request().membrane.empty()); }
     int32_t anchor(double time) const { return int32_t(time * back_span); }
 };
@@ -117,7 +120,7 @@ Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
     double fastest = 0;
     for (int64_t m = 0; m < stage.neurons.size; ++m) {
         const Neuron& n = job.neuron.emplace_back(stage.neurons[m]);
-        fastest = std::max({fastest, n.a, n.b}), job.starts |= n.initial() != 0;
+        fastest = std::max({fastest, n.a, n.b}), job.starts |= n.initial() != 0, job.refractory |= n.refractory > 0;
     }
     job.span = kSpan / fastest, job.back_span = 1 / job.span;
     job.starts |= stage.request.start.membrane != nullptr, job.leaps = stage.request.duration >= job.span;

@@ -121,13 +121,14 @@ void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     constexpr int N = kLanes<T>;
     Lanes<T> x[Wide];
     for (int j = 0; j < Wide; ++j) open_lanes(job, out, scratch, blocks[j], reach, x[j]);
-    replay_blocks<T, OneTau, Whole, Wide>(job, scratch, reach, x);
+    if (!job.replayed()) replay_blocks<T, OneTau, Whole, Wide>(job, scratch, reach, x);
     NeuronGradient unwanted;
     for (int j = 0; j < Wide; ++j) {
         const size_t begin = out.changes.size();
         for (int32_t a = blocks[j].begin; a < blocks[j].end; ++a) {
             const size_t lane = j * N + out.active[a] % N;
-            replay_marks(job, out, scratch, out.active[a], scratch.r.data() + lane, scratch.s.data() + lane, Wide * N);
+            if (!job.replayed())
+                replay_marks(job, out, scratch, out.active[a], scratch.r.data() + lane, scratch.s.data() + lane, Wide * N);
             sweep_back(job, out, scratch, out.active[a], job.request().want_neuron ? out.neuron[a] : unwanted);
         }
         merge_changes(out, scratch);

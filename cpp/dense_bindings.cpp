@@ -45,16 +45,16 @@ nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>
         nb::gil_scoped_release release;
         const auto& spikes = dense_forward<T>(stages);
         for (size_t k = 0; k < stages.size(); ++k)
-            out.push_back(collect(spikes[k], stages[k].neurons.size, count_of(std::get<3>(in[k])), threads));
+            out.push_back(collect(spikes[k], stages[k].neurons.size, count_of(std::get<3>(in[k])), threads, std::is_same_v<T, float>));
     }
     nb::list result;
-    for (auto& spikes : out) result.append(spikes.to_python());
+    for (auto& spikes : out) result.append(nb::make_tuple(spikes.to_python(), spikes.current ? spikes.current->to_python() : nb::none()));
     return result;
 }
 
 template <class T>
-using DenseBackIn = std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, CotangentIn, std::vector<Maybe<T, 2>>, std::vector<Maybe<double, 1>>,
-                               std::vector<Maybe<double, 1>>, bool, bool>;
+using DenseBackIn = std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, CotangentIn, Maybe<const float, 1>, std::vector<Maybe<T, 2>>,
+                               std::vector<Maybe<double, 1>>, std::vector<Maybe<double, 1>>, bool, bool>;
 
 template <class A>
 auto pointers(const std::vector<std::optional<A>>& arrays) {
@@ -67,13 +67,14 @@ template <class T>
 nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch, double begin, double duration, double slope_floor,
                            int threads) {
     std::vector<DenseBack<T>> stages;
-    for (const auto& [sources, neurons, spiking, cotangent, weight, time, source_time, want_neuron, want_tau] : in) {
+    for (const auto& [sources, neurons, spiking, cotangent, current, weight, time, source_time, want_neuron, want_tau] : in) {
         DenseBack<T>& stage = stages.emplace_back();
         stage.sources = dense_sources<T>(sources), stage.neurons = neurons_of(neurons, spiking);
         stage.weight = pointers(weight), stage.time = pointers(time), stage.source_time = pointers(source_time);
         Backward& request = stage.request;
         request.batch = batch, request.begin = begin, request.duration = duration, request.spikes = trains_of(std::get<0>(cotangent));
         request.time_cotangent = std::get<1>(cotangent).data(), request.start = state_of(std::get<4>(cotangent));
+        request.current = data(current);
         request.slope_floor = slope_floor, request.want_neuron = want_neuron, request.want_tau = want_tau, request.threads = threads;
     }
     {

@@ -16,7 +16,7 @@ void look_closely(const Layer<T>& layer, Walk<T>& x, int l) {
         }
         if (first_spike < 0) first_spike = time;
         count_spikes(layer, x, l, 1);
-        x.passage->spikes->push_back({time, int32_t(x.block->first + l)});
+        x.passage->spikes->push_back({time, int32_t(x.block->first + l), float(s.i)});
         return true;
     });
     if (layer.wants_peak()) {
@@ -91,7 +91,7 @@ void settle(const Layer<T>& layer, Waiting<T>& waiting) {
     }
     for (const Spike& spike : waiting.spikes) {
         const auto [walk, l] = waiting.lane[spike.unit];
-        walk->passage->spikes->push_back({spike.time, int32_t(walk->block->first + l)});
+        walk->passage->spikes->push_back({spike.time, int32_t(walk->block->first + l), spike.current});
     }
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <optional>
 
 #include "arguments.hpp"
 #include "stage.hpp"
@@ -34,11 +35,13 @@ struct Spikes {
     Made<double> time;
     Made<int32_t> unit;
     Made<int64_t> start;
+    std::optional<Made<float>> current;
     nanobind::tuple to_python() { return nanobind::make_tuple(time.to_python(), unit.to_python(), start.to_python()); }
 };
 
 // Spikes of neurons first .. first + size of `all`, renumbered from 0; `count` (batch, size), if given, is raised by one for each.
-inline Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size, int64_t all, const Maybe<float, 2>& count, int threads) {
+inline Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size, int64_t all, const Maybe<float, 2>& count, int threads,
+                      bool with_current = false) {
     constexpr double kNanoseconds = 4;  // about, of one spike
     const int64_t batch = int64_t(spikes.size());
     const auto mine = [&](const Spike& spike) { return spike.unit >= first && spike.unit < first + size; };
@@ -47,12 +50,14 @@ inline Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size
     for (int64_t b = 0; b < batch; ++b)
         start[b + 1] = start[b] + (size == all ? int64_t(spikes[b].size()) : std::count_if(spikes[b].begin(), spikes[b].end(), mine));
     const int64_t total = start[batch];
-    Spikes out{Made<double>(total), Made<int32_t>(total), std::move(start)};
+    Spikes out{Made<double>(total), Made<int32_t>(total), std::move(start), std::nullopt};
+    if (with_current) out.current.emplace(total);
     parallel_for(batch, worthwhile(threads, kNanoseconds * double(total), true), 16, [&](int64_t b) {
         int64_t to = out.start[b];
         float* row = count ? count->data() + b * size : nullptr;
         for (const Spike& spike : spikes[b]) {
             if (!mine(spike)) continue;
+            if (with_current) (*out.current)[to] = spike.current;
             out.time[to] = spike.time, out.unit[to++] = int32_t(spike.unit - first);
             if (row) row[spike.unit - first] += 1;
         }
@@ -61,8 +66,8 @@ inline Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size
 }
 
 // Spikes of all the neurons there are.
-inline Spikes collect(const SpikesPerSample& spikes, int64_t size, const Maybe<float, 2>& count, int threads) {
-    return collect(spikes, 0, size, size, count, threads);
+inline Spikes collect(const SpikesPerSample& spikes, int64_t size, const Maybe<float, 2>& count, int threads, bool with_current = false) {
+    return collect(spikes, 0, size, size, count, threads, with_current);
 }
 
 }  // namespace spikeloop

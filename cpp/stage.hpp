@@ -73,6 +73,7 @@ struct Anchors {
 struct Spike {
     double time;
     int32_t unit;
+    float current = 0;  // of the neuron right then, from the kernels of dense stages: its adjoint need not sum it up again
 };
 struct Earlier {
     bool operator()(const Spike& x, const Spike& y) const { return x.time < y.time || (x.time == y.time && x.unit < y.unit); }
@@ -128,6 +129,7 @@ struct Backward {
     int64_t batch = 0;
     double begin = 0, duration = 0;
     Trains spikes;               // the population's own, as observed
+    const float* current = nullptr;    // (spikes,) of the neuron at each, where that is known
     double* time_cotangent = nullptr;  // (spikes,) dL/dt; recurrent arrivals and releases are added to it
     std::vector<std::vector<MembraneCotangent>> membrane;  // per sample; may be empty
     StateArrays start;

@@ -194,7 +194,7 @@ class Network(nn.Module):
         return found
 
     def check(self) -> Standing:
-        """Raise where values, perhaps learned or loaded, make no network any more, naming the place; else how it stands.
+        """How it stands; raises where values, perhaps learned or loaded, make no network any more, naming the place.
 
         ``InvalidNetwork`` for weights, delays or neuron fields that are not finite and for impossible neurons,
         ``Unsupported`` for tensors that are not on the CPU. Cheap: `run` calls it every time.

@@ -62,6 +62,7 @@ _DenseBack: TypeAlias = tuple[
     Float,
     bool,
     _Cotangent,
+    NDArray[np.float32] | None,
     Sequence[Weights | None],
     Sequence[Float | None],
     Sequence[Float | None],
@@ -82,8 +83,9 @@ def dense_forward(
     until: float,
     spike_limit: int,
     threads: int,
-) -> list[Trains]:
-    """The spikes of populations that only listen to earlier ones, through dense projections.
+) -> list[tuple[Trains, NDArray[np.float32] | None]]:
+    """The spikes of populations that only listen to earlier ones, through dense projections, and in float32 the current
+    at each.
 
     stages: sources, neurons, whether they spike, and what is asked.
     """

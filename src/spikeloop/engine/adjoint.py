@@ -124,6 +124,11 @@ class Backward:
         peaks = None if pull.peaks is None else (pull.peaks.time, pull.peaks.value)
         return (self.trains[name], self.time[name], sampling, peaks, states(pull.start))
 
+    def current(self, name: str) -> NDArray[np.float32] | None:
+        """Those at the spikes, if the run made these very spikes and kept them."""
+        trains, current = self.run.at_spikes.get(name, (None, None))
+        return current if trains is self.trains[name] else None
+
     def keep(self, stage: Stage, neuron: Float, spikes: int, floored: int) -> None:
         """Take over what the native engine found for a stage's neurons."""
         first = 0
@@ -157,7 +162,7 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
         of_sources = [None if run.recent else back.time.get(link.source) for link in stage.links]
         own_times += times
         given.append((
-            sources, neurons.values, neurons.spiking, back.cotangent(neurons.name),
+            sources, neurons.values, neurons.spiking, back.cotangent(neurons.name), back.current(neurons.name),
             [back.weights(link) for link in stage.links], times, of_sources,
             back.wants_neuron(stage), back.wants_tau(stage),
         ))  # fmt: skip

@@ -202,7 +202,8 @@ class Slopes:
 @dataclass(frozen=True, eq=False)
 class Run:
     """How a trial is carried out, from ``begin`` on: recent spikes, of before, are still on their way then.
-    recovered: by short-term link, where the run before ended.
+    recovered: by short-term link, where the run before ended.  at_spikes: by population, spikes that this very run made
+    and the currents (S,) at them, filled by the forward pass where its adjoint has a use for them.
     """
 
     batch: int
@@ -212,6 +213,9 @@ class Run:
     begin: float = 0.0
     until: float | None = None
     recovered: dict[str, Recovered] = field(default_factory=dict[str, Recovered])
+    at_spikes: dict[str, tuple[Trains, NDArray[np.float32]]] = field(
+        default_factory=dict[str, tuple[Trains, NDArray[np.float32]]]
+    )
 
     @property
     def end(self) -> float:

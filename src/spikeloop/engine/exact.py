@@ -67,7 +67,10 @@ def _dense(
     except _core.Explosion as where:
         sample, unit, number = map(int, where.args)
         raise _explosion(stages[number], sample, unit) from None
-    return dict(zip(inside, made, strict=True))
+    for name, (spikes, current) in zip(inside, made, strict=True):
+        if current is not None:
+            run.at_spikes[name] = spikes, current
+    return {name: spikes for name, (spikes, _) in zip(inside, made, strict=True)}
 
 
 def _queue(

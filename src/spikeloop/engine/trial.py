@@ -57,7 +57,9 @@ def exact_stages(trial: Trial) -> list[Stage]:
 def run_of(trial: Trial) -> Run:
     """How ``trial`` is carried out here: as many threads as torch uses."""
     recent, recovered = _recent(trial), recovered_in(trial.start)
-    return Run(trial.batch, trial.duration, torch.get_num_threads(), recent, trial.begin, recovered=recovered)
+    at_spikes = trial.__dict__.setdefault("_at_spikes", {})
+    threads = torch.get_num_threads()
+    return Run(trial.batch, trial.duration, threads, recent, trial.begin, recovered=recovered, at_spikes=at_spikes)
 
 
 def start_of(trial: Trial, population: str) -> States | None:
