@@ -89,9 +89,7 @@ def test_gradients_are_the_same_but_for_rounding(
             again = run(net, events, DURATION, rule=EventProp(), observe=observe, start=begun)
             expected = gradients(net, again)
         for key, value in expected.items():
-            assert (
-                found[key] - value
-            ).abs().max() <= 1e-4 * value.abs().max()  # what grazes magnifies rounding
+            assert (found[key] - value).abs().max() <= 1e-4 * value.abs().max()  # what grazes magnifies rounding
             if family == "refractory" and isinstance(last, LI):  # currents are needed at releases, too
                 assert torch.equal(found[key], value)
 
