@@ -91,6 +91,7 @@ struct Scratch {
     std::vector<int32_t> room;                  // per neuron, for how many
     std::vector<size_t> spike_marks;            // how many of them are not the loss's
     std::vector<double> wait, a, b, em, es, g;  // from its anchor to each mark, and the flow there
+    std::vector<double> back_m, back_s;         // one over em and es
     std::vector<int32_t> mark_anchor;
     std::vector<T> r, s;                        // state after each number of arrivals, see Modes: (arrivals + 1, blocks, lanes)
     std::vector<T> move_one, move_two;          // the modes in lambda_V - lambda_I at each arrival, as `one` and `two`

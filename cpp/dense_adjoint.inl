@@ -4,9 +4,9 @@
 
 // What neuron m's time constants get on the way from `end`, where its adjoint is `l`, back to `begin`, where its state is
 // `v`, `i`, past the arrivals from `low` to `high`.
-template <class T>
+template <class T, class Gradient>
 void time_constants_back(const Job<T>& job, Scratch<T>& scratch, int64_t m, Adjoint l, double begin, double v, double i, double end,
-                         int32_t low, int32_t high, NeuronGradient& grad) {
+                         int32_t low, int32_t high, Gradient& grad) {
     const Neuron& n = job.neuron[m];
     const Interval first = interval((low < high ? scratch.time[low] : end) - begin, n.a, n.b);
     const Interval last = low < high ? interval(end - scratch.time[high - 1], n.a, n.b) : first;
@@ -27,8 +27,8 @@ void time_constants_back(const Job<T>& job, Scratch<T>& scratch, int64_t m, Adjo
 }
 
 // Neuron m back over its marks, from the last to the start.
-template <class T>
-void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, int64_t m, NeuronGradient& grad) {
+template <class T, class Gradient>
+void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, int64_t m, Gradient& grad) {
     const Neuron& n = job.neuron[m];
     const Modes& modes = job.modes_of(m);
     const Backward& request = job.request();
@@ -61,7 +61,8 @@ void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, i
         if (!before && !request.want_neuron) break;
         go_back(before ? scratch.mark_anchor[before->flow] : 0);
         const double lv = l.v;
-        l = from_anchor(modes, pair, before ? modes.step(scratch.flow(before->flow)) : Step{});
+        l = before ? from_anchor(modes, pair, modes.near * scratch.g[before->flow], scratch.back_m[before->flow], scratch.back_s[before->flow])
+                   : from_anchor(modes, pair, 0, 1, 1);
         grad.leak -= (lv - l.v) / n.a;
     }
     start_back(n, l, request.start.membrane != nullptr, grad);
@@ -122,14 +123,17 @@ void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     Lanes<T> x[Wide];
     for (int j = 0; j < Wide; ++j) open_lanes(job, out, scratch, blocks[j], reach, x[j]);
     if (!job.replayed()) replay_blocks<T, OneTau, Whole, Wide>(job, scratch, reach, x);
-    NeuronGradient unwanted;
+    Unwanted unwanted;
     for (int j = 0; j < Wide; ++j) {
         const size_t begin = out.changes.size();
         for (int32_t a = blocks[j].begin; a < blocks[j].end; ++a) {
             const size_t lane = j * N + out.active[a] % N;
             if (!job.replayed())
                 replay_marks(job, out, scratch, out.active[a], scratch.r.data() + lane, scratch.s.data() + lane, Wide * N);
-            sweep_back(job, out, scratch, out.active[a], job.request().want_neuron ? out.neuron[a] : unwanted);
+            if (job.request().want_neuron)
+                sweep_back(job, out, scratch, out.active[a], out.neuron[a]);
+            else
+                sweep_back(job, out, scratch, out.active[a], unwanted);
         }
         merge_changes(out, scratch);
         out.first_change[blocks[j].block + 1] = int32_t(out.changes.size() - begin);

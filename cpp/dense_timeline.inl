@@ -26,14 +26,17 @@ void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch
     const double begin = job.request().begin;
     gather_arrivals(job.stage->sources, {}, out.sample, begin, begin + job.request().duration, scratch.arrivals);
     const size_t count = scratch.arrivals.size();
-    scratch.time.resize(count), scratch.anchor.resize(count), scratch.first.resize(count), scratch.row.resize(count), out.row.resize(count);
-    scratch.since.assign(count + kDoubles, 0.0);
+    scratch.time.resize(count), scratch.row.resize(count), out.row.resize(count);
+    scratch.anchor.assign(count, 0), scratch.first.assign(count, 0), scratch.since.assign(count + kDoubles, 0.0);
     for (size_t k = 0; k < count; ++k) {
         const Arrival& arrival = scratch.arrivals[k];
         const int64_t row = arrival.unit * job.size();
         T* gradient = job.stage->weight[arrival.source];
         scratch.row[k] = job.stage->sources[arrival.source].weight + row, out.row[k] = gradient ? gradient + row : nullptr;
-        scratch.time[k] = arrival.time - begin, scratch.anchor[k] = job.anchor(scratch.time[k]);
+        scratch.time[k] = scratch.since[k] = arrival.time - begin;
+    }
+    for (size_t k = 0; k < count && job.leaps; ++k) {
+        scratch.anchor[k] = job.anchor(scratch.time[k]);
         scratch.since[k] = scratch.time[k] - scratch.anchor[k] * job.span;
         scratch.first[k] = k > 0 && scratch.anchor[k] == scratch.anchor[k - 1] ? scratch.first[k - 1] : int32_t(k);
     }
@@ -77,28 +80,31 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
 template <class T>
 size_t place_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const auto begin = scratch.time.begin(), end = scratch.time.end();
-    int32_t reach = 0;
-    scratch.wait.clear(), scratch.mark_anchor.clear(), scratch.a.clear(), scratch.b.clear();
+    size_t count = 0;
+    for (const int32_t m : out.active) count += scratch.marks[m].size();
+    const size_t room = (count + kDoubles - 1) / kDoubles * kDoubles;
+    scratch.wait.assign(room, 0.0), scratch.mark_anchor.assign(count, 0);
+    for (auto* x : {&scratch.em, &scratch.es, &scratch.g, &scratch.back_m, &scratch.back_s}) x->resize(room);
+    if (!job.one_tau) scratch.a.assign(room, 1.0), scratch.b.assign(room, 2.0);
+    int32_t reach = 0, place = 0;
     for (const int32_t m : out.active) {
         int32_t stretch = 0;
         for (Mark& mark : scratch.marks[m]) {
             if (mark.stretch < 0) mark.stretch = int32_t(std::lower_bound(begin + stretch, end, mark.time) - begin);
-            stretch = mark.stretch, mark.flow = int32_t(scratch.wait.size());
-            const int32_t anchor = job.anchor(mark.time);
-            scratch.wait.push_back(mark.time - anchor * job.span), scratch.mark_anchor.push_back(anchor);
+            stretch = mark.stretch, mark.flow = place;
+            if (job.leaps) scratch.mark_anchor[place] = job.anchor(mark.time);
+            scratch.wait[place] = mark.time - scratch.mark_anchor[place] * job.span;
+            if (!job.one_tau) scratch.a[place] = job.neuron[m].a, scratch.b[place] = job.neuron[m].b;
+            ++place;
         }
         reach = std::max(reach, stretch);
-        if (job.one_tau) continue;
-        scratch.a.resize(scratch.wait.size(), job.neuron[m].a), scratch.b.resize(scratch.wait.size(), job.neuron[m].b);
     }
-    const size_t room = (scratch.wait.size() + kDoubles - 1) / kDoubles * kDoubles;
-    scratch.wait.resize(room, 0.0), scratch.em.resize(room), scratch.es.resize(room), scratch.g.resize(room);
-    if (!job.one_tau) scratch.a.resize(room, 1.0), scratch.b.resize(room, 2.0);
     for (size_t k = 0; k < room; k += kDoubles) {
         const Rates own = job.one_tau ? Rates{all_of(job.neuron[0].a), all_of(job.neuron[0].b), job.ratio}
                                       : Rates{load(scratch.a.data() + k), load(scratch.b.data() + k)};
         const Flows f = flows(load(scratch.wait.data() + k), own);
         store(scratch.em.data() + k, f.em), store(scratch.es.data() + k, f.es), store(scratch.g.data() + k, f.g);
+        store(scratch.back_m.data() + k, 1.0 / f.em), store(scratch.back_s.data() + k, 1.0 / f.es);
     }
     return reach;
 }

@@ -253,6 +253,15 @@ struct NeuronGradient {
     }
 };
 
+// In the place of one that nobody wants: nothing is computed for it.
+struct Unwanted {
+    struct Nothing {
+        void operator+=(double) const {}
+        void operator-=(double) const {}
+    };
+    Nothing tau_mem, tau_syn, threshold, leak, reset, refractory;
+};
+
 struct Adjoint {
     double v = 0, i = 0;  // lambda_V, lambda_I
 };
@@ -290,7 +299,8 @@ inline StretchIntegrals stretch_integrals(double dt, double a, double b, const F
     return {a * dt * f.em, f.g - a * p, b * dt * f.es, b * q};
 }
 
-inline void time_constants_back(const Adjoint& l, const StretchIntegrals& c, double v0, double i0, NeuronGradient& grad) {
+template <class Gradient>
+inline void time_constants_back(const Adjoint& l, const StretchIntegrals& c, double v0, double i0, Gradient& grad) {
     grad.tau_mem += l.v * (i0 * c.vi - v0 * c.vv);
     grad.tau_syn -= i0 * (l.i * c.ii + l.v * c.iv);
 }
@@ -318,7 +328,8 @@ inline void flow_back_held(const Neuron& n, Adjoint& l, double dt, double es, do
 }
 
 // Release at r = t_k + refractory, `i` the current there: returns what it adds to dL/dt_k.
-inline double release_back(const Neuron& n, Adjoint& l, double i, NeuronGradient& grad) {
+template <class Gradient>
+inline double release_back(const Neuron& n, Adjoint& l, double i, Gradient& grad) {
     const double moved = l.v * (i - n.reset);  // tau_mem lV V'(r+)
     grad.reset -= l.v / n.a;
     grad.refractory += moved;
@@ -332,7 +343,8 @@ struct SlopeFloor {
 };
 
 // Spike at t_k with total derivative dt = dL/dt_k and current i.
-inline void spike_back(const Neuron& n, Adjoint& l, double dt, double i, SlopeFloor& slope, NeuronGradient& grad) {
+template <class Gradient>
+inline void spike_back(const Neuron& n, Adjoint& l, double dt, double i, SlopeFloor& slope, Gradient& grad) {
     double rise = i - n.threshold;  // tau_mem V'-
     ++slope.spikes;
     if (!(rise > slope.floor)) {

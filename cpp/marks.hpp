@@ -85,8 +85,9 @@ void sort_marks(List& marks) {
 
 // Undo one mark; `held` tells whether V is held right after it and is updated to right before it.
 // `spike_cotangent` is dL/dt of all spikes of the population.
+template <class Gradient>
 inline void mark_back(const Neuron& n, const Mark& mark, Adjoint& l, bool& held, double* spike_cotangent, SlopeFloor& slope,
-                      NeuronGradient& grad) {
+                      Gradient& grad) {
     switch (mark.kind) {
         case MarkKind::sample:
             if (held)
@@ -110,7 +111,8 @@ inline void mark_back(const Neuron& n, const Mark& mark, Adjoint& l, bool& held,
 }
 
 // The adjoint at the start of the trial: V(0) is leak, or reset where leak >= threshold, unless a state was given.
-inline void start_back(const Neuron& n, const Adjoint& l, bool continued, NeuronGradient& grad) {
+template <class Gradient>
+inline void start_back(const Neuron& n, const Adjoint& l, bool continued, Gradient& grad) {
     if (continued) return;
     (n.rises_to_threshold() ? grad.reset : grad.leak) -= l.v / n.a;
 }

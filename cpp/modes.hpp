@@ -20,17 +20,17 @@ struct Step {
 // S = (b / a) v / k + mix I, which a step takes on to R s and S m + R x. Near tau_mem = tau_syn the modes would cancel each
 // other; there k is 1, mix is 0, and a step is the flow itself.
 struct Modes {
-    double a, b, k, mix, back_k, v_of;
+    double a, b, k, mix, back_k, v_of, near;
     double span;  // after which they are referred to another anchor: exp(b t) must not overflow, nor the sum lose its digits
     Step over_span;
 
     Modes(const Neuron& n, double span) : a(n.a), b(n.b), span(span) {
         constexpr double kNear = 0.05;
         const bool apart = std::abs(b - a) > kNear * std::max(a, b);
-        k = apart ? b / (b - a) : 1.0, mix = apart, back_k = 1 / k, v_of = k * a / b;
+        k = apart ? b / (b - a) : 1.0, mix = apart, back_k = 1 / k, v_of = k * a / b, near = (1 - mix) * b / a;
         over_span = step(flow(span, a, b));
     }
-    Step step(const Flow& f) const { return {f.em, f.es, (1 - mix) * f.g * b / a}; }
+    Step step(const Flow& f) const { return {f.em, f.es, near * f.g}; }
     double v(double r, double s) const { return v_of * (s - mix * r); }
 };
 
@@ -40,16 +40,16 @@ struct Pair {
     void back(const Step& step) { p = p * step.s + q * step.x, q *= step.m; }
 };
 
-// An adjoint at a time as modes relative to the anchor that lies `step` before, and back.
+// An adjoint at a time as modes relative to the anchor that lies `step` before, and back: by its x and one over its m and s.
 inline Pair to_anchor(const Modes& modes, const Adjoint& l, const Step& step) {
     const double q = modes.k * l.v;
     Pair pair{l.i - modes.mix * q, q};
     pair.back(step);
     return pair;
 }
-inline Adjoint from_anchor(const Modes& modes, const Pair& pair, const Step& step) {
-    const double q = pair.q / step.m;
-    return {q * modes.back_k, (pair.p - q * step.x) / step.s + modes.mix * q};
+inline Adjoint from_anchor(const Modes& modes, const Pair& pair, double x, double back_m, double back_s) {
+    const double q = pair.q * back_m;
+    return {q * modes.back_k, (pair.p - q * x) * back_s + modes.mix * q};
 }
 
 }  // namespace spikeloop

@@ -8,10 +8,10 @@
 
 namespace spikeloop {
 
-// By time, then unit: first into as many slots of equal length as there are spikes, for a sort by comparisons waits for each
-// of them; then by insertion.
+// By time, then unit: first into twice as many slots of equal length as there are spikes, for a sort by comparisons waits for
+// each of them; then by insertion.
 inline void sort_spikes(std::vector<Spike>& spikes) {
-    constexpr size_t kFew = 8;
+    constexpr size_t kFew = 8, kSlots = 2;
     constexpr int32_t kCrowd = 16;  // in one slot: insertion would take long
     const size_t count = spikes.size();
     struct Slots {
@@ -20,10 +20,10 @@ inline void sort_spikes(std::vector<Spike>& spikes) {
     };
     Slots& slots = own<Slots>();
     if (count > kFew) {
-        slots.end.assign(count, 0), slots.of.resize(count), slots.sorted.resize(count);
+        slots.end.assign(kSlots * count, 0), slots.of.resize(count), slots.sorted.resize(count);
         double begin = spikes[0].time, end = begin;
         for (const Spike& spike : spikes) begin = std::min(begin, spike.time), end = std::max(end, spike.time);
-        const double scale = end > begin ? double(count - 1) / (end - begin) : 0.0;
+        const double scale = end > begin ? double(kSlots * count - 1) / (end - begin) : 0.0;
         for (size_t k = 0; k < count; ++k) ++slots.end[slots.of[k] = int32_t((spikes[k].time - begin) * scale)];
         if (*std::max_element(slots.end.begin(), slots.end.end()) > kCrowd) return std::sort(spikes.begin(), spikes.end(), Earlier());
         std::partial_sum(slots.end.begin(), slots.end.end(), slots.end.begin());

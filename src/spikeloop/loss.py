@@ -47,7 +47,8 @@ def first_spike_class(events: Events) -> Tensor:
     _, unit, start = events._arrays
     begin = start[:-1]
     first = unit.take(begin, mode="clip") if len(unit) else np.zeros_like(begin)  # clip: the last samples may be silent
-    return torch.from_numpy(np.where(start[1:] > begin, first, -1).astype(np.int64)).to(events.unit.device)
+    found = torch.from_numpy(np.where(start[1:] > begin, first, -1).astype(np.int64))
+    return found if events.unit.is_cpu else found.to(events.unit.device)
 
 
 def first_spike_cross_entropy(
