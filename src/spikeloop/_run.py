@@ -16,7 +16,7 @@ from spikeloop.engine.trial import events_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange
 from spikeloop.events import Events
 from spikeloop.network import Network
-from spikeloop.protocols import NOTHING, Observe, Rule, State, Substrate, Trial
+from spikeloop.protocols import NOTHING, Observe, Rule, State, Substrate, Trial, batch_of
 from spikeloop.record import Record
 from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
@@ -82,7 +82,7 @@ def carried_out(  # noqa: PLR0913 - as the doorway
     standing = network.check()
     begin = clock_of(start)
     drives, steps = drives_of(network, drive, duration, begin)
-    batch = Trial(network, drives, float(duration), start=start, steps=steps).batch
+    batch = batch_of(drives, steps, start)
     check_steps(network, steps, batch)
     check_start(network, start, batch)
     wish = observe if rule is None else observe.union(rule.needs(network))

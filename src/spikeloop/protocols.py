@@ -59,11 +59,16 @@ class Trial:
     @property
     def batch(self) -> int:
         """The number of samples: of the drive, or of what else says it where there is none."""
-        for events in self.drive.values():
-            return len(events)
-        given = [steps.batch for steps in self.steps.values() if steps.batch is not None]
-        given += [] if self.start is None else [len(membrane) for membrane in self.start.membrane.values()]
-        return given[0] if given else 1
+        return batch_of(self.drive, self.steps, self.start)
+
+
+def batch_of(drive: Mapping[str, Events], steps: Mapping[str, Steps], start: State | None) -> int:
+    """`Trial.batch` of one that is given these."""
+    for events in drive.values():
+        return len(events)
+    given = [each.batch for each in steps.values() if each.batch is not None]
+    given += [] if start is None else [len(membrane) for membrane in start.membrane.values()]
+    return given[0] if given else 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -166,8 +166,7 @@ def _pull(trial: Trial, record: Record, cotangent: Cotangent, name: str) -> Pull
 
 
 def _float64(tensor: Tensor) -> Float:
-    array = tensor.detach().numpy()
-    return np.ascontiguousarray(array, np.float64)
+    return np.ascontiguousarray(tensor.numpy(force=True), np.float64)
 
 
 def _shaped(network: Network, found: Mapping[Key, np.ndarray]) -> dict[Key, Tensor]:

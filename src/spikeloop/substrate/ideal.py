@@ -113,7 +113,7 @@ class Ideal:
                 expected="an activity that does not run away",
                 todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
             ) from None
-        cost = Cost(wall_time=time.perf_counter() - began, **_events(trial.network, trains))
+        cost = Cost(wall_time=time.perf_counter() - began, **_events(trial, trains))
         record = _record(trial, trains, asks, in_steps, run, cost)
         if not trial.observe.state:
             return record
@@ -202,16 +202,23 @@ def _peak(peaks: Peaks) -> Peak:
     return Peak(torch.from_numpy(peaks.time), torch.from_numpy(peaks.value))
 
 
-def _events(network: Network, trains: dict[str, Trains]) -> dict[str, int]:
+def _events(trial: Trial, trains: dict[str, Trains]) -> dict[str, int]:
     """How many spikes were emitted, and about how many synapses they reached."""
+    made = trial.standing.made
+    if _fans not in made:
+        made[_fans] = _fans(trial.network)
     emitted = {name: len(time) for name, (time, _, _) in trains.items()}
-    inner = reached = 0
+    return {
+        "spikes": sum(emitted.values()) - sum(emitted[name] for name in trial.drive),
+        "synaptic_events": sum(round(emitted[source] * fan_out) for source, fan_out in made[_fans]),
+    }
+
+
+def _fans(network: Network) -> list[tuple[str, float]]:
+    """Of every projection, its source and how many synapses a unit of that has."""
+    found: list[tuple[str, float]] = []
     for projection in network.projections.values():
-        source = network.populations[projection.source].size
-        synapses = projection.synapses
+        synapses, source = projection.synapses, network.populations[projection.source].size
         fan_out = network.populations[projection.target].size if synapses is None else synapses.target.shape[0] / source
-        reached += round(emitted[projection.source] * fan_out)
-    for name, population in network.populations.items():
-        if population.kind is not None:
-            inner += emitted.get(name, 0)
-    return {"spikes": inner, "synaptic_events": reached}
+        found.append((projection.source, fan_out))
+    return found

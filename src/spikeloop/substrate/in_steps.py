@@ -56,8 +56,10 @@ class InSteps:
     @classmethod
     def of(cls, trial: Trial, stages: Sequence[SteppedStage], step: float | None, spike_limit: int) -> InSteps:
         """For these stages of ``trial``. Raises ``OutOfRange`` (the step), ``Unsupported`` (the start)."""
+        if not stages:
+            return _NOTHING
         cells = [each for stage in stages for each in stage.populations]
-        clock = Clock(step_for(cells, step) if cells else math.inf, trial.begin, trial.end, trial.observe.state)
+        clock = Clock(step_for(cells, step), trial.begin, trial.end, trial.observe.state)
         paused = {each.name: _paused(trial, each.name, clock) for each in cells} if trial.start else {}
         asks = {each.name: ask_of(trial, each, paused.get(each.name)) for each in cells}
         return cls(clock, spike_limit, asks, paused)
@@ -120,6 +122,9 @@ class InSteps:
             for what, value in self.reached[cells.name].shown(cells, self.clock.end).items():
                 fields[what][cells.name] = torch.from_numpy(value)
         return replace(state, **fields, parts={**state.parts, STEPPED: dict(self.reached)})
+
+
+_NOTHING = InSteps(Clock(math.inf, 0.0, 0.0, False), 0, {}, {})
 
 
 def _made(
