@@ -54,9 +54,9 @@ _Ask: TypeAlias = tuple[
 # spikes, dL/dt of each (added to), cotangents of samples and peaks, start
 _Cotangent: TypeAlias = tuple[Trains, Float, _Sampling | None, _Peaks | None, _State | None]
 
-# sources, neurons, spiking, cotangent; by source, what dL/dweight and dL/dt of the arrivals are added to: weights,
-# times of its own, those of the population it listens to; whether gradients of neuron parameters, of time constants
-# are wanted
+# sources, neurons, spiking, cotangent, currents at the spikes where they are known; by source, what dL/dweight and
+# dL/dt of the arrivals are added to: weights, times of its own, those of the population it listens to; whether
+# gradients of neuron parameters, of time constants are wanted
 _DenseBack: TypeAlias = tuple[
     Sequence[_DenseSource],
     Float,
