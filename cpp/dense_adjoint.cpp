@@ -48,15 +48,15 @@ struct Job {
     std::vector<Modes> modes;  // of each neuron, or the one that all have
     bool one_tau, want_weight = false, want_arrival_time = false;
     bool starts = false, leaps = false;  // not all neurons start at rest; the run is longer than `span`
-    bool refractory = false;             // any neuron is
+    bool refractory = false;  // any neuron is
     int ratio = 0;  // that of its neurons
     double span = 0, back_span = 0;
     const Backward& request() const { return stage->request; }
     int64_t size() const { return stage->neurons.size; }
     int64_t blocks() const { return (size() + kLanes<T> - 1) / kLanes<T>; }
     const Modes& modes_of(int64_t m) const { return modes[one_tau ? 0 : m]; }
-    // Whether all that is needed at marks is the current at spikes, and that is known.
-    bool replayed() const { return request().current && !refractory && !wants_membrane(); }
+    // Whether nothing need be replayed: all that is needed at marks is the current at spikes, and that is known.
+    bool knows_currents() const { return request().current && !refractory && !wants_membrane(); }
     bool wants_membrane() const { return request().want_tau || (want_arrival_time && !request().membrane.empty()); }
     int32_t anchor(double time) const { return int32_t(time * back_span); }
 };

@@ -116,19 +116,19 @@ void replay_blocks(const Job<T>& job, Scratch<T>& scratch, size_t reach, const L
         replay<T, OneTau, Whole, false, Wide>(scratch, reach, x);
 }
 
-// Some active blocks, side by side: the currents at their marks, and from there back.
+// Some active blocks, side by side: the currents at their marks, unless these are known, and from there back.
 template <class T, bool OneTau, bool Whole, int Wide>
 void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, size_t reach, const ActiveBlock* blocks) {
     constexpr int N = kLanes<T>;
     Lanes<T> x[Wide];
     for (int j = 0; j < Wide; ++j) open_lanes(job, out, scratch, blocks[j], reach, x[j]);
-    if (!job.replayed()) replay_blocks<T, OneTau, Whole, Wide>(job, scratch, reach, x);
+    if (!job.knows_currents()) replay_blocks<T, OneTau, Whole, Wide>(job, scratch, reach, x);
     Unwanted unwanted;
     for (int j = 0; j < Wide; ++j) {
         const size_t begin = out.changes.size();
         for (int32_t a = blocks[j].begin; a < blocks[j].end; ++a) {
             const size_t lane = j * N + out.active[a] % N;
-            if (!job.replayed())
+            if (!job.knows_currents())
                 replay_marks(job, out, scratch, out.active[a], scratch.r.data() + lane, scratch.s.data() + lane, Wide * N);
             if (job.request().want_neuron)
                 sweep_back(job, out, scratch, out.active[a], out.neuron[a]);

@@ -61,7 +61,7 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
         const double time = r.spikes.time[e] - r.begin;
         while (stretch < last && scratch.time[stretch] < time) ++stretch;  // spikes are in order of time
         add_spike_marks(scratch.marks[m], time, e, job.neuron[m], r.duration, stretch);
-        if (job.replayed()) scratch.marks[m].back().i = r.current[e];
+        if (job.knows_currents()) scratch.marks[m].back().i = r.current[e];
     }
     if (r.membrane.empty() || r.membrane[out.sample].empty()) return;
     auto& spike_marks = scratch.spike_marks;

@@ -14,7 +14,7 @@ struct Mark {
     bool released = false;     // of a spike: V is free right after it, there is no refractory period
     double cotangent = 0;      // of a sample
     int64_t spike = -1;        // row of the population's spikes (spike, release)
-    double i = 0;              // current at the mark
+    double i = 0;              // current at the mark, where what follows makes use of it
     double v_after = 0;        // v right after it (the current is continuous there)
     int32_t flow = 0;          // where the flow up to it is kept, if it is
     int32_t stretch = -1;      // how many arrivals come before it, once that is known

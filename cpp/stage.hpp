@@ -129,7 +129,7 @@ struct Backward {
     int64_t batch = 0;
     double begin = 0, duration = 0;
     Trains spikes;               // the population's own, as observed
-    const float* current = nullptr;    // (spikes,) of the neuron at each, where that is known
+    const float* current = nullptr;  // (spikes,) of the neuron at each, where that is known
     double* time_cotangent = nullptr;  // (spikes,) dL/dt; recurrent arrivals and releases are added to it
     std::vector<std::vector<MembraneCotangent>> membrane;  // per sample; may be empty
     StateArrays start;

@@ -160,9 +160,8 @@ def test_memory_that_was_replaced_twice_is_seen() -> None:
 def test_a_weight_that_lies_transposed_in_memory_is_trained_alike() -> None:
     ends = []
     for lay in (torch.Tensor.contiguous, lambda weight: weight.t().contiguous().t()):
-        net = network(
-            LI(0.02, 0.005), times=False, size=16
-        )  # numbers that fill no vector torch's Adam rounds otherwise
+        # 12 would not do: torch's Adam rounds the last numbers of a tensor, which fill no vector, in another way
+        net = network(LI(0.02, 0.005), times=False, size=16)
         for projection in net.projections.values():
             projection.weight.data = lay(projection.weight.data)
         found, _ = trained(net, Settings(duration=0.06, batch_size=20, learning_rate=1e-2), EventProp())

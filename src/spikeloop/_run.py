@@ -92,7 +92,8 @@ def carried_out(  # noqa: PLR0913 - as the doorway
     if training:
         drives, silent = _drop(network, drives, batch)
     trial = Trial(network, drives, float(duration), wish, start, number, training, silent, steps)
-    trial.__dict__["standing"] = standing
+    if type(substrate) is Ideal:  # others may change the network before they run it
+        trial.__dict__["standing"] = standing
     with torch.no_grad():
         return trial, substrate.run(trial)
 

@@ -116,8 +116,7 @@ class _Known(torch.autograd.Function):
             raise Unsupported(
                 "this loss cannot be differentiated twice", where="backward", todo="Leave out create_graph=True"
             )
-        factor = float(cotangents[0])
-        return None, None, *(slope if factor == 1.0 else slope * factor for slope in ctx.slopes)
+        return None, None, *(slope * cotangents[0] for slope in ctx.slopes)
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:

@@ -28,7 +28,7 @@ class Trial:
     network, drive (by input population), duration in seconds, observe: what to observe, start: the `State` to start
     from, number: which draw of the trial-to-trial noise, training: whether dropout was on, silent: (B, N) bool by
     population, neurons that may not spike in that sample (dropout), steps: currents by population or
-    "population.compartment".
+    "population.compartment", standing: how the network stands (`Network.standing`) when the trial is first looked at.
     """
 
     network: Network
@@ -43,7 +43,7 @@ class Trial:
 
     @cached_property
     def standing(self) -> Standing:
-        """How the network stands in this trial."""
+        """See above."""
         return self.network.standing()
 
     @property

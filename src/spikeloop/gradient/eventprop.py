@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -93,12 +93,16 @@ class EventProp:
             raise Unsupported("the run goes on from a chip's state, which shows no membranes", where="start",
                               expected="a run from rest, or from a state of Ideal",
                               todo="Use SuperSpike(dt), which observes membranes")  # fmt: skip
-        planned = plan(trial.network, record.executed) if record.executed else stages_of(trial)
+        run = run_of(trial)
+        if record.executed:  # with other weights: what a run with the network's own kept is of no use
+            planned, run = plan(trial.network, record.executed), replace(run, at_spikes={})
+        else:
+            planned = stages_of(trial)
         stages = [stage for stage in planned if isinstance(stage, Stage)]
         back = Backward(
             stages,
             _observed(trial, record),
-            run_of(trial),
+            run,
             _pulls(trial, record, cotangent),
             cotangent.wants,
             self.slope_floor,

@@ -33,14 +33,14 @@ from spikeloop.engine.trial import (
 )
 from spikeloop.errors import ActivityExplosion, OutOfRange, Unsupported
 from spikeloop.network import Network
-from spikeloop.observe import Every, Observe, neurons_of, times_of
+from spikeloop.observe import NOTHING, Every, Observe, neurons_of, times_of
 from spikeloop.protocols import Trial
 from spikeloop.record import Cost, Peak, Record, Samples
 from spikeloop.substrate.in_steps import InSteps
 from spikeloop.substrate.plastic import learning
 
 _ANY_TIMES = Every(0.0)
-_offers: weakref.WeakKeyDictionary[Network, Observe] = weakref.WeakKeyDictionary()
+_offers: weakref.WeakKeyDictionary[Network, tuple[list[object], Observe]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,15 @@ class Ideal:
         """Every membrane and current at any times, every adaptation that there is, every peak, the final state, the
         history of every plastic projection.
         """
-        offers = _offers.get(network)
-        if offers is None:
+        made_of: list[object] = [*network.populations.items(), *network.programs.items()]
+        known, offers = _offers.get(network, (None, NOTHING))
+        if known != made_of:
             names = [name for name, population in network.populations.items() if population.kind is not None]
             plastic = {name for program in network.programs.values() for name in program.projections}
             traces = {place: _ANY_TIMES for name in names for place in network.places(name)}
             adapting = {place: _ANY_TIMES for name in on_a_grid(network) for place in network.places(name)}
             offers = Observe(traces, frozenset(names), state=True, adaptation=adapting, current=traces, history=plastic)
-            _offers[network] = offers
+            _offers[network] = made_of, offers
         return offers
 
     def run(self, trial: Trial) -> Record:

@@ -96,7 +96,10 @@ class MaxOverTime:
         return value, {("peak", self.population): torch.from_numpy(slope)}
 
     def decide(self, record: Record) -> Tensor:
-        return torch.from_numpy(record.peak[self.population].value.numpy(force=True).argmax(1))
+        value = record.peak[self.population].value
+        if not value.is_cpu or value.dtype not in (torch.float32, torch.float64):
+            return value.argmax(1)
+        return torch.from_numpy(value.numpy(force=True).argmax(1))
 
 
 @dataclass(frozen=True)
