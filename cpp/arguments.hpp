@@ -24,6 +24,8 @@ auto data(const std::optional<A>& array) { return array ? array->data() : nullpt
 
 inline Trains trains_of(const TrainsIn& in) { return {std::get<0>(in).data(), std::get<1>(in).data(), std::get<2>(in).data()}; }
 
+inline int64_t batch_of(const TrainsIn& in) { return int64_t(std::get<2>(in).size()) - 1; }
+
 inline Peaks peaks_of(const std::optional<PeaksIn>& in) {
     if (!in) return {};
     return {std::get<0>(*in).data(), std::get<1>(*in).data()};

@@ -4,7 +4,7 @@
 
 #include "arguments.hpp"
 #include "finite.hpp"
-#include "numpy_array.hpp"
+#include "results.hpp"
 #include "stepped.hpp"
 #include "threads.hpp"
 
@@ -29,6 +29,14 @@ bool finite_door(const std::vector<std::variant<Array<const float, 1>, Array<con
     for (const auto& array : arrays)
         if (!std::visit([](const auto& x) { return all_finite(x.data(), int64_t(x.size())); }, array)) return false;
     return true;
+}
+
+double latest_door(const TrainsIn& trains) { return trains_of(trains).latest(batch_of(trains)); }
+
+nb::object counts_door(const TrainsIn& trains, int64_t size) {
+    Made<float, 2> out(batch_of(trains), size);
+    trains_of(trains).count(batch_of(trains), size, out.values.get());
+    return out.to_python();
 }
 
 // An exception of this module with the sample, the unit and the number of the population that it is about.
@@ -62,7 +70,8 @@ NB_MODULE(_core, m) {
     m.attr("Divergence") = nb::handle(PyErr_NewException("spikeloop.engine._core.Divergence", PyExc_RuntimeError, nullptr));
     nb::register_exception_translator(translate, nullptr);
     m.def("finite", &finite_door, "arrays"_a);
-    m.def("latest", [](const TrainsIn& in) { return trains_of(in).latest(int64_t(std::get<2>(in).size()) - 1); }, "trains"_a);
+    m.def("counts", &counts_door, "trains"_a, "size"_a);
+    m.def("latest", &latest_door, "trains"_a);
     define_codes(m);
     define_correlation(m);
     define_dense(m);

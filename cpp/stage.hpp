@@ -22,6 +22,15 @@ struct Trains {
             if (start[s + 1] > start[s]) last = std::max(last, time[start[s + 1] - 1]);
         return last;
     }
+    // How many events each unit has, (batch, size).
+    void count(int64_t batch, int64_t size, float* out) const {
+        std::fill_n(out, batch * size, 0.0f);
+        for (int64_t s = 0; s < batch; ++s)
+            for (int64_t e = start[s]; e < start[s + 1]; ++e) {
+                if (unit[e] < 0 || unit[e] >= size) throw std::out_of_range("an event of a unit that does not exist");
+                out[s * size + unit[e]] += 1;
+            }
+    }
 };
 
 struct Neurons {

@@ -326,7 +326,7 @@ def test_inputs_that_come_up_later_are_wired_like_the_first():
     def spikes(before):
         torch.manual_seed(4)
         network = feedforward([20, 40, 5], LIF(10e-3, 5e-3))
-        plan._plan.cache_clear()
+        plan.plan_of.cache_clear()
         chip = OnChip(Twin(7), calibration=by_the_laws(Twin(7), network))
         for each in before:
             run(network, each, 40e-3, substrate=chip, number=0)

@@ -9,6 +9,7 @@ from event_batches import SIZE, batches, equal, lists_of, small, triple
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spikeloop.engine import _core
 from spikeloop.errors import ShapeMismatch
 from spikeloop.events import Events
 
@@ -213,3 +214,15 @@ class TestReading:
         for twin in (copy.deepcopy(small()), pickle.loads(pickle.dumps(small())), small().to("cpu")):
             assert equal(twin, small())
         assert small().to("meta").time.device.type == "meta"
+
+
+def test_the_latest_event_is_found_and_units_are_counted() -> None:
+    events = Events.from_lists([[], [0.3, 0.1], [0.2], []], [[], [1, 0], [1], []], size=3)
+    assert _core.latest(events._arrays) == 0.3
+    assert _core.counts(events._arrays, 3).tolist() == [[0, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    silent = Events.from_lists([[], []], [[], []], size=2)
+    assert _core.latest(silent._arrays) == 0
+    assert _core.counts(silent._arrays, 2).tolist() == [[0, 0], [0, 0]]
+    time, unit, start = events._arrays
+    with pytest.raises(IndexError):
+        _core.counts((time, unit, start), 1)

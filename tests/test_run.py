@@ -8,7 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from spikeloop import LIF, Cotangent, Events, Network, Observe, Peak, Population, Projection, Record, Samples, Trial
+from spikeloop import (
+    LIF,
+    AdEx,
+    Cotangent,
+    Events,
+    Ideal,
+    Network,
+    Observe,
+    Peak,
+    Population,
+    Projection,
+    Record,
+    Samples,
+    Trial,
+)
 from spikeloop._run import Experiment, attach, run
 from spikeloop.errors import (
     CannotObserve,
@@ -225,6 +239,51 @@ def test_the_substrate_observes_what_the_user_and_the_rule_want():
         run(network(), drive(), DURATION, substrate=place, observe=Observe(state=True))
     with pytest.raises(UnknownPopulation, match="nowhere"):
         run(network(), drive(), DURATION, substrate=place, observe=Observe(peak={"nowhere"}))
+
+
+@dataclass(frozen=True)
+class Meddler:
+    """Runs with other numbers than the network has, and puts them back."""
+
+    meddle: object
+
+    def offers(self, network):
+        return Ideal().offers(network)
+
+    def run(self, trial):
+        undo = self.meddle(trial.network)
+        try:
+            return Ideal().run(trial)
+        finally:
+            undo()
+
+
+def test_a_substrate_may_change_the_network_before_it_runs_it():
+    def thresholds(net):
+        threshold = net.populations["output"].threshold
+        before = threshold.clone()
+        threshold.fill_(100.0)
+        return lambda: threshold.copy_(before)
+
+    def weights(net):
+        projection, before = net.projections["input_to_output"], net.projections["input_to_output"].weight
+        projection.weight = nn.Parameter(torch.zeros_like(before))
+        return lambda: setattr(projection, "weight", before)
+
+    for meddle in (thresholds, weights):
+        net = network()
+        with torch.no_grad():
+            net.projections["input_to_output"].weight.mul_(10)
+            for _ in range(2):
+                assert not len(run(net, drive(), DURATION, substrate=Meddler(meddle)).spikes["output"].time)
+                assert len(run(net, drive(), DURATION).spikes["output"].time)
+
+
+def test_offers_are_of_the_network_as_it_is():
+    net = network()
+    assert "output" not in Ideal().offers(net).adaptation
+    net.populations["output"] = Population(3, AdEx(20e-3, 5e-3))
+    assert "output" in Ideal().offers(net).adaptation
 
 
 def test_what_is_asked_for_is_passed_on():

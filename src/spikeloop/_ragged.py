@@ -46,15 +46,6 @@ def gather_rows(start: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(rows).to(start.device), torch.from_numpy(new).to(start.device)
 
 
-def slot_counts(slot: Tensor, slots: int) -> Tensor:
-    """(slots,) float: how many rows each slot has."""
-    if slot.device.type != "cpu":
-        return torch.bincount(slot, minlength=slots).to(torch.get_default_dtype())
-    dtype = torch.get_default_dtype()  # NumPy converts: torch would start its threads for so little
-    count = np.bincount(slot.numpy(), minlength=slots).astype(np.float64 if dtype is torch.float64 else np.float32)
-    return torch.from_numpy(count).to(dtype)
-
-
 def first_rows(slot: Tensor, slots: int) -> Tensor:
     """(slots,) int64: the first row of each slot, -1 where there is none."""
     if slot.device.type != "cpu":

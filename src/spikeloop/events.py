@@ -25,11 +25,11 @@ from spikeloop._ragged import (
     order,
     owners,
     positive,
-    slot_counts,
     slots,
     starts,
 )
 from spikeloop._warn import warn
+from spikeloop.engine import _core
 from spikeloop.errors import InvalidEvents, ShapeMismatch
 
 _FORMAT, _VERSION = "spikeloop.events", 1
@@ -220,7 +220,12 @@ class Events:
         """(B, size) float: number of events of each unit; of a record, its count, where a rule passes gradients."""
         if self._count is not None:
             return self._count
-        return slot_counts(self._slot, len(self) * self.size).view(len(self), self.size)
+        if self.start.is_cpu:
+            count = torch.from_numpy(_core.counts(self._arrays, self.size))
+        else:
+            count = torch.bincount(self._slot, minlength=len(self) * self.size).view(len(self), self.size)
+        dtype = torch.get_default_dtype()
+        return count if count.dtype == dtype else count.to(dtype)
 
     @cached_property
     def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64]]:

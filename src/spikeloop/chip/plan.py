@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spikeloop.chip.by_value import ByValue
 from spikeloop.chip.circuits import NOT_SPIKING, Neurons
-from spikeloop.chip.configuration import COLUMNS, OUTPUTS, AddressedEvents, Instruments, Integers, Routing
+from spikeloop.chip.configuration import COLUMNS, OUTPUTS, Instruments, Integers, Routing
 from spikeloop.chip.wiring import Indices, Wires, external, internal, own_labels, stages
 from spikeloop.engine.disturbed import Population
 
@@ -73,15 +73,16 @@ class Plan:
         self.source = np.full(1 << 16, -1, np.int32)
         self.outside = [Wires(_NONE.astype(np.int32), _NONE, (0, len(step.neuron))) for step in self.steps]
 
-    def cover(self, drive: AddressedEvents) -> None:
-        """Know the wires from all addresses of ``drive``."""
-        self.cover_addresses(drive.address)
+    def sources_of(self, address: Integers) -> NDArray[np.int32]:
+        """The source that each of ``address`` is; from then on the wires from all of them are known."""
+        source = self.source[address]
+        if source.min(initial=0) < 0:
+            self._cover(np.unique(address[source < 0]).astype(np.int64))
+            source = self.source[address]
+        return source
 
-    def cover_addresses(self, address: Integers) -> None:
-        """Know the wires from all of ``address``."""
-        new = np.unique(address[self.source[address] < 0]).astype(np.int64)
-        if not len(new):
-            return
+    def _cover(self, new: NDArray[np.int64]) -> None:
+        """Know the wires from these addresses, too."""
         self.address = np.concatenate([self.address, new])
         self.source[new] = np.arange(len(self.address) - len(new), len(self.address))
         wires, every = external(self.routing, new, self.neurons.of, len(self.neurons.head)), np.arange(len(new))
@@ -90,18 +91,10 @@ class Plan:
         ]
 
 
-def plan_of(
-    routing: ByValue[Routing], instruments: ByValue[Instruments], neurons: Neurons, drive: AddressedEvents
-) -> Plan:
-    """The plan of a configuration, with wires from all addresses of ``drive``."""
-    plan = _plan(routing, instruments, neurons)
-    plan.cover(drive)
-    return plan
-
-
 @lru_cache(maxsize=16)
-def _plan(routing: ByValue[Routing], instruments: ByValue[Instruments], neurons: Neurons) -> Plan:
-    return Plan(copy.deepcopy(routing.value), neurons, instruments.value)  # it covers addresses later, too
+def plan_of(routing: ByValue[Routing], instruments: ByValue[Instruments], neurons: Neurons) -> Plan:
+    """The plan of a configuration, which comes to know wires from outside as addresses are looked up."""
+    return Plan(copy.deepcopy(routing.value), neurons, instruments.value)
 
 
 def _steps(routing: Routing, neurons: Neurons, watched: Indices, coupled: NDArray[np.bool_] | None) -> list[Step]:

@@ -180,7 +180,7 @@ class _Emulation:
         instruments = ByValue(configuration.instruments)
         check_again(routing, analog, instruments)
         self.neurons = neurons_on(analog, routing, twin)
-        self.plan = plan_of(routing, instruments, self.neurons, drive)
+        self.plan = plan_of(routing, instruments, self.neurons)
         self.code = np.ascontiguousarray(configuration.weight, np.uint8).reshape(-1)
         self.lost = np.zeros(self.batch, np.int64)
         phase = self.noise.cadc_phase * uniforms(self.key(Quantity.CADC_PHASE), 0, (self.batch,))
@@ -214,7 +214,7 @@ class _Emulation:
         drive = self.drive
         cycle, address, start = (np.ascontiguousarray(of, np.int64) for of in (drive.cycle, drive.address, drive.start))
         entry = Entry(0 if Imperfection.CAPACITY in self.twin.ideal else LINKS, DEPTH, CYCLE, self.cycles)
-        time, source = arrived((cycle, address, start), entry, self.lost, self.threads), self.plan.source[address]
+        time, source = arrived((cycle, address, start), entry, self.lost, self.threads), self.plan.sources_of(address)
         if self.lost.any():  # what comes when the run is over is lost, too
             return only((time, source, start), time >= 0)
         return time, source, start

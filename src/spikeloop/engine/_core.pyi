@@ -142,6 +142,9 @@ def cross_entropy(value: Weights, label: NDArray[np.int64], scale: float, slope:
 def finite(arrays: Sequence[Weights]) -> bool:
     """Whether no number in these flat arrays is NaN or infinite."""
 
+def counts(trains: Trains, size: int) -> NDArray[np.float32]:
+    """(B, size): the number of events of each unit."""
+
 def latest(trains: Trains) -> float:
     """The time of the last event of all samples, each in order; 0 where there is none."""
 

@@ -202,8 +202,8 @@ class Slopes:
 @dataclass(frozen=True, eq=False)
 class Run:
     """How a trial is carried out, from ``begin`` on: recent spikes, of before, are still on their way then.
-    recovered: by short-term link, where the run before ended.  at_spikes: by population, the spikes that this very run made
-    and the currents (S,) at them, with the weights of then: what a forward pass in float32 leaves for its adjoint.
+    recovered: by short-term link, where the run before ended.  at_spikes: by population, the spikes that this very run
+    made and the currents (S,) at them, with the weights of then: what a forward pass in float32 leaves for its adjoint.
     """
 
     batch: int
