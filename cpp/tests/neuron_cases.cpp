@@ -59,7 +59,8 @@ void modes_are_the_flow() {
         flow_back(n, early, flow(2 * span + at - 0.25 * span, n.a, n.b));
         Pair pair = to_anchor(modes, late, step(at));
         pair.back(modes.over_span.times(2));
-        const Adjoint found = from_anchor(modes, pair, step(0.25 * span));
+        const Step back = step(0.25 * span);
+        const Adjoint found = from_anchor(modes, pair, back.x, 1 / back.m, 1 / back.s);
         CHECK(std::abs(found.v - early.v) <= 1e-12 * std::abs(early.v));
         CHECK(std::abs(found.i - early.i) <= 1e-11 * (std::abs(early.i) + std::abs(early.v)));
     }
