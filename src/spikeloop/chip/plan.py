@@ -74,15 +74,18 @@ class Plan:
         self.outside = [Wires(_NONE.astype(np.int32), _NONE, (0, len(step.neuron))) for step in self.steps]
 
     def sources_of(self, address: Integers) -> NDArray[np.int32]:
-        """The source that each of ``address`` is; from then on the wires from all of them are known."""
+        """The source that each of ``address`` is, whose wires are known from then on."""
         source = self.source[address]
         if source.min(initial=0) < 0:
-            self._cover(np.unique(address[source < 0]).astype(np.int64))
+            self.cover(address)
             source = self.source[address]
         return source
 
-    def _cover(self, new: NDArray[np.int64]) -> None:
-        """Know the wires from these addresses, too."""
+    def cover(self, address: Integers) -> None:
+        """Know the wires from all of ``address``."""
+        new = np.unique(address[self.source[address] < 0]).astype(np.int64)
+        if not len(new):
+            return
         self.address = np.concatenate([self.address, new])
         self.source[new] = np.arange(len(self.address) - len(new), len(self.address))
         wires, every = external(self.routing, new, self.neurons.of, len(self.neurons.head)), np.arange(len(new))

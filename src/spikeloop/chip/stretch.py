@@ -90,10 +90,10 @@ def stretch(twin: Twin, configuration: Configuration, drive: AddressedEvents, cy
     start = going.start
     if start is not None:
         _check_start(start, owner, len(drive), LearningState if going.program else ChipState)
-    chip.plan.sources_of(drive.address)
+    chip.plan.cover(drive.address)
     for each in start.chips if isinstance(start, LearningState) else (start,):
         if isinstance(each, ChipState):
-            chip.plan.sources_of(each.incoming.arrivals.unit)
+            chip.plan.cover(each.incoming.arrivals.unit)
     if going.program:
         trial = start.chips[0].trial if isinstance(start, LearningState) else drive.trial
         processor = _processor(twin, configuration.sensors, going.program, trial)

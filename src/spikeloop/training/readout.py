@@ -99,7 +99,7 @@ class MaxOverTime:
         value = record.peak[self.population].value
         if not value.is_cpu or value.dtype not in (torch.float32, torch.float64):
             return value.argmax(1)
-        return torch.from_numpy(value.numpy(force=True).argmax(1))
+        return torch.from_numpy(value.numpy(force=True).argmax(1))  # torch's takes long between calls of the engine
 
 
 @dataclass(frozen=True)
