@@ -21,6 +21,7 @@ void define_losses(nb::module_& m);
 void define_multiply(nb::module_& m);
 void define_queue(nb::module_& m);
 void define_short_term(nb::module_& m);
+void define_step(nb::module_& m);
 void define_stepped(nb::module_& m);
 
 namespace {
@@ -80,5 +81,6 @@ NB_MODULE(_core, m) {
     define_multiply(m);
     define_queue(m);
     define_short_term(m);
+    define_step(m);
     define_stepped(m);
 }

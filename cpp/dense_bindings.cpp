@@ -1,34 +1,11 @@
 // Python's way to dense.hpp.
-#include "dense.hpp"
-
-#include <nanobind/stl/variant.h>
-
-#include "pass_arguments.hpp"
+#include "dense_arguments.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace spikeloop {
 namespace {
-
-// trains, or which earlier stage of the call they come from; weights, delays
-template <class T>
-using DenseIn = std::tuple<std::variant<int64_t, TrainsIn>, Array<const T, 2>, Array<const double, 1>>;
-
-template <class T>
-std::vector<DenseSource<T>> dense_sources(const std::vector<DenseIn<T>>& in) {
-    std::vector<DenseSource<T>> out;
-    for (const auto& [from, weight, delay] : in) {
-        DenseSource<T>& source = out.emplace_back();
-        if (const auto* stage = std::get_if<int64_t>(&from))
-            source.stage = *stage;
-        else
-            source.trains = trains_of(std::get<TrainsIn>(from));
-        source.size = int64_t(weight.shape(0)), source.weight = weight.data();
-        source.delay = delay.data(), source.delay_per_unit = delay.shape(0) > 1;
-    }
-    return out;
-}
 
 template <class T>
 nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, AskIn>>& in, int64_t batch,
@@ -55,13 +32,6 @@ nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>
 template <class T>
 using DenseBackIn = std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, CotangentIn, Maybe<const float, 1>, std::vector<Maybe<T, 2>>,
                                std::vector<Maybe<double, 1>>, std::vector<Maybe<double, 1>>, bool, bool>;
-
-template <class A>
-auto pointers(const std::vector<std::optional<A>>& arrays) {
-    std::vector<decltype(data(arrays[0]))> out;
-    for (const auto& array : arrays) out.push_back(data(array));
-    return out;
-}
 
 template <class T>
 nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch, double begin, double duration, double slope_floor,

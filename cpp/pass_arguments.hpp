@@ -40,15 +40,7 @@ inline std::vector<std::vector<MembraneCotangent>> membranes_of(const CotangentI
                     if (const double c = s.value[(b * s.count + k) * s.units + u]; c != 0)
                         out[b].push_back({s.times(b)[k], s.unit[u], c, false});
     }
-    if (peaks) {
-        const auto& [time, value] = *peaks;
-        const int64_t n = int64_t(time.shape(1));
-        for (int64_t b = 0; b < batch; ++b) {
-            out[b].reserve(out[b].size() + n);
-            for (int64_t m = 0; m < n; ++m)
-                if (const double c = value.data()[b * n + m]; c != 0) out[b].push_back({time.data()[b * n + m], int32_t(m), c, true});
-        }
-    }
+    if (peaks) add_peaks(std::get<0>(*peaks).data(), std::get<1>(*peaks).data(), int64_t(std::get<0>(*peaks).shape(1)), out);
     return out;
 }
 

@@ -132,6 +132,16 @@ struct MembraneCotangent {
     bool peak;  // of a peak: the arrival that ends the rise moves it
 };
 
+// The cotangents `value` of peaks at `time`, (samples, size) each, added to those of every sample.
+inline void add_peaks(const double* time, const double* value, int64_t size, std::vector<std::vector<MembraneCotangent>>& out) {
+    for (auto& sample : out) {
+        sample.reserve(sample.size() + size_t(size));
+        for (int64_t m = 0; m < size; ++m)
+            if (value[m] != 0) sample.push_back({time[m], int32_t(m), value[m], true});
+        time += size, value += size;
+    }
+}
+
 // What an adjoint pass is handed about its own population's record, beside the arrivals. All times are on the clock of the
 // run, which began at `begin`; inside an adjoint they are counted from there.
 struct Backward {

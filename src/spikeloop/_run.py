@@ -15,7 +15,7 @@ from spikeloop.engine.arriving import only
 from spikeloop.engine.trial import events_of, trains_of
 from spikeloop.errors import CannotObserve, OutOfRange
 from spikeloop.events import Events
-from spikeloop.network import Network
+from spikeloop.network import Network, Standing
 from spikeloop.protocols import NOTHING, Observe, Rule, State, Substrate, Trial, batch_of
 from spikeloop.record import Record
 from spikeloop.steps import Steps
@@ -74,12 +74,7 @@ def carried_out(  # noqa: PLR0913 - as the doorway
     training: bool = False,
 ) -> tuple[Trial, Record]:
     """`run` before ``rule`` is attached: the trial, and what the substrate observed."""
-    check_kinds(network, duration, substrate, rule, observe)
-    if not (duration > 0 and math.isfinite(duration)):
-        raise OutOfRange(f"the duration is {duration}", where="duration", expected="seconds, above zero")
-    if rule is not None:
-        refuse_plastic(network)
-    standing = network.check()
+    standing = checked(network, duration, substrate, rule, observe)
     begin = clock_of(start)
     drives, steps = drives_of(network, drive, duration, begin)
     batch = batch_of(drives, steps, start)
@@ -90,12 +85,22 @@ def carried_out(  # noqa: PLR0913 - as the doorway
         _check_wish(network, wish, (duration, begin), substrate)
     silent: dict[str, Tensor] = {}
     if training:
-        drives, silent = _drop(network, drives, batch)
+        drives, silent = drop(network, drives, batch)
     trial = Trial(network, drives, float(duration), wish, start, number, training, silent, steps)
     if type(substrate) is Ideal:  # others may change the network before they run it
         trial.__dict__["standing"] = standing
     with torch.no_grad():
         return trial, substrate.run(trial)
+
+
+def checked(network: Network, duration: float, substrate: Substrate, rule: Rule | None, observe: Observe) -> Standing:
+    """How ``network`` stands; raises where it, or what else `run` is given, is not what it should be."""
+    check_kinds(network, duration, substrate, rule, observe)
+    if not (duration > 0 and math.isfinite(duration)):
+        raise OutOfRange(f"the duration is {duration}", where="duration", expected="seconds, above zero")
+    if rule is not None:
+        refuse_plastic(network)
+    return network.check()
 
 
 class Experiment(nn.Module):
@@ -157,7 +162,7 @@ def _check_wish(network: Network, wish: Observe, span: tuple[float, float], subs
         )
 
 
-def _drop(network: Network, drives: dict[str, Events], batch: int) -> tuple[dict[str, Events], dict[str, Tensor]]:
+def drop(network: Network, drives: dict[str, Events], batch: int) -> tuple[dict[str, Events], dict[str, Tensor]]:
     """The drives without the events of dropped input units, and which other neurons are silent, per sample."""
     kept, silent = dict(drives), {}
     for name, population in network.populations.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from types import UnionType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ Slopes = NDArray[np.floating[Any]]
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 SILENT_PUSH = 10.0  # how much a label's unit that is silent costs
-_STEEPEST = 50.0  # times in units of tau1 beyond which the early-spike term grows no more: exp stays finite
+STEEPEST = 50.0  # times in units of tau1 beyond which the early-spike term grows no more: exp stays finite
 
 
 def first_spike_class(events: Events) -> Tensor:
@@ -85,19 +85,29 @@ def first_spike_slopes(
     wanted = _wanted(label, samples, events.size)
     silent, by_time = np.zeros(samples, np.uint8), np.zeros(len(trains[0]))
     value = _core.first_spike_cross_entropy(
-        trains, wanted.numpy(), events.size, tau0, tau1, alpha, _STEEPEST, silent, by_time
+        trains, wanted.numpy(), events.size, tau0, tau1, alpha, STEEPEST, silent, by_time
     )
     if math.isnan(value):
         _labels(label, samples, events.size)  # says which
     if not np.count_nonzero(silent):
         return value, by_time, None
+    more, by_count = silent_slopes(events, wanted, silent, silent_push)
+    return value + more, by_time, by_count
+
+
+def silent_slopes(
+    events: Events, label: Tensor, silent: NDArray[np.uint8], silent_push: float = SILENT_PUSH
+) -> tuple[float, Slopes]:
+    """Of `first_spike_cross_entropy` what pushes the label's unit where it is silent, as ``silent`` (B,) says, and its
+    derivatives by ``events.count``.
+    """
     count = events.count.detach().cpu().numpy()
     where = np.flatnonzero(silent)
-    asked = wanted.numpy()[where]
+    asked = label.numpy()[where]
     missing = 1.0 - count[where, asked]
     by_count = np.zeros_like(count)
-    by_count[where, asked] = -silent_push / samples * (missing > 0)
-    return value + silent_push / samples * float(np.maximum(missing, 0.0).sum()), by_time, by_count
+    by_count[where, asked] = -silent_push / len(count) * (missing > 0)
+    return silent_push / len(count) * float(np.maximum(missing, 0.0).sum()), by_count
 
 
 class _Known(torch.autograd.Function):
@@ -193,11 +203,11 @@ def cross_entropy_slopes(values: Tensor, label: Tensor, scale: float) -> tuple[f
 
 def _wanted(label: Tensor, batch: int, classes: int) -> Tensor:
     """(B,) int64 on the CPU; where it is what most labels are, values are left to be looked at."""
-    return label if _plain(label, batch) else _labels(label, batch, classes).cpu().contiguous()
+    return label if is_plain(label, batch) else _labels(label, batch, classes).cpu().contiguous()
 
 
-def _plain(label: Tensor, batch: int) -> bool:
-    """Whether it is of the usual kind."""
+def is_plain(label: object, batch: int) -> TypeGuard[Tensor]:
+    """Whether labels are of the usual kind: (B,) int64 on the CPU."""
     return (
         isinstance(label, Tensor)
         and label.dtype == torch.int64

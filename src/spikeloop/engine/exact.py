@@ -65,8 +65,7 @@ def _dense(
     try:
         made = _core.dense_forward(given, run.batch, run.begin, run.end, spike_limit, run.threads)
     except _core.Explosion as where:
-        sample, unit, number = map(int, where.args)
-        raise _explosion(stages[number], sample, unit) from None
+        raise explosion(stages, where) from None
     for name, (spikes, current) in zip(inside, made, strict=True):
         if current is not None:
             run.at_spikes[name] = spikes, current
@@ -85,8 +84,7 @@ def _queue(
             sources, populations, run.batch, run.begin, run.end, wishes, spike_limit, run.threads
         )
     except _core.Explosion as where:
-        sample, unit, _ = map(int, where.args)
-        raise _explosion(stage, sample, unit) from None
+        raise explosion(stages, where) from None
     return dict(zip((neurons.name for neurons in stage.populations), made, strict=True))
 
 
@@ -129,8 +127,9 @@ def _anchors(given: Anchors | None) -> Any:
     return None if given is None else given.fields()
 
 
-def _explosion(stage: Stage, sample: int, unit: int) -> Explosion:
-    name, first = max(
-        ((name, first) for name, first in first_neurons(stage).items() if first <= unit), key=lambda pair: pair[1]
-    )
+def explosion(stages: Sequence[Stage], where: _core.Explosion) -> Explosion:
+    """Which neuron of which population it was."""
+    sample, unit, number = map(int, where.args)
+    firsts = first_neurons(stages[number])
+    name, first = max(((name, first) for name, first in firsts.items() if first <= unit), key=lambda pair: pair[1])
     return Explosion(name, sample, unit - first)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from spikeloop.engine.arrays import Link, Neurons, Stage
+from spikeloop.events import Events
 from spikeloop.network import Key, Network
-from spikeloop.protocols import Cotangent
-from spikeloop.record import Record
 
 _ROOM = 1 << 22  # values held at a time where every synapse needs one per sample
 
 
-def count_gradients(
-    stages: Sequence[Stage], network: Network, record: Record, cotangent: Cotangent
-) -> dict[Key, Tensor]:
-    """Gradients of the weights for the counts' cotangents, see `EventProp`; from the last stage to the first."""
-    pulls = {name: pull for name, pull in cotangent.count.items() if bool(pull.any())}
+def add_count_gradients(
+    gradients: dict[Key, Tensor],
+    stages: Sequence[Stage],
+    network: Network,
+    spikes: Mapping[str, Events],
+    count: Mapping[str, Tensor],
+    wants: Collection[Key],
+) -> None:
+    """Add to ``gradients`` what cotangents of the ``count``, by population (B, N), say of weights, see `EventProp`."""
+    pulls = {name: pull for name, pull in count.items() if bool(pull.any())}
+    if not pulls:
+        return
     heard = {link.target for stage in stages for link in stage.links}
-    gradients: dict[Key, Tensor] = {}
     for stage in reversed(stages):
         inside = {neurons.name: neurons for neurons in stage.populations}
         for link in stage.links:
@@ -29,16 +34,16 @@ def count_gradients(
             if pull is None:
                 continue
             charge = pull * _per_charge(inside[link.target], pull.dtype)
-            count = record.spikes[link.source].detach().count.to(charge.dtype)
+            sent = spikes[link.source].detach().count.to(charge.dtype)
             onwards = link.source in heard and link.source not in inside
             by_weight, by_count = (
-                _dense(link, charge, count, onwards) if link.rows is None else _sparse(link, charge, count)
+                _dense(link, charge, sent, onwards) if link.rows is None else _sparse(link, charge, sent)
             )
-            if (link.name, "weight") in cotangent.wants:
-                gradients[link.name, "weight"] = by_weight.reshape(network.projections[link.name].weight.shape)
+            if (link.name, "weight") in wants:
+                extra, key = by_weight.reshape(network.projections[link.name].weight.shape), (link.name, "weight")
+                gradients[key] = gradients[key] + extra if key in gradients else extra
             if onwards:
                 pulls[link.source] = pulls[link.source] + by_count if link.source in pulls else by_count
-    return gradients
 
 
 def _per_charge(neurons: Neurons, dtype: torch.dtype) -> Tensor:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from spikeloop.engine.adjoint import Backward, Key
-from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Stage, Trains
+from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Slopes, Stage, Trains
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
 from spikeloop.gradient.clock import without_currents
-from spikeloop.gradient.count import count_gradients
+from spikeloop.gradient.count import add_count_gradients
 from spikeloop.network import Network
 from spikeloop.protocols import NOTHING, Cotangent, Gradients, Observe, Trial
 from spikeloop.record import Record
@@ -32,6 +32,11 @@ class Tally:
     def fraction(self) -> float:
         """floored / spikes."""
         return self.floored / max(self.spikes, 1)
+
+    def add(self, slopes: Slopes) -> None:
+        """Those of one more pass."""
+        self.spikes += slopes.spikes
+        self.floored += slopes.floored
 
     def reset(self) -> None:
         """Start counting again."""
@@ -99,21 +104,12 @@ class EventProp:
         else:
             planned = stages_of(trial)
         stages = [stage for stage in planned if isinstance(stage, Stage)]
-        back = Backward(
-            stages,
-            _observed(trial, record),
-            run,
-            _pulls(trial, record, cotangent),
-            cotangent.wants,
-            self.slope_floor,
-        )
+        trains, pulls = _observed(trial, record), _pulls(trial, record, cotangent)
+        back = Backward(stages, trains, run, pulls, cotangent.wants, self.slope_floor)
         back()
-        self.tally.spikes += back.slopes.spikes
-        self.tally.floored += back.slopes.floored
+        self.tally.add(back.slopes)
         gradients = _shaped(trial.network, back.gradients)
-        if cotangent.count and any(bool(c.any()) for c in cotangent.count.values()):
-            for key, extra in count_gradients(stages, trial.network, record, cotangent).items():
-                gradients[key] = gradients[key] + extra if key in gradients else extra
+        add_count_gradients(gradients, stages, trial.network, record.spikes, cotangent.count, cotangent.wants)
         return gradients
 
 

@@ -84,6 +84,15 @@ class Ideal:
             _offers[network] = made_of, offers
         return offers
 
+    def beyond(self, found: Explosion) -> ActivityExplosion:
+        """What is raised where a neuron spikes more often than it may."""
+        return ActivityExplosion(
+            f"neuron {found.unit} spikes more than {self.spike_limit} times",
+            where=f"population {found.population!r}, sample {found.sample}",
+            expected="an activity that does not run away",
+            todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
+        )
+
     def run(self, trial: Trial) -> Record:
         """Carry out ``trial``."""
         if trial.start is not None and trial.start.opaque:
@@ -108,12 +117,7 @@ class Ideal:
                 else:
                     trains = driven(stage, trains, run, asks, self.spike_limit, currents)
         except Explosion as found:
-            raise ActivityExplosion(
-                f"neuron {found.unit} spikes more than {self.spike_limit} times",
-                where=f"population {found.population!r}, sample {found.sample}",
-                expected="an activity that does not run away",
-                todo="Lower the weights or the leak, give a refractory period, or raise Ideal(spike_limit=...)",
-            ) from None
+            raise self.beyond(found) from None
         cost = Cost(wall_time=time.perf_counter() - began, **_events(trial, trains))
         record = _record(trial, trains, asks, in_steps, run, cost)
         if not trial.observe.state:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from spikeloop.data.dataset import Batches, Loader, loader
 from spikeloop.errors import CheckpointError, InvalidNetwork, OutOfRange
 from spikeloop.training.place import Place
 from spikeloop.training.settings import Settings
+from spikeloop.training.step import Learned, rightly
 
 EVALUATION_BATCH = 1000
 EVALUATION_NUMBER = 1 << 40  # trials of evaluations count from here: their noise is their own, and always the same
@@ -111,24 +111,24 @@ class Course:
             parameter.grad = None
         tally = self.place.tally
         spikes, floored = tally.spikes, tally.floored
-        answer, loss = self.place.learn(self.network, drive, label, number, self.settings.regulariser)
+        learned = self.place.learn(self.network, drive, label, number)
         self.sums.differentiated += tally.spikes - spikes
         self.sums.floored += tally.floored - floored
         self.optimizer.step()
         self.taken += 1
-        self._add(answer, label, loss, began)
+        self._add(learned, label, began)
 
     def _set_rate(self) -> None:
         factor = self.settings.schedule(self.epoch + self.taken / self.steps, self.epochs)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 
-    def _add(self, answer: Any, label: Tensor, loss: float, began: float) -> None:
+    def _add(self, learned: Learned, label: Tensor, began: float) -> None:
         sums, size = self.sums, label.shape[0]
         sums.samples += size
-        sums.loss += loss * size
-        sums.correct += _right(self.place.readout.decide(answer), label)
-        sums.spikes += self.place.spikes(self.network, answer)
+        sums.loss += learned.loss * size
+        sums.correct += learned.right
+        sums.spikes += learned.spikes
         sums.seconds += time.perf_counter() - began
 
     def progress(self) -> Progress:
@@ -228,10 +228,5 @@ def accuracy(network: nn.Module, data: Batches[Any], place: Place) -> float:
     """The share of `data` that the network answers rightly; a silent answer is wrong."""
     correct = 0
     for number, (drive, label) in enumerate(loader(data, EVALUATION_BATCH), EVALUATION_NUMBER):
-        correct += _right(place.readout.decide(place.run(network, drive, number=number)), label)
+        correct += rightly(place.readout.decide(place.run(network, drive, number=number)), label)
     return correct / max(len(data), 1)
-
-
-def _right(decided: Tensor, label: Tensor) -> int:
-    """How many are."""
-    return int(np.count_nonzero(decided.numpy() == label.numpy()))

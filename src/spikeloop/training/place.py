@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +22,8 @@ from spikeloop.protocols import Rule, Substrate
 from spikeloop.record import Record
 from spikeloop.training.readout import HighestOutput, Readout, readout_of
 from spikeloop.training.settings import Regulariser, Settings
-from spikeloop.training.step import Terms, by_rule
+from spikeloop.training.step import Learned, Terms, by_rule, rightly
+from spikeloop.training.straight import Straight
 
 
 class Reading(Protocol):
@@ -49,14 +51,8 @@ class Place(Protocol):
         """The answer to a batch; number: which of all trials it is, for noise that differs from one to the next."""
         ...
 
-    def learn(
-        self, network: Any, drive: Any, label: Tensor, number: int, regulariser: Regulariser | None
-    ) -> tuple[Any, float]:
-        """The answer to a batch in training, and its loss, whose gradient is left in ``parameter.grad``."""
-        ...
-
-    def spikes(self, network: Any, answer: Any) -> int:
-        """How many spikes neurons sent."""
+    def learn(self, network: Any, drive: Any, label: Tensor, number: int) -> Learned:
+        """Answer a batch in training, and leave the gradients of the loss in ``parameter.grad``."""
         ...
 
     def sizes(self, network: Any) -> dict[str, object]:
@@ -72,6 +68,7 @@ class SpikingPlace:
     readout: Readout
     substrate: Substrate
     rule: Rule | None
+    regulariser: Regulariser | None = None
 
     @classmethod
     def of(
@@ -83,7 +80,15 @@ class SpikingPlace:
         readout = settings.readout or readout_of(network)
         if isinstance(readout, HighestOutput):
             raise WrongType("a readout of outputs that are no spikes", where="readout", expected="a Readout")
-        return cls(duration, readout, substrate, rule)
+        return cls(duration, readout, substrate, rule, settings.regulariser)
+
+    @cached_property
+    def _terms(self) -> Terms | None:
+        return Terms.of(self.readout, self.regulariser)
+
+    @cached_property
+    def _straight(self) -> Straight | None:
+        return Straight.of(self.duration, self.substrate, self.rule, self._terms)
 
     @property
     def tally(self) -> Tally:
@@ -103,25 +108,27 @@ class SpikingPlace:
             number=number,
         )
 
-    def learn(
-        self, network: Network, drive: Drive, label: Tensor, number: int, regulariser: Regulariser | None
-    ) -> tuple[Record, float]:
-        terms = Terms.of(self.readout, regulariser)
-        if terms is None or self.rule is None:
-            return _by_graph(self, network, drive, label, number, regulariser)
+    def learn(self, network: Network, drive: Drive, label: Tensor, number: int) -> Learned:
+        learned = None if self._straight is None else self._straight.learn(network, drive, label)
+        if learned is not None:
+            return learned
+        if self._terms is None or self.rule is None:
+            record = self.run(network, drive, training=True, number=number)
+            return self._learned(network, record, label, _by_graph(self.readout, record, label, self.regulariser))
         trial, observed = carried_out(
             network, drive, self.duration, substrate=self.substrate, rule=self.rule, observe=self.readout.observe,
             number=number, training=True,
         )  # fmt: skip
         with torch.no_grad():
             record = attach(trial, observed, self.rule)
-            loss, slopes = terms(record, label)
+            loss, slopes = self._terms(record, label)
         by_rule(trial, observed, self.rule, slopes)
-        return record, loss
+        return self._learned(network, record, label, loss)
 
-    def spikes(self, network: Network, answer: Record) -> int:
+    def _learned(self, network: Network, record: Record, label: Tensor, loss: float) -> Learned:
         spiking = (name for name, population in network.populations.items() if population.spiking and population.kind)
-        return sum(answer.spikes[name].time.shape[0] for name in spiking)
+        spikes = sum(record.spikes[name].time.shape[0] for name in spiking)
+        return Learned(loss, rightly(self.readout.decide(record), label), spikes)
 
     def sizes(self, network: Network) -> dict[str, object]:
         return {name: population.size for name, population in network.populations.items()}
@@ -134,13 +141,14 @@ class AnnPlace:
     readout: HighestOutput
     place: ArrayPlace | OnChips
     experiment: Experiment = field(compare=False)
+    regulariser: Regulariser | None = None
 
     @classmethod
     def of(cls, model: nn.Module, settings: Settings, place: ArrayPlace | OnChips) -> AnnPlace:
         readout = settings.readout or HighestOutput()
         if not isinstance(readout, HighestOutput):
             raise WrongType(f"the readout is {kind_of(readout)}", where="readout", expected="HighestOutput, or None")
-        return cls(readout, place, Experiment(model, place))
+        return cls(readout, place, Experiment(model, place), settings.regulariser)
 
     @property
     def tally(self) -> Tally:
@@ -150,25 +158,19 @@ class AnnPlace:
         self.experiment.train(training)
         return self.experiment(drive, number=number)
 
-    def learn(
-        self, network: nn.Module, drive: Tensor, label: Tensor, number: int, regulariser: Regulariser | None
-    ) -> tuple[Tensor, float]:
-        return _by_graph(self, network, drive, label, number, regulariser)
-
-    def spikes(self, network: nn.Module, answer: Tensor) -> int:
-        return 0
+    def learn(self, network: nn.Module, drive: Tensor, label: Tensor, number: int) -> Learned:
+        outputs = self.run(network, drive, training=True, number=number)
+        loss = _by_graph(self.readout, outputs, label, self.regulariser)
+        return Learned(loss, rightly(self.readout.decide(outputs), label), 0)
 
     def sizes(self, network: nn.Module) -> dict[str, object]:
         return {name: list(parameter.shape) for name, parameter in network.named_parameters()}
 
 
-def _by_graph(
-    place: Place, network: Any, drive: Any, label: Tensor, number: int, regulariser: Regulariser | None
-) -> tuple[Any, float]:
-    """`Place.learn` by torch's graph."""
-    answer = place.run(network, drive, training=True, number=number)
-    loss = place.readout.loss(answer, label)
+def _by_graph(readout: Reading, answer: Any, label: Tensor, regulariser: Regulariser | None) -> float:
+    """The loss, whose gradients are left by torch's graph."""
+    loss = readout.loss(answer, label)
     if regulariser is not None:
         loss = loss + regulariser(answer)
     loss.backward()
-    return answer, float(loss.detach())
+    return float(loss.detach())

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from spikeloop._attach import Output
+from spikeloop.engine.step import Loss
 from spikeloop.errors import InvalidNetwork
 from spikeloop.loss import (
+    STEEPEST,
     cross_entropy_slopes,
     first_spike_class,
     first_spike_cross_entropy,
@@ -72,6 +74,11 @@ class FirstSpike:
             found["count", self.population] = torch.from_numpy(by_count)
         return value, found
 
+    @property
+    def native(self) -> Loss:
+        """The loss, as far as no label's unit is silent, for a step in one call."""
+        return self.tau0, self.tau1, self.alpha, STEEPEST
+
     def decide(self, record: Record) -> Tensor:
         return first_spike_class(record.spikes[self.population])
 
@@ -94,6 +101,11 @@ class MaxOverTime:
         """The loss, and its derivatives by the peaks."""
         value, slope = cross_entropy_slopes(record.peak[self.population].value, label, self.scale)
         return value, {("peak", self.population): torch.from_numpy(slope)}
+
+    @property
+    def native(self) -> Loss:
+        """The loss, for a step in one call."""
+        return self.scale
 
     def decide(self, record: Record) -> Tensor:
         value = record.peak[self.population].value

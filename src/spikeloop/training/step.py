@@ -8,15 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spikeloop._attach import Output, differentiated
 from spikeloop.errors import InvalidNetwork
-from spikeloop.protocols import Rule, Trial
+from spikeloop.network import Key, Network
+from spikeloop.protocols import Gradients, Rule, Trial
 from spikeloop.record import Record
 from spikeloop.training.readout import Derivatives, FirstSpike, MaxOverTime
 from spikeloop.training.settings import LiftSilent
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a step tells: its loss, how many answers were right, and how many spikes neurons sent."""
+
+    loss: float
+    right: int
+    spikes: int
+
+
+def rightly(decided: Tensor, label: Tensor) -> int:
+    """How many of the answers (B,) are right."""
+    return int(np.count_nonzero(decided.numpy() == label.numpy()))
 
 
 @dataclass(frozen=True)
@@ -44,14 +60,24 @@ class Terms:
 
 def by_rule(trial: Trial, record: Record, rule: Rule, slopes: Mapping[Output, Tensor]) -> None:
     """Leave in ``parameter.grad`` what ``rule`` makes of the derivatives of a loss by what was observed."""
-    sources = trial.network.trainable()
-    if not sources:
-        raise InvalidNetwork("none of its weights, delays and neurons requires a gradient", where="network",
-                             expected="something to train", todo="Use requires_grad_()")  # fmt: skip
+    sources = sources_of(trial.network)
     if inputs := [name for _, name in slopes if name in trial.drive]:
         raise InvalidNetwork(f"the loss is of {inputs[0]!r}, an input: no weight changes it", where="readout",
                              expected="a population of neurons")  # fmt: skip
-    found = differentiated(trial, record, rule, slopes, frozenset(sources))
+    leave(sources, differentiated(trial, record, rule, slopes, frozenset(sources)))
+
+
+def sources_of(network: Network) -> dict[Key, Tensor]:
+    """What is trained."""
+    sources = network.trainable()
+    if not sources:
+        raise InvalidNetwork("none of its weights, delays and neurons requires a gradient", where="network",
+                             expected="something to train", todo="Use requires_grad_()")  # fmt: skip
+    return sources
+
+
+def leave(sources: Mapping[Key, Tensor], found: Gradients) -> None:
+    """Leave gradients in ``parameter.grad``."""
     for key, source in sources.items():
         if key in found:
             gradient = found[key]
