@@ -88,11 +88,12 @@ class Straight:
         None, and nothing is done, where something about them is out of the ordinary: it is to be done by `run`.
         """
         way = Way.through(network, self.duration, self.substrate, self.rule)
-        if way is None or not self._is_loss_of(way):
+        sources = sources_of(network)
+        if way is None or not self._is_loss_of(way) or not sources.keys() <= way.weights.keys():
             return None
         drives, steps = drives_of(network, drive, self.duration, 0.0)
-        batch, sources = len(next(iter(drives.values()))), sources_of(network)
-        if steps or not is_plain(label, batch) or not sources.keys() <= way.weights.keys():
+        batch = len(next(iter(drives.values())))
+        if steps or not is_plain(label, batch):
             return None
         drives, silent = drop(network, drives, batch)
         gradients = {key: np.zeros(way.weights[key].shape, way.weights[key].dtype) for key in sources}
@@ -116,21 +117,20 @@ class Straight:
         if found.trains is not None:
             spikes = {**drives, **{name: events_of(found.trains[name], way.sizes[name]) for name in way.spiking}}
             with torch.no_grad():
-                more, count = self._by_count(spikes, label, found.silent)
+                loss, count = self._with_counts(loss, spikes, label, found.silent)
                 add_count_gradients(by_weight, way.stages, network, spikes, count, sources)
-            loss += more
         leave(sources, by_weight)
         return Learned(loss, found.right, found.spikes)
 
-    def _by_count(
-        self, spikes: Mapping[str, Events], label: Tensor, silent: NDArray[np.uint8] | None
+    def _with_counts(
+        self, loss: float, spikes: Mapping[str, Events], label: Tensor, silent: NDArray[np.uint8] | None
     ) -> tuple[float, dict[str, Tensor]]:
-        """What of the loss is of counts, and its derivatives by them."""
+        """``loss`` and its terms of counts, and their derivatives by them."""
         readout, regulariser = self.terms.readout, self.terms.regulariser
-        loss, slopes = 0.0, dict[str, Tensor]()
+        slopes = dict[str, Tensor]()
         if silent is not None:
-            loss, slope = silent_slopes(spikes[readout.population], label, silent)
-            slopes[readout.population] = torch.from_numpy(slope)
+            more, slope = silent_slopes(spikes[readout.population], label, silent)
+            loss, slopes[readout.population] = loss + more, torch.from_numpy(slope)
         if regulariser is not None:
             count = {name: spikes[name].count for name in regulariser.populations}
             more, others = regulariser.derivatives(Record(spikes, self.duration, count))

@@ -1,0 +1,306 @@
+"""A step of `fit` in one native call, beside the same step by a trial and a record: bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from spikeloop import LI, LIF, AdEx, EventProp, Ideal, Network, Population, Projection, SuperSpike
+from spikeloop.data import EventDataset, YinYang
+from spikeloop.data.dataset import loader
+from spikeloop.engine.step import Step
+from spikeloop.errors import ActivityExplosion, InvalidEvents, InvalidNetwork, OutOfRange, SpikeloopError
+from spikeloop.training import Adam, FirstSpike, LiftSilent, MaxOverTime, Settings, fit
+from spikeloop.training.course import Course
+from spikeloop.training.place import SpikingPlace
+from spikeloop.training.straight import Straight
+
+SETTINGS = Settings(duration=0.06, batch_size=20, learning_rate=1e-2, seed=1)
+
+
+def network(
+    readout: LI | LIF, dtype: torch.dtype = torch.float32, dropout: float = 0.0, delay: float = 0.0, deep: bool = False
+) -> Network:
+    """5-16-3, or 5-16-16-3 with a projection past the middle; some neurons are silent."""
+    generator = torch.Generator().manual_seed(0)
+
+    def weight(*shape: int, scale: float) -> Tensor:
+        return (torch.rand(shape, generator=generator) * scale * torch.linspace(0.1, 1.9, shape[1])).to(dtype)
+
+    populations = {
+        "input": Population(5, dropout=dropout / 2),
+        "hidden": Population(16, LIF(0.02, 0.005), dropout=dropout),
+    }
+    projections = [Projection("input", "hidden", weight(5, 16, scale=4.0), delay)]
+    last = "hidden"
+    if deep:
+        populations["middle"] = Population(16, LIF(0.015, 0.006, refractory=1e-3))
+        projections += [
+            Projection("hidden", "middle", weight(16, 16, scale=1.0)),
+            Projection("hidden", "output", weight(16, 3, scale=1.0)),
+        ]
+        last = "middle"
+    populations["output"] = Population(3, readout)
+    return Network(populations, [*projections, Projection(last, "output", weight(16, 3, scale=3.0), delay)])
+
+
+def trained(
+    net: Network, settings: Settings = SETTINGS, **where: object
+) -> tuple[list[Tensor], list[dict[str, object]]]:
+    """The weights after two epochs, and what was told of them."""
+    history = fit(net, YinYang("train", size=60), settings, epochs=2, **where).history  # type: ignore[arg-type]
+    names = ("loss", "accuracy", "spikes_per_sample", "floored")
+    return [parameter.detach() for parameter in net.parameters()], [
+        {name: line[name] for name in names} for line in history
+    ]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples each step in one call had."""
+    taken, call = list[int](), Step.__call__
+
+    def counted(self: Step, drive: object, label: object, *rest: object) -> object:
+        taken.append(len(label))  # type: ignore[arg-type]
+        return call(self, drive, label, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Step, "__call__", counted)
+    return taken
+
+
+def by_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Straight, "of", classmethod(lambda *_: None))
+
+
+def check_alike(
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[int],
+    make: Callable[[], Network],
+    settings: Settings = SETTINGS,
+    straight: bool = True,
+    **where: object,
+) -> None:
+    """A training straight through the engine and one by trials end bit for bit the same."""
+    found, told = trained(make(), settings, **where)
+    assert steps == [20] * 6 * straight
+    with monkeypatch.context() as patched:
+        by_trials(patched)
+        expected, expected_told = trained(make(), settings, **where)
+    assert len(steps) == 6 * straight
+    assert told == expected_told
+    assert any(not torch.equal(one, other) for one, other in zip(make().parameters(), found, strict=True))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("regulariser", [None, LiftSilent(minimum=0.7, strength=0.3)])
+@pytest.mark.parametrize("readout", [FirstSpike(), MaxOverTime()])
+def test_a_step_in_one_call_is_the_same_bit_for_bit(
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[int],
+    readout: FirstSpike | MaxOverTime,
+    regulariser: LiftSilent | None,
+    deep: bool,
+    dtype: torch.dtype,
+) -> None:
+    neuron = LIF(0.02, 0.005) if isinstance(readout, FirstSpike) else LI(0.02, 0.005)
+    settings = replace(SETTINGS, readout=readout, regulariser=regulariser)
+    check_alike(monkeypatch, steps, lambda: network(neuron, dtype, deep=deep), settings)
+
+
+@pytest.mark.parametrize("readout", [LIF(0.02, 0.005), LI(0.02, 0.005)])
+def test_dropout_delays_and_a_slope_floor(monkeypatch: pytest.MonkeyPatch, steps: list[int], readout: LI | LIF) -> None:
+    make = lambda: network(readout, dropout=0.2, delay=1e-3)  # noqa: E731
+    check_alike(monkeypatch, steps, make, rule=EventProp(slope_floor=0.5))
+
+
+def test_labels_whose_unit_is_silent_are_pushed(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+    def quiet() -> Network:
+        net = network(LIF(0.02, 0.005))
+        with torch.no_grad():
+            net.projection("hidden", "output").weight.mul_(0.1)
+        return net
+
+    check_alike(monkeypatch, steps, quiet)
+    both = replace(SETTINGS, regulariser=LiftSilent(("hidden", "output"), minimum=0.5))
+    steps.clear()
+    check_alike(monkeypatch, steps, quiet, both)
+
+
+def test_frozen_weights_a_shared_one_and_hooks(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+    def frozen() -> Network:
+        net = network(LI(0.02, 0.005), deep=True)
+        net.projection("input", "hidden").weight.requires_grad_(False)
+        return net
+
+    def shared() -> Network:
+        net = network(LI(0.02, 0.005), deep=True)
+        net.projection("hidden", "output").weight = net.projection("middle", "output").weight
+        net.projection("input", "hidden").weight.register_hook(lambda gradient: gradient.flip(0))
+        return net
+
+    check_alike(monkeypatch, steps, frozen)
+    steps.clear()
+    check_alike(monkeypatch, steps, shared)
+
+
+def test_the_number_of_threads_does_not_matter() -> None:
+    threads, ends = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            ends.append(trained(network(LI(0.02, 0.005), deep=True)))
+    finally:
+        torch.set_num_threads(threads)
+    assert ends[0][1] == ends[1][1]
+    for one, other in zip(ends[0][0], ends[1][0], strict=True):
+        assert torch.equal(one, other)
+
+
+def recurrent() -> Network:
+    net = network(LI(0.02, 0.005))
+    return Network(dict(net.populations), [*net.projections.values(), Projection("hidden", "hidden", torch.eye(16))])
+
+
+def with_trained_times() -> Network:
+    net = network(LI(0.02, 0.005))
+    hidden = LIF(torch.nn.Parameter(torch.full((16,), 0.02)), 0.005)
+    return Network({**net.populations, "hidden": Population(16, hidden)}, list(net.projections.values()))
+
+
+class Other(Ideal):
+    """May do something else."""
+
+
+@pytest.mark.parametrize("make", [recurrent, with_trained_times])
+def test_what_is_out_of_the_ordinary_is_trained_by_trials(
+    monkeypatch: pytest.MonkeyPatch, steps: list[int], make: Callable[[], Network]
+) -> None:
+    check_alike(monkeypatch, steps, make, straight=False)
+
+
+@pytest.mark.parametrize("where", [{"substrate": Other()}, {"rule": SuperSpike(1e-3)}])
+def test_other_substrates_and_rules_are_asked(
+    monkeypatch: pytest.MonkeyPatch, steps: list[int], where: dict[str, object]
+) -> None:
+    check_alike(monkeypatch, steps, lambda: network(LI(0.02, 0.005)), straight=False, **where)
+
+
+def course(net: Network, settings: Settings = SETTINGS) -> tuple[Course, EventDataset | YinYang]:
+    data = YinYang("train", size=60)
+    place = SpikingPlace.of(net, data, settings, Ideal(), EventProp())
+    return Course(net, data, settings, 2, place), data
+
+
+def test_what_changes_during_a_training_is_seen(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+    def changes(net: Network, step: int) -> None:
+        hidden, first = net.populations["hidden"], net.projection("input", "hidden")
+        if step == 1:
+            hidden.tau_mem.mul_(0.5)
+        if step == 2:
+            first.weight.data = first.weight.data * 1.5
+        if step == 3:
+            first.weight.requires_grad_(False)
+        if step == 4:
+            hidden.dropout = 0.3
+
+    ends = []
+    for straight in (True, False):
+        net = network(LI(0.02, 0.005))
+        with monkeypatch.context() as patched, torch.random.fork_rng():
+            if not straight:
+                by_trials(patched)
+            way, data = course(net)
+            torch.manual_seed(0)
+            for step, (drive, label) in enumerate([*loader(data, 20), *loader(data, 20)]):
+                with torch.no_grad():
+                    changes(net, step)
+                way.step(drive, label)
+        ends.append([parameter.detach().clone() for parameter in net.parameters()])
+    assert len(steps) == 6
+    for one, other in zip(*ends, strict=True):
+        assert torch.equal(one, other)
+
+
+def wrong_label(net: Network) -> tuple[Settings, object]:
+    data = YinYang("train", size=60)
+    events, label = data.batch(torch.arange(60))
+    return SETTINGS, EventDataset(events, label + 1)
+
+
+def late(net: Network) -> tuple[Settings, object]:
+    events, label = YinYang("train", size=60).batch(torch.arange(60))
+    return SETTINGS, EventDataset(events.later(1.0), label)
+
+
+def not_a_number(net: Network) -> tuple[Settings, object]:
+    with torch.no_grad():
+        net.projection("input", "hidden").weight[0, 0] = math.nan
+    return SETTINGS, YinYang("train", size=60)
+
+
+def runaway(net: Network) -> tuple[Settings, object]:
+    with torch.no_grad():
+        net.projection("input", "hidden").weight.mul_(1e6)
+    return SETTINGS, YinYang("train", size=60)
+
+
+def nowhere(net: Network) -> tuple[Settings, object]:
+    return replace(SETTINGS, readout=MaxOverTime("nowhere")), YinYang("train", size=60)
+
+
+def silent_readout(net: Network) -> tuple[Settings, object]:
+    return replace(SETTINGS, readout=FirstSpike("output")), YinYang("train", size=60)
+
+
+def unknown_lift(net: Network) -> tuple[Settings, object]:
+    return replace(SETTINGS, regulariser=LiftSilent(("nowhere",))), YinYang("train", size=60)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (wrong_label, OutOfRange),
+        (late, InvalidEvents),
+        (not_a_number, InvalidNetwork),
+        (runaway, ActivityExplosion),
+        (nowhere, SpikeloopError),
+        (silent_readout, SpikeloopError),
+        (unknown_lift, SpikeloopError),
+    ],
+)
+def test_errors_say_the_same(
+    monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Network], tuple[Settings, object]], kind: type[SpikeloopError]
+) -> None:
+    told = []
+    for straight in (True, False):
+        net = network(LI(0.02, 0.005))
+        settings, data = wrong(net)
+        with monkeypatch.context() as patched:
+            if not straight:
+                by_trials(patched)
+            with pytest.raises(kind) as error:
+                fit(net, data, settings, substrate=Ideal(spike_limit=100))  # type: ignore[arg-type]
+        told.append((type(error.value), str(error.value)))
+    assert told[0] == told[1]
+
+
+def test_a_network_in_steps_goes_another_way(steps: list[int]) -> None:
+    net = network(LI(0.02, 0.005))
+    populations = {**net.populations, "hidden": Population(16, AdEx(0.02, 0.005))}
+    stepped = Network(populations, list(net.projections.values()))
+    trained(stepped, rule=SuperSpike(1e-3))
+    assert steps == []
+
+
+def test_the_last_batch_may_be_smaller(steps: list[int]) -> None:
+    settings = replace(SETTINGS, batch_size=25, optimizer=Adam(beta2=0.95))
+    trained(network(LI(0.02, 0.005)), settings)
+    assert sorted(steps) == [10, 10, 25, 25, 25, 25]
