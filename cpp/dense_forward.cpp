@@ -194,6 +194,7 @@ Layer<T> make_layer(const DenseStage<T>& stage, int64_t number) {
     layer.stage = &stage, layer.number = number;
     layer.one_tau = stage.neurons.one_tau(), layer.ratio = stage.neurons.ratio();
     const int64_t size = stage.neurons.size;
+    layer.neuron.reserve(size), layer.peak.reserve(size), layer.level.reserve(size), layer.initial.reserve(size);
     for (int64_t m = 0; m < size; ++m) {
         const Neuron n = stage.neurons[m];
         layer.neuron.push_back(n);

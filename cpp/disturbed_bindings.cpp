@@ -73,6 +73,17 @@ nb::object served(const TrainsIn& events, int64_t buses, double depth, int threa
     return out.to_python();
 }
 
+nb::tuple address_door(const TrainsIn& events, double seconds, const Array<const int64_t, 1>& of, int threads) {
+    const Trains trains = trains_of(events);
+    const int64_t batch = batch_of(events), count = trains.start[batch];
+    Made<int64_t> cycle(count), to(count);
+    {
+        nb::gil_scoped_release release;
+        address(trains, batch, seconds, of.data(), int64_t(of.shape(0)), cycle.values.get(), to.values.get(), threads);
+    }
+    return nb::make_tuple(cycle.to_python(), to.to_python());
+}
+
 void hold_back_door(const Array<int64_t, 1>& cycle, const Array<const int64_t, 1>& start, int64_t depth) {
     hold_back(cycle.data(), start.data(), int64_t(start.shape(0)) - 1, depth);
 }
@@ -128,6 +139,7 @@ void define_disturbed(nb::module_& m) {
     m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a, "disturbance"_a, "run"_a, "silent"_a.none(), "sampling"_a.none());
     m.def("arrived", &arrived, "events"_a, "links"_a, "depth"_a, "period"_a, "end"_a, "lost"_a, "threads"_a);
     m.def("served", &served, "events"_a, "buses"_a, "depth"_a, "threads"_a);
+    m.def("address", &address_door, "events"_a, "seconds"_a, "of"_a, "threads"_a);
     m.def("hold_back", &hold_back_door, "cycle"_a, "start"_a, "depth"_a);
     m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a, "threads"_a);
     m.def("keyed", &keyed, "key"_a, "coordinate"_a);

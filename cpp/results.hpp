@@ -54,13 +54,17 @@ inline Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size
     if (with_current) out.current.emplace(total);
     parallel_for(batch, worthwhile(threads, kNanoseconds * double(total), true), 16, [&](int64_t b) {
         int64_t to = out.start[b];
-        float* row = count ? count->data() + b * size : nullptr;
+        double* time = out.time.values.get();
+        int32_t* unit = out.unit.values.get();
+        float* current = with_current ? out.current->values.get() : nullptr;
         for (const Spike& spike : spikes[b]) {
-            if (!mine(spike)) continue;
-            if (with_current) (*out.current)[to] = spike.current;
-            out.time[to] = spike.time, out.unit[to++] = int32_t(spike.unit - first);
-            if (row) row[spike.unit - first] += 1;
+            if (size != all && !mine(spike)) continue;
+            if (current) current[to] = spike.current;
+            time[to] = spike.time, unit[to++] = int32_t(spike.unit - first);
         }
+        if (!count) return;
+        float* row = count->data() + b * size;
+        for (int64_t k = out.start[b]; k < to; ++k) row[unit[k]] += 1;
     });
     return out;
 }

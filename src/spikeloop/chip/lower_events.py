@@ -13,7 +13,8 @@ from spikeloop.chip.configuration import CIRCUITS, CYCLE, DEPTH, AddressedEvents
 from spikeloop.chip.mapping import Placement
 from spikeloop.chip.scales import Scale
 from spikeloop.engine.arriving import only
-from spikeloop.engine.bus import hold_back
+from spikeloop.engine.bus import addressed, hold_back
+from spikeloop.engine.trial import trains_of
 from spikeloop.events import Events
 
 Float = NDArray[np.float64]
@@ -39,8 +40,8 @@ def lower_events(
 
 
 def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:
-    cycle = np.rint(events.time.detach().numpy() / (speedup * CYCLE)).astype(np.int64)
-    return cycle, address[events.unit.numpy()], events.start.numpy()
+    trains = trains_of(events)
+    return *addressed(trains, speedup * CYCLE, address, torch.get_num_threads()), trains[2]
 
 
 def lift_events(

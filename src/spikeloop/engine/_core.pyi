@@ -182,6 +182,11 @@ def disturbed_forward(
 def served(events: Trains, buses: int, depth: float, threads: int) -> Float:
     """The cycle in which each event (cycle, bus, start) is passed on, negative for those that are lost."""
 
+def address(
+    events: Trains, seconds: float, of: NDArray[np.int64], threads: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """In which whole cycles events are sent, rounded, and the address of each."""
+
 def hold_back(cycle: NDArray[np.int64], start: NDArray[np.int64], depth: int) -> None:
     """Puts off events so that no more than `depth` wait for a link that passes one a cycle; changes `cycle`."""
 

@@ -14,6 +14,11 @@ from spikeloop.engine.arrays import Float, Trains
 Indices: TypeAlias = NDArray[np.int64]
 
 
+def addressed(events: Trains, seconds: float, address: Indices, threads: int) -> tuple[Indices, Indices]:
+    """(S,) each: in which whole cycles of ``seconds`` events are sent, and to which address, (N,) those of the units."""
+    return _core.address(events, seconds, address, threads)
+
+
 def hold_back(cycle: Indices, start: Indices, depth: int) -> None:
     """Put off events so that no more than ``depth`` wait for a link that passes one a cycle.
 
