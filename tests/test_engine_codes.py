@@ -7,6 +7,7 @@ import pytest
 
 from spikeloop.chip.by_value import digest, locked
 from spikeloop.chip.configuration import COLUMNS, HALVES, ROWS, Analog
+from spikeloop.engine.bus import addressed
 from spikeloop.engine.codes import highest, lay, rounded, wired
 
 MOST, EXACT = 63, 1e-4
@@ -15,6 +16,20 @@ MOST, EXACT = 63, 1e-4
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_events_are_sent_in_the_nearest_cycle(random: np.random.Generator, threads: int) -> None:
+    seconds, address = 4e-9, random.integers(0, 1 << 16, 30)
+    time = np.sort(random.uniform(0, 1e-4, (200, 50)), 1)
+    time[:, :9] = np.array([0, 0.5, 1.5, 2.5, 3, 2**40 + 0.5, 2**51 - 0.5, 2**51 + 0.5, 2**60]) * seconds
+    unit, start = random.integers(0, 30, time.size).astype(np.int32), np.arange(0, time.size + 1, 50)
+    cycle, to = addressed((time.ravel(), unit, start), seconds, address, threads)
+    assert np.array_equal(cycle, np.rint(time.ravel() / seconds).astype(np.int64))
+    assert np.array_equal(to, address[unit])
+    unit[7] = 30
+    with pytest.raises(IndexError, match="unit that does not exist"):
+        addressed((time.ravel(), unit, start), seconds, address, threads)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

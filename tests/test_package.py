@@ -44,6 +44,18 @@ def test_importing_loads_the_core_dependencies_only():
     assert added - set(sys.stdlib_module_names) == {"spikeloop"}
 
 
+def test_a_chip_is_loaded_when_it_is_asked_for():
+    code = """
+import sys, spikeloop, spikeloop.training
+chip = lambda: any(name.startswith(("spikeloop.chip.", "spikeloop.ann.")) for name in sys.modules)
+before = chip()
+spikeloop.Twin, spikeloop.training.fit_ann
+print(before, chip(), "OnChip" in dir(spikeloop), hasattr(spikeloop, "Wafer"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True", "True", "False"]
+
+
 def test_public_names_are_the_committed_ones():
     assert public_names() == (ROOT / "tests" / "public_names.txt").read_text().split()
 

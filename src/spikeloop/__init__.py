@@ -1,9 +1,11 @@
 """spikeloop: train spiking networks event by event, on an ideal simulator or in the loop with a substrate."""
 
+from typing import TYPE_CHECKING
+
+from spikeloop._later import later
 from spikeloop._run import Experiment, attach, run
 from spikeloop._version import __version__
 from spikeloop.build import expected_amplitude, feedforward, recurrent
-from spikeloop.chip.twin import Twin
 from spikeloop.errors import (
     ActivityExplosion,
     CannotObserve,
@@ -24,7 +26,6 @@ from spikeloop.errors import (
 )
 from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp
-from spikeloop.gradient.surrogate import SuperSpike
 from spikeloop.initial import Initialiser, Normal, Uniform
 from spikeloop.network import Network
 from spikeloop.neuron import LI, LIF, AdEx, Compartment, Compartments, Plateau, Sodium, psp_peak
@@ -34,7 +35,20 @@ from spikeloop.protocols import NOTHING, Cotangent, Every, Gradients, Observe, R
 from spikeloop.record import Calls, Cost, Lowering, Peak, Record, Recorded, Samples, State
 from spikeloop.steps import Steps
 from spikeloop.substrate.ideal import Ideal
-from spikeloop.substrate.onchip import OnChip
+
+if TYPE_CHECKING:
+    from spikeloop.chip.twin import Twin
+    from spikeloop.gradient.surrogate import SuperSpike
+    from spikeloop.substrate.onchip import OnChip
+else:
+    __getattr__, __dir__ = later(
+        __name__,
+        {
+            "OnChip": "spikeloop.substrate.onchip",
+            "SuperSpike": "spikeloop.gradient.surrogate",
+            "Twin": "spikeloop.chip.twin",
+        },
+    )
 
 __all__ = [
     "LI",

@@ -14,7 +14,6 @@ from spikeloop.chip.mapping import Placement
 from spikeloop.chip.scales import Scale
 from spikeloop.engine.arriving import only
 from spikeloop.engine.bus import addressed, hold_back
-from spikeloop.engine.trial import trains_of
 from spikeloop.events import Events
 
 Float = NDArray[np.float64]
@@ -40,7 +39,7 @@ def lower_events(
 
 
 def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:
-    trains = trains_of(events)
+    trains = events._arrays
     return *addressed(trains, speedup * CYCLE, address, torch.get_num_threads()), trains[2]
 
 

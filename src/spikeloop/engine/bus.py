@@ -15,7 +15,7 @@ Indices: TypeAlias = NDArray[np.int64]
 
 
 def addressed(events: Trains, seconds: float, address: Indices, threads: int) -> tuple[Indices, Indices]:
-    """(S,) each: in which whole cycles of ``seconds`` events are sent, and to which address, (N,) those of the units."""
+    """(S,) each: in which whole cycles of ``seconds`` events are sent, and to which address; (N,): those of units."""
     return _core.address(events, seconds, address, threads)
 
 

@@ -13,12 +13,8 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from spikeloop._run import IDEAL
-from spikeloop.ann import OnChips
-from spikeloop.ann.place import QUANTISED
-from spikeloop.ann.place import Place as ArrayPlace
 from spikeloop.data.dataset import Batches
 from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp
@@ -26,7 +22,7 @@ from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
 from spikeloop.training.course import Course, Metrics, Progress, accuracy
 from spikeloop.training.folder import RunFolder
-from spikeloop.training.place import AnnPlace, SpikingPlace
+from spikeloop.training.place import SpikingPlace
 from spikeloop.training.settings import Settings
 
 WATCH_PERIOD = 0.1
@@ -77,34 +73,6 @@ def evaluate(
     Only `duration` and `readout` of the settings matter.
     """
     return accuracy(network, data, SpikingPlace.of(network, data, settings or Settings(), substrate, None))
-
-
-def fit_ann(  # noqa: PLR0913  (as in `fit`)
-    model: nn.Module,
-    data: Batches[Tensor],
-    settings: Settings | None = None,
-    *,
-    epochs: int = 1,
-    place: ArrayPlace | OnChips = QUANTISED,
-    validation: Batches[Tensor] | None = None,
-    folder: str | Path | None = None,
-    resume: bool = False,
-    watch: Watch | None = None,
-) -> Training:
-    """Train a network without spikes, in place: its layers of `spikeloop.ann` compute at `place`, say on a chip.
-
-    Forward passes are those of the place, gradients those of the same products without rounding and noise. A layer
-    that was not calibrated, or is none of `spikeloop.ann`, computes in floating point. Everything else as in `fit`.
-    """
-    settings = settings or Settings()
-    return follow(
-        Course(model, data, settings, epochs, AnnPlace.of(model, settings, place)), validation, folder, resume, watch
-    )
-
-
-def evaluate_ann(model: nn.Module, data: Batches[Tensor], place: ArrayPlace | OnChips = QUANTISED) -> float:
-    """The share of `data` that `model`, its layers computing at `place`, answers rightly."""
-    return accuracy(model, data, AnnPlace.of(model, Settings(), place))
 
 
 def follow(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikeloop._attach import attach
 from spikeloop._run import Drive, carried_out, run
-from spikeloop.ann import Experiment, OnChips
-from spikeloop.ann.place import Place as ArrayPlace
-from spikeloop.errors import OutOfRange, WrongType, kind_of
-from spikeloop.events import Events
+from spikeloop.errors import OutOfRange, WrongType
 from spikeloop.gradient.eventprop import EventProp, Tally
 from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
@@ -94,9 +90,7 @@ class SpikingPlace:
     def tally(self) -> Tally:
         return self.rule.tally if isinstance(self.rule, EventProp) else Tally()
 
-    def run(
-        self, network: Network, drive: Events | Mapping[str, Events], *, training: bool = False, number: int = 0
-    ) -> Record:
+    def run(self, network: Network, drive: Drive, *, training: bool = False, number: int = 0) -> Record:
         return run(
             network,
             drive,
@@ -114,7 +108,7 @@ class SpikingPlace:
             return learned
         if self._terms is None or self.rule is None:
             record = self.run(network, drive, training=True, number=number)
-            return self._learned(network, record, label, _by_graph(self.readout, record, label, self.regulariser))
+            return self._learned(network, record, label, by_graph(self.readout, record, label, self.regulariser))
         trial, observed = carried_out(
             network, drive, self.duration, substrate=self.substrate, rule=self.rule, observe=self.readout.observe,
             number=number, training=True,
@@ -134,40 +128,7 @@ class SpikingPlace:
         return {name: population.size for name, population in network.populations.items()}
 
 
-@dataclass(frozen=True)
-class AnnPlace:
-    """Of a model of layers that compute at ``place``; others compute where torch does."""
-
-    readout: HighestOutput
-    place: ArrayPlace | OnChips
-    experiment: Experiment = field(compare=False)
-    regulariser: Regulariser | None = None
-
-    @classmethod
-    def of(cls, model: nn.Module, settings: Settings, place: ArrayPlace | OnChips) -> AnnPlace:
-        readout = settings.readout or HighestOutput()
-        if not isinstance(readout, HighestOutput):
-            raise WrongType(f"the readout is {kind_of(readout)}", where="readout", expected="HighestOutput, or None")
-        return cls(readout, place, Experiment(model, place), settings.regulariser)
-
-    @property
-    def tally(self) -> Tally:
-        return Tally()
-
-    def run(self, network: nn.Module, drive: Tensor, *, training: bool = False, number: int = 0) -> Tensor:
-        self.experiment.train(training)
-        return self.experiment(drive, number=number)
-
-    def learn(self, network: nn.Module, drive: Tensor, label: Tensor, number: int) -> Learned:
-        outputs = self.run(network, drive, training=True, number=number)
-        loss = _by_graph(self.readout, outputs, label, self.regulariser)
-        return Learned(loss, rightly(self.readout.decide(outputs), label), 0)
-
-    def sizes(self, network: nn.Module) -> dict[str, object]:
-        return {name: list(parameter.shape) for name, parameter in network.named_parameters()}
-
-
-def _by_graph(readout: Reading, answer: Any, label: Tensor, regulariser: Regulariser | None) -> float:
+def by_graph(readout: Reading, answer: Any, label: Tensor, regulariser: Regulariser | None) -> float:
     """The loss, whose gradients are left by torch's graph."""
     loss = readout.loss(answer, label)
     if regulariser is not None:
