@@ -70,9 +70,9 @@ NB_MODULE(_core, m) {
     m.attr("Explosion") = nb::handle(PyErr_NewException("spikeloop.engine._core.Explosion", PyExc_RuntimeError, nullptr));
     m.attr("Divergence") = nb::handle(PyErr_NewException("spikeloop.engine._core.Divergence", PyExc_RuntimeError, nullptr));
     nb::register_exception_translator(translate, nullptr);
-    m.def("finite", &finite_door, "arrays"_a);
-    m.def("counts", &counts_door, "trains"_a, "size"_a);
-    m.def("latest", &latest_door, "trains"_a);
+    m.def("finite", &finite_door, "arrays"_a.noconvert());
+    m.def("counts", &counts_door, "trains"_a.noconvert(), "size"_a);
+    m.def("latest", &latest_door, "trains"_a.noconvert());
     define_codes(m);
     define_correlation(m);
     define_dense(m);

@@ -31,11 +31,11 @@ void highest_door(const Array<const uint8_t, 3>& reading, const Array<uint8_t, 2
 }  // namespace
 
 void define_codes(nb::module_& m) {
-    m.def("rounded", &rounded_door<float>, "weight"_a, "unit"_a, "most"_a, "exact"_a, "code"_a, "executed"_a);
-    m.def("rounded", &rounded_door<double>, "weight"_a, "unit"_a, "most"_a, "exact"_a, "code"_a, "executed"_a);
-    m.def("lay", &lay_door, "code"_a, "place"_a, "row"_a, "rows"_a, "below"_a, "array"_a);
-    m.def("highest", &highest_door, "reading"_a, "value"_a, "which"_a, "threads"_a);
-    m.def("wire", &wire_door, "code"_a, "height"_a, "synapse"_a, "first"_a, "weight"_a);
+    m.def("rounded", &rounded_door<float>, "weight"_a.noconvert(), "unit"_a.noconvert(), "most"_a, "exact"_a, "code"_a.noconvert(), "executed"_a.noconvert());
+    m.def("rounded", &rounded_door<double>, "weight"_a.noconvert(), "unit"_a.noconvert(), "most"_a, "exact"_a, "code"_a.noconvert(), "executed"_a.noconvert());
+    m.def("lay", &lay_door, "code"_a.noconvert(), "place"_a.noconvert(), "row"_a, "rows"_a, "below"_a, "array"_a.noconvert());
+    m.def("highest", &highest_door, "reading"_a.noconvert(), "value"_a.noconvert(), "which"_a.noconvert(), "threads"_a);
+    m.def("wire", &wire_door, "code"_a.noconvert(), "height"_a.noconvert(), "synapse"_a.noconvert(), "first"_a.noconvert(), "weight"_a.noconvert());
 }
 
 }  // namespace spikeloop

@@ -59,8 +59,8 @@ nb::list dense_adjoint_door(const std::vector<DenseBackIn<T>>& in, int64_t batch
 
 template <class T>
 void define(nb::module_& m) {
-    m.def("dense_forward", &dense_forward_door<T>, "stages"_a, "batch"_a, "begin"_a, "until"_a, "spike_limit"_a, "threads"_a);
-    m.def("dense_adjoint", &dense_adjoint_door<T>, "stages"_a, "batch"_a, "begin"_a, "duration"_a, "slope_floor"_a, "threads"_a);
+    m.def("dense_forward", &dense_forward_door<T>, "stages"_a.noconvert(), "batch"_a, "begin"_a, "until"_a, "spike_limit"_a, "threads"_a);
+    m.def("dense_adjoint", &dense_adjoint_door<T>, "stages"_a.noconvert(), "batch"_a, "begin"_a, "duration"_a, "slope_floor"_a, "threads"_a);
 }
 
 }  // namespace

@@ -136,15 +136,15 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
 }  // namespace
 
 void define_disturbed(nb::module_& m) {
-    m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a, "disturbance"_a, "run"_a, "silent"_a.none(), "sampling"_a.none());
-    m.def("arrived", &arrived, "events"_a, "links"_a, "depth"_a, "period"_a, "end"_a, "lost"_a, "threads"_a);
+    m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a.noconvert(), "disturbance"_a.noconvert(), "run"_a, "silent"_a.none(), "sampling"_a.none());
+    m.def("arrived", &arrived, "events"_a, "links"_a, "depth"_a, "period"_a, "end"_a, "lost"_a.noconvert(), "threads"_a);
     m.def("served", &served, "events"_a, "buses"_a, "depth"_a, "threads"_a);
-    m.def("address", &address_door, "events"_a, "seconds"_a, "of"_a, "threads"_a);
-    m.def("hold_back", &hold_back_door, "cycle"_a, "start"_a, "depth"_a);
-    m.def("leave", &leave_door, "spikes"_a, "exit"_a, "lost"_a, "threads"_a);
+    m.def("address", &address_door, "events"_a, "seconds"_a, "of"_a.noconvert(), "threads"_a);
+    m.def("hold_back", &hold_back_door, "cycle"_a.noconvert(), "start"_a.noconvert(), "depth"_a);
+    m.def("leave", &leave_door, "spikes"_a.noconvert(), "exit"_a, "lost"_a.noconvert(), "threads"_a);
     m.def("keyed", &keyed, "key"_a, "coordinate"_a);
     m.def("normals", &normals, "key"_a, "count"_a);
-    m.def("converted", &converted, "potential"_a, "slope"_a, "base"_a, "rms"_a, "key"_a, "threads"_a);
+    m.def("converted", &converted, "potential"_a.noconvert(), "slope"_a.noconvert(), "base"_a.noconvert(), "rms"_a, "key"_a, "threads"_a);
 }
 
 }  // namespace spikeloop

@@ -23,10 +23,10 @@ double cross_entropy_door(const Array<const T, 2>& value, const Array<const int6
 }  // namespace
 
 void define_losses(nb::module_& m) {
-    m.def("first_spike_cross_entropy", &first_spike_door, "spikes"_a, "label"_a, "units"_a, "tau0"_a, "tau1"_a, "alpha"_a, "steepest"_a,
-          "silent"_a, "by_time"_a);
-    m.def("cross_entropy", &cross_entropy_door<double>, "value"_a, "label"_a, "scale"_a, "slope"_a);
-    m.def("cross_entropy", &cross_entropy_door<float>, "value"_a, "label"_a, "scale"_a, "slope"_a);
+    m.def("first_spike_cross_entropy", &first_spike_door, "spikes"_a.noconvert(), "label"_a.noconvert(), "units"_a, "tau0"_a, "tau1"_a, "alpha"_a, "steepest"_a,
+          "silent"_a.noconvert(), "by_time"_a.noconvert());
+    m.def("cross_entropy", &cross_entropy_door<double>, "value"_a.noconvert(), "label"_a.noconvert(), "scale"_a, "slope"_a.noconvert());
+    m.def("cross_entropy", &cross_entropy_door<float>, "value"_a.noconvert(), "label"_a.noconvert(), "scale"_a, "slope"_a.noconvert());
 }
 
 }  // namespace spikeloop

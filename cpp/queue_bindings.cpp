@@ -107,10 +107,10 @@ nb::tuple queue_adjoint_door(const std::vector<QueueIn<T>>& sources, const std::
 
 template <class T>
 void define(nb::module_& m) {
-    m.def("queue_forward", &queue_forward_door<T>, "sources"_a, "populations"_a, "batch"_a, "begin"_a, "until"_a, "asks"_a, "spike_limit"_a,
+    m.def("queue_forward", &queue_forward_door<T>, "sources"_a.noconvert(), "populations"_a.noconvert(), "batch"_a, "begin"_a, "until"_a, "asks"_a.noconvert(), "spike_limit"_a,
           "threads"_a);
-    m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a, "populations"_a, "batch"_a, "begin"_a, "duration"_a, "cotangents"_a, "weight"_a, "delay"_a,
-          "time"_a, "want_tau"_a, "slope_floor"_a, "threads"_a);
+    m.def("queue_adjoint", &queue_adjoint_door<T>, "sources"_a.noconvert(), "populations"_a.noconvert(), "batch"_a, "begin"_a, "duration"_a, "cotangents"_a.noconvert(), "weight"_a.noconvert(), "delay"_a.noconvert(),
+          "time"_a.noconvert(), "want_tau"_a, "slope_floor"_a, "threads"_a);
 }
 
 }  // namespace

@@ -24,10 +24,10 @@ struct Sent {
     std::vector<double> by_time;
     Sent(Spikes&& made, int64_t batch)
         : spikes(std::move(made)), trains{spikes.time.values.get(), spikes.unit.values.get(), spikes.start.values.get()},
-          by_time(trains.start[batch], 0.0) {}
+          by_time(trains.start[batch] + 1, 0.0) {}  // never empty: without a place for it, it would not be wanted
 };
 
-// What the readout answers: its loss, NaN if a label names no unit; how many answers are right.
+// What the readout answers: its loss, and how many answers are right.
 struct Answer {
     std::vector<double> peak_time, peak, by_peak;  // (batch, size)
     std::vector<uint8_t> silent;                   // (batch,): the label's unit is
@@ -86,7 +86,7 @@ std::vector<DenseBack<T>> back_of(const std::vector<StepIn<T>>& in, const std::v
         Backward& request = back.request;
         request.batch = before.batch, request.duration = before.until, request.threads = before.threads;
         request.spikes = sent[k].trains, request.time_cotangent = sent[k].by_time.data();
-        request.current = sent[k].spikes.current ? sent[k].spikes.current->values.get() : nullptr;
+        if (sent[k].spikes.current && stages[k].neurons.spiking) request.current = sent[k].spikes.current->values.get();
         request.slope_floor = slope_floor, request.want_neuron = false;
         if (int64_t(k) == readout && !answer.peak.empty()) {
             request.membrane.resize(before.batch);
@@ -98,11 +98,24 @@ std::vector<DenseBack<T>> back_of(const std::vector<StepIn<T>>& in, const std::v
 }
 
 template <class T>
-nb::tuple dense_step_door(const std::vector<StepIn<T>>& in, double duration, int64_t spike_limit, const LossIn& loss, int64_t readout,
+void check(const std::vector<StepIn<T>>& in, int64_t readout, int64_t batch) {
+    bool fits = readout >= 0 && readout < int64_t(in.size());
+    for (size_t k = 0; k < in.size(); ++k)
+        for (const auto& source : std::get<0>(in[k])) {
+            const auto* trains = std::get_if<TrainsIn>(&std::get<0>(source));
+            fits &= trains ? batch_of(*trains) == batch : uint64_t(std::get<int64_t>(std::get<0>(source))) < k;
+        }
+    if (!fits) throw std::invalid_argument("labels, drives and stages do not belong together");
+}
+
+template <class T>
+nb::object dense_step_door(const std::vector<StepIn<T>>& in, double duration, int64_t spike_limit, const LossIn& loss, int64_t readout,
                           const Array<const int64_t, 1>& label, double slope_floor, bool tell, int threads) {
     const int64_t batch = int64_t(label.shape(0));
     std::vector<DenseStage<T>> stages = stages_of(in, batch, duration, spike_limit, threads);
+    check(in, readout, batch);
     const int64_t size = stages[readout].neurons.size;
+    if (!std::all_of(label.data(), label.data() + batch, [=](int64_t unit) { return unit >= 0 && unit < size; })) return nb::none();
     std::vector<Sent> sent;
     Answer answer;
     int64_t spikes = 0, passed = 0, floored = 0;
@@ -123,11 +136,9 @@ nb::tuple dense_step_door(const std::vector<StepIn<T>>& in, double duration, int
             const auto& [tau0, tau1, alpha, steepest] = std::get<1>(loss);
             answer.of_first_spikes({tau0, tau1, alpha, steepest}, sent[readout], batch, size, label.data());
         }
-        if (!std::isnan(answer.loss)) {
-            std::vector<DenseBack<T>> back = back_of(in, stages, sent, answer, readout, slope_floor);
-            if (!back.empty()) dense_adjoint<T>(back);
-            for (const auto& stage : back) passed += stage.slope.spikes, floored += stage.slope.acted;
-        }
+        std::vector<DenseBack<T>> back = back_of(in, stages, sent, answer, readout, slope_floor);
+        if (!back.empty()) dense_adjoint<T>(back);
+        for (const auto& stage : back) passed += stage.slope.spikes, floored += stage.slope.acted;
     }
     const bool pushed = std::find(answer.silent.begin(), answer.silent.end(), 1) != answer.silent.end();
     nb::object trains = nb::none(), silent = nb::none();
@@ -146,7 +157,7 @@ nb::tuple dense_step_door(const std::vector<StepIn<T>>& in, double duration, int
 
 template <class T>
 void define(nb::module_& m) {
-    m.def("dense_step", &dense_step_door<T>, "stages"_a, "duration"_a, "spike_limit"_a, "loss"_a, "readout"_a, "label"_a, "slope_floor"_a,
+    m.def("dense_step", &dense_step_door<T>, "stages"_a.noconvert(), "duration"_a, "spike_limit"_a, "loss"_a, "readout"_a, "label"_a.noconvert(), "slope_floor"_a,
           "tell"_a, "threads"_a);
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -26,6 +27,17 @@ inline std::function<bool()>& interrupt_check() {
     return check;
 }
 
+// How many calls this thread is in: whoever is asked whether one is to end may make another.
+inline int& depth() {
+    thread_local int depth = 0;
+    return depth;
+}
+
+struct Nested {
+    Nested() { ++depth(); }
+    ~Nested() { --depth(); }
+};
+
 // Whether a call is to end: the thread that made it asks every 50 ms, all hear the answer.
 class Watch {
 public:
@@ -39,6 +51,7 @@ public:
         const auto now = std::chrono::steady_clock::now();
         if (now - asked.load(std::memory_order_relaxed) <= std::chrono::milliseconds(50)) return;
         asked.store(now, std::memory_order_relaxed);
+        const Nested nested;
         if (interrupt_check()()) throw Interrupted();
     }
 
@@ -76,8 +89,11 @@ class Helpers {
 public:
     // Calls work() on this thread and on `count` others; false, and nothing is done, if they are busy.
     bool run(int count, const std::function<void()>& work) {
-        std::unique_lock lock(busy_, std::try_to_lock);
-        if (!lock) return false;
+        if (busy_.test_and_set(std::memory_order_acquire)) return false;
+        const struct Free {
+            std::atomic_flag& busy;
+            ~Free() { busy.clear(std::memory_order_release); }
+        } free{busy_};
         while (int(seats_.size()) < count) hire();
         left_.store(uint32_t(count), std::memory_order_relaxed);
         for (int k = 0; k < count; ++k) {
@@ -116,7 +132,7 @@ private:
         }).detach();
     }
 
-    std::mutex busy_;
+    std::atomic_flag busy_;
     std::atomic<uint32_t> left_{0};
     std::vector<std::unique_ptr<Seat>> seats_;
 };
@@ -138,11 +154,12 @@ struct Parts {
     int64_t size(int64_t part) const { return first(part + 1) - first(part); }
 };
 
-// This thread's own X, kept from call to call.
+// This thread's own X, kept from call to call; a call within another has one of its own.
 template <class X>
 X& own() {
-    thread_local X x;
-    return x;
+    thread_local std::deque<X> each(1);
+    while (each.size() <= size_t(depth())) each.emplace_back();
+    return each[depth()];
 }
 
 // Calls work(index), or work(index, watch) where it takes long, for every index below `count`, in chunks, and rethrows the

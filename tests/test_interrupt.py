@@ -1,4 +1,5 @@
-"""Ctrl-C ends one long native call on a single sample, forwards or backwards, instead of waiting for its end."""
+"""Ctrl-C ends one long native call on a single sample, forwards or backwards, instead of waiting for its end; another
+signal's handler may run networks meanwhile."""
 
 import signal
 import subprocess
@@ -99,3 +100,39 @@ def test_a_long_call_on_one_sample_ends_within_a_second(kernel: str, threads: in
         finally:
             process.kill()
     assert float(answer) < threads * (BEFORE + 1)
+
+
+def test_a_signal_handler_may_run_networks_during_a_call() -> None:
+    """It is called by the thread that is in the engine: what the outer call keeps there is not touched."""
+    code = """
+import signal, torch
+from spikeloop import LI, LIF, EventProp, Events, Network, Observe, Population, Projection, run
+from spikeloop.loss import max_over_time_cross_entropy
+
+torch.manual_seed(0)
+hidden, output = Population(300, LIF(20e-3, 5e-3)), Population(3, LI(20e-3, 5e-3))
+populations = {"input": Population(20), "hidden": hidden, "output": output}
+weights = 0.8 * torch.rand(20, 300), 0.1 * torch.rand(300, 3)
+net = Network(populations, [Projection("input", "hidden", weights[0]), Projection("hidden", "output", weights[1])])
+drive = Events.from_padded(torch.rand(3000, 60) * 30e-3, torch.randint(0, 20, (3000, 60)), 20)
+label, inner = torch.randint(0, 3, (3000,)), []
+
+def gradient(some):
+    net.zero_grad()
+    record = run(net, drive[:some], 0.06, rule=EventProp(), observe=Observe(peak="output"))
+    max_over_time_cross_entropy(record.peak["output"], label[:some]).backward()
+    return [parameter.grad.clone() for parameter in net.parameters()]
+
+def handler(*_):
+    inner.append(run(net, drive[:200], 0.06).spikes["hidden"].time)
+
+expected, alone = gradient(3000), run(net, drive[:200], 0.06).spikes["hidden"].time
+signal.signal(signal.SIGALRM, handler)
+while len(inner) < 3:
+    signal.setitimer(signal.ITIMER_REAL, 0.06)
+    found = gradient(3000)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected))
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert all(torch.equal(one, alone) for one in inner)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -167,6 +167,12 @@ def test_spike_counts_name_the_class():
     events, count = spikes([[[1, 2], [3], []], [[], [1], [2, 3, 4]]])
     expected = torch.nn.functional.cross_entropy(0.5 * count, torch.tensor([0, 2]))
     assert spike_count_cross_entropy(events, torch.tensor([0, 2]), scale=0.5).item() == pytest.approx(expected.item())
+    ends = []
+    for scale in (2.0, 2):
+        count = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 2.0]], requires_grad=True)
+        spike_count_cross_entropy(count, torch.tensor([0, 2]), scale=scale).backward()
+        ends.append(count.grad)
+    assert torch.equal(*ends)
 
 
 def test_a_budget_costs_only_what_exceeds_it():

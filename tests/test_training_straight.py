@@ -6,15 +6,16 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from spikeloop import LI, LIF, AdEx, EventProp, Ideal, Network, Population, Projection, SuperSpike
+from spikeloop import LI, LIF, AdEx, EventProp, Ideal, Network, Population, Projection, Steps, SuperSpike
 from spikeloop.data import EventDataset, YinYang
 from spikeloop.data.dataset import loader
 from spikeloop.engine.step import Step
-from spikeloop.errors import ActivityExplosion, InvalidEvents, InvalidNetwork, OutOfRange, SpikeloopError
+from spikeloop.errors import ActivityExplosion, InvalidEvents, InvalidNetwork, OutOfRange, SpikeloopError, Unsupported
 from spikeloop.training import Adam, FirstSpike, LiftSilent, MaxOverTime, Settings, fit
 from spikeloop.training.course import Course
 from spikeloop.training.place import SpikingPlace
@@ -113,6 +114,33 @@ def test_a_step_in_one_call_is_the_same_bit_for_bit(
     neuron = LIF(0.02, 0.005) if isinstance(readout, FirstSpike) else LI(0.02, 0.005)
     settings = replace(SETTINGS, readout=readout, regulariser=regulariser)
     check_alike(monkeypatch, steps, lambda: network(neuron, dtype, deep=deep), settings)
+
+
+def many_ways(dtype: torch.dtype) -> Network:
+    """Two inputs, two hidden layers side by side, one that nobody hears, and a readout in the middle of the list."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = {"input": 5, "left": 16, "output": 3, "right": 16, "unheard": 16}
+    neuron = {"output": LI(0.02, 0.005), "left": LIF(0.02, 0.005), "right": LIF(0.01, 0.01, refractory=2e-3),
+              "unheard": LIF(0.02, 0.005, leak=0.9)}  # fmt: skip
+    pairs = [("input", "left"), ("input", "right"), ("left", "output"), ("right", "output"), ("left", "unheard")]
+    populations = {name: Population(size, neuron.get(name)) for name, size in sizes.items()}
+    weights = [3 * torch.rand(sizes[a], sizes[b], generator=generator).to(dtype) for a, b in pairs]
+    return Network(populations, [Projection(*pair, weight) for pair, weight in zip(pairs, weights, strict=True)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_graph_of_dense_layers(monkeypatch: pytest.MonkeyPatch, steps: list[int], dtype: torch.dtype) -> None:
+    check_alike(monkeypatch, steps, lambda: many_ways(dtype), replace(SETTINGS, readout=MaxOverTime()))
+
+
+@pytest.mark.parametrize("readout", [FirstSpike(tau0=1, tau1=np.float64(2), alpha=1), MaxOverTime(scale=10)])  # type: ignore[arg-type]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_of_any_type(
+    monkeypatch: pytest.MonkeyPatch, steps: list[int], readout: FirstSpike | MaxOverTime, dtype: torch.dtype
+) -> None:
+    neuron = LIF(0.02, 0.005) if isinstance(readout, FirstSpike) else LI(0.02, 0.005)
+    settings = replace(SETTINGS, readout=readout, duration=np.float64(0.06))
+    check_alike(monkeypatch, steps, lambda: network(neuron, dtype), settings, rule=EventProp(slope_floor=1))
 
 
 @pytest.mark.parametrize("readout", [LIF(0.02, 0.005), LI(0.02, 0.005)])
@@ -298,6 +326,34 @@ def test_a_network_in_steps_goes_another_way(steps: list[int]) -> None:
     stepped = Network(populations, list(net.projections.values()))
     trained(stepped, rule=SuperSpike(1e-3))
     assert steps == []
+
+
+def test_a_network_without_inputs_is_refused_as_ever(steps: list[int]) -> None:
+    populations = {"hidden": Population(4, LIF(0.02, 0.005)), "output": Population(3, LI(0.02, 0.005))}
+    net = Network(populations, [Projection("hidden", "output", torch.ones(4, 3, dtype=torch.float64))])
+    settings = replace(SETTINGS, readout=MaxOverTime())
+    with pytest.raises(Unsupported, match="currents"):
+        course(net, settings)[0].step(
+            {"hidden": Steps(torch.zeros(1), torch.full((2, 1, 4), 3.0))}, torch.tensor([0, 1])
+        )
+    assert steps == []
+
+
+def test_frozen_between_steps_the_error_is_that_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for straight in (True, False):
+        net = network(LI(0.02, 0.005), dropout=0.3)
+        with monkeypatch.context() as patched, torch.random.fork_rng():
+            if not straight:
+                by_trials(patched)
+            way, data = course(net)
+            net.requires_grad_(False)
+            torch.manual_seed(0)
+            drive, label = data.batch(torch.arange(20))
+            with pytest.raises(SpikeloopError) as error:
+                way.step(drive, label + 1)
+            told.append((type(error.value), str(error.value), torch.rand(())))
+    assert told[0] == told[1]
 
 
 def test_the_last_batch_may_be_smaller(steps: list[int]) -> None:

@@ -105,14 +105,14 @@ def dense_step(
     slope_floor: float,
     tell: bool,
     threads: int,
-) -> tuple[float, int, int, int, int, list[Trains] | None, NDArray[np.uint8] | None]:
+) -> tuple[float, int, int, int, int, list[Trains] | None, NDArray[np.uint8] | None] | None:
     """`dense_forward` from rest, a loss of what stage `readout` answers, and `dense_adjoint`: gradients of weights.
 
     stages: sources, neurons, whether they spike, which may not, and by source what dL/dweight is added to. loss: the
-    scale of `cross_entropy` of peaks, or the last four numbers of `first_spike_cross_entropy`. Returned are the loss,
-    NaN if a label names no unit; how many answers are right; how many spikes were sent, passed by the adjoint, and
-    passed where the slope floor acted; the spikes of each stage, if they are to be told or the label's unit is silent
-    somewhere; and then, where that is.
+    scale of `cross_entropy` of peaks, or the last four numbers of `first_spike_cross_entropy`. Returned are None, and
+    nothing is done, if a label names no unit; else the loss; how many answers are right; how many spikes were sent,
+    passed by the adjoint, and passed where the slope floor acted; the spikes of each stage, if they are to be told or
+    the label's unit is silent somewhere; and then, where that is.
     """
 
 def queue_forward(

@@ -20,7 +20,7 @@ Loss = float | tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What is the same from step to step.
+    """All of a step but its batch.
 
     readout: the population that answers.  spike_limit: of a neuron in a sample.
     """
@@ -35,8 +35,8 @@ class Step:
     def __call__(
         self, drive: Mapping[str, Trains], label: NDArray[np.int64], silent: Mapping[str, NDArray[np.uint8]],
         gradients: Mapping[Key, Weights], tell: bool, threads: int,
-    ) -> Stepped:  # fmt: skip
-        """Answer a batch and add to ``gradients`` of weights.
+    ) -> Stepped | None:  # fmt: skip
+        """Answer a batch and add to ``gradients`` of weights; None, and nothing is done, where a label names no unit.
 
         label: (B,).  silent: (B, N) by population, neurons that may not spike.  tell: whether the spikes are wanted.
         Raises ``Explosion``.
@@ -50,12 +50,15 @@ class Step:
             wanted = [gradients.get((link.name, "weight")) for link in stage.links]
             given.append((sources, neurons.values, neurons.spiking, silent.get(neurons.name), wanted))
         try:
-            loss, right, spikes, passed, floored, trains, mute = _core.dense_step(
+            found = _core.dense_step(
                 given, self.duration, self.spike_limit, self.loss, inside[self.readout], label, self.slope_floor, tell,
                 threads,
             )  # fmt: skip
         except _core.Explosion as where:
             raise explosion(self.stages, where) from None
+        if found is None:
+            return None
+        loss, right, spikes, passed, floored, trains, mute = found
         told = None if trains is None else dict(zip(inside, trains, strict=True))
         return Stepped(loss, right, spikes, Slopes(passed, floored), told, mute)
 
@@ -64,9 +67,8 @@ class Step:
 class Stepped:
     """What a step tells.
 
-    loss: NaN, and nothing was added, where a label names no unit.  right: how many answers are.  spikes: how many all
-    neurons sent.  trains: theirs by population, where they are wanted or a label's unit is silent, which ``silent``
-    (B,) then says.
+    right: how many answers are.  spikes: how many all neurons sent.  trains: theirs by population, where they are
+    wanted or a label's unit is silent, which ``silent`` (B,) then says.
     """
 
     loss: float

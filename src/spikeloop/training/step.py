@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikeloop._attach import Output, differentiated
 from spikeloop.errors import InvalidNetwork
-from spikeloop.network import Key, Network
+from spikeloop.network import Key
 from spikeloop.protocols import Gradients, Rule, Trial
 from spikeloop.record import Record
 from spikeloop.training.readout import Derivatives, FirstSpike, MaxOverTime
@@ -50,7 +50,10 @@ class Terms:
         return cls(readout, regulariser)  # type: ignore[arg-type]
 
     def __call__(self, record: Record, label: Tensor) -> Derivatives:
-        loss, slopes = self.readout.derivatives(record, label)
+        return self.regularised(*self.readout.derivatives(record, label), record)
+
+    def regularised(self, loss: float, slopes: Mapping[Output, Tensor], record: Record) -> Derivatives:
+        """A loss of the readout, and its derivatives, with those of the regulariser."""
         if self.regulariser is None:
             return loss, slopes
         more, others = self.regulariser.derivatives(record)
@@ -60,20 +63,14 @@ class Terms:
 
 def by_rule(trial: Trial, record: Record, rule: Rule, slopes: Mapping[Output, Tensor]) -> None:
     """Leave in ``parameter.grad`` what ``rule`` makes of the derivatives of a loss by what was observed."""
-    sources = sources_of(trial.network)
+    sources = trial.network.trainable()
+    if not sources:
+        raise InvalidNetwork("none of its weights, delays and neurons requires a gradient", where="network",
+                             expected="something to train", todo="Use requires_grad_()")  # fmt: skip
     if inputs := [name for _, name in slopes if name in trial.drive]:
         raise InvalidNetwork(f"the loss is of {inputs[0]!r}, an input: no weight changes it", where="readout",
                              expected="a population of neurons")  # fmt: skip
     leave(sources, differentiated(trial, record, rule, slopes, frozenset(sources)))
-
-
-def sources_of(network: Network) -> dict[Key, Tensor]:
-    """What is trained."""
-    sources = network.trainable()
-    if not sources:
-        raise InvalidNetwork("none of its weights, delays and neurons requires a gradient", where="network",
-                             expected="something to train", todo="Use requires_grad_()")  # fmt: skip
-    return sources
 
 
 def leave(sources: Mapping[Key, Tensor], found: Gradients) -> None:

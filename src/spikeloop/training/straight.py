@@ -6,7 +6,6 @@ change from batch to batch, takes as long as the native engine takes for a small
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spikeloop._attach import Output
 from spikeloop._given import drives_of
 from spikeloop._run import Drive, checked, drop
 from spikeloop.engine.arrays import Stage, Weights
@@ -31,7 +31,7 @@ from spikeloop.protocols import NOTHING, Rule, Substrate
 from spikeloop.record import Record
 from spikeloop.substrate.ideal import Ideal
 from spikeloop.training.readout import FirstSpike
-from spikeloop.training.step import Learned, Terms, leave, sources_of
+from spikeloop.training.step import Learned, Terms, leave
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +87,13 @@ class Straight:
 
         None, and nothing is done, where something about them is out of the ordinary: it is to be done by `run`.
         """
-        way = Way.through(network, self.duration, self.substrate, self.rule)
-        sources = sources_of(network)
-        if way is None or not self._is_loss_of(way) or not sources.keys() <= way.weights.keys():
+        way, sources = Way.through(network, self.duration, self.substrate, self.rule), network.trainable()
+        if way is None or not self._is_loss_of(way) or not (sources and sources.keys() <= way.weights.keys()):
             return None
         drives, steps = drives_of(network, drive, self.duration, 0.0)
-        batch = len(next(iter(drives.values())))
-        if steps or not is_plain(label, batch):
+        if steps or not drives or not is_plain(label, len(next(iter(drives.values())))):
             return None
-        drives, silent = drop(network, drives, batch)
+        drives, silent = drop(network, drives, len(label))
         gradients = {key: np.zeros(way.weights[key].shape, way.weights[key].dtype) for key in sources}
         readout, limit, floor = self.terms.readout, self.substrate.spike_limit, self.rule.slope_floor
         step = Step(way.stages, readout.population, readout.native, self.duration, limit, floor)
@@ -110,7 +108,7 @@ class Straight:
             )
         except Explosion as error:
             raise self.substrate.beyond(error) from None
-        if math.isnan(found.loss):  # a label names no unit
+        if found is None:
             return None
         self.rule.tally.add(found.slopes)
         loss, by_weight = found.loss, {key: torch.from_numpy(gradient) for key, gradient in gradients.items()}
@@ -126,18 +124,14 @@ class Straight:
         self, loss: float, spikes: Mapping[str, Events], label: Tensor, silent: NDArray[np.uint8] | None
     ) -> tuple[float, dict[str, Tensor]]:
         """``loss`` and its terms of counts, and their derivatives by them."""
-        readout, regulariser = self.terms.readout, self.terms.regulariser
-        slopes = dict[str, Tensor]()
+        slopes, name = dict[Output, Tensor](), self.terms.readout.population
         if silent is not None:
-            more, slope = silent_slopes(spikes[readout.population], label, silent)
-            loss, slopes[readout.population] = loss + more, torch.from_numpy(slope)
-        if regulariser is not None:
-            count = {name: spikes[name].count for name in regulariser.populations}
-            more, others = regulariser.derivatives(Record(spikes, self.duration, count))
-            loss += more
-            for (_, name), slope in others.items():
-                slopes[name] = slopes[name] + slope if name in slopes else slope
-        return loss, slopes
+            more, slope = silent_slopes(spikes[name], label, silent)
+            loss, slopes["count", name] = loss + more, torch.from_numpy(slope)
+        counted = () if self.terms.regulariser is None else self.terms.regulariser.populations
+        record = Record(spikes, self.duration, {name: spikes[name].count for name in counted})
+        loss, found = self.terms.regularised(loss, slopes, record)
+        return loss, {name: slope for (_, name), slope in found.items()}
 
     def _is_loss_of(self, way: Way) -> bool:
         """Whether all that the loss is of is there."""
