@@ -52,10 +52,12 @@ class Found:
         """Samples a second."""
         return None if line is None or phase not in line["rates"] else line["rates"][phase]["median"]
 
-    def over_peers(self, workload: str, chosen: Callable[[Line], bool] = lambda line: True) -> float | None:
-        """Our training rate over that of the fastest peer."""
+    def over_peers(
+        self, workload: str, phase: str = "train", chosen: Callable[[Line], bool] = lambda line: True
+    ) -> float | None:
+        """Our training rate, written out or in `fit`, over that of the fastest peer."""
         theirs = [line["rates"]["train"]["median"] for line in self.peers(workload) if chosen(line)]
-        return quotient(self.rate(self.ours(workload), "train"), max(theirs, default=None))
+        return quotient(self.rate(self.ours(workload), phase), max(theirs, default=None))
 
     def over_ideal(self, substrate: str, threads: int) -> float | None:
         """The forward rate on a twin over that without one."""
@@ -105,8 +107,13 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
         yield Floor(f"W2 forward on the twin, over ideal, {word}", 1 / 4, found.over_ideal("twin", threads))
         yield Floor(f"the same without noise, {word}", 1 / 3, found.over_ideal("twin, no noise", threads))
     yield Floor("W2 training at 140 hidden spikes, over the fastest peer", 20, found.over_peers("W2-140"))
-    yield Floor("the same, over jaxsnn", 200, found.over_peers("W2-140", lambda line: line["peer"] == "jaxsnn"))
+    yield Floor("the same in `fit`", 20, found.over_peers("W2-140", "fit"))
+    jaxsnn = found.over_peers("W2-140", chosen=lambda line: line["peer"] == "jaxsnn")
+    yield Floor("W2 training at 140 hidden spikes, over jaxsnn", 200, jaxsnn)
     yield Floor("W1 training, over the fastest peer", 5, found.over_peers("W1-LI"))
+    yield Floor("the same in `fit`", 5, found.over_peers("W1-LI", "fit"))
+    half = found.over_peers("W1-LI", "fit", lambda line: line["dt"] != 1e-3)
+    yield Floor("the same in `fit`, over the fastest peer with steps of 0.5 ms", 5, half)
     yield Floor("W1 step in Python and torch, batch 100", 0.4, found.overhead("W1", "train"), "{:.2f} ms", most=True)
     yield Floor("the same in `fit`", 0.4, found.overhead("W1", "fit"), "{:.2f} ms", most=True)
     yield Floor("W4 training, over the fastest peer", 5, found.over_peers("W4"))
@@ -117,6 +124,7 @@ def floors(lines: Sequence[Line]) -> Iterator[Floor]:
         yield Floor("the same, what importing the packages takes included", 20, found.leaner(name, ["import", "step"]))
     yield Floor("W2 forward on two threads, over one", 1.85, found.over_one_thread("inference"))
     yield Floor("W2 training step on two threads, over one", 1.85, found.over_one_thread("train"))
+    yield Floor("the same in `fit`", 1.85, found.over_one_thread("fit"))
     yield Floor("the same in batches of 1000", 1.85, found.over_one_thread("train many"))
     yield Floor("Yin-Yang to 97 %, one core, median", 2.0, found.seconds("yin-yang"), "{:.2f} s", most=True)
     yield Floor("MNIST 16x16 to 97.0 %, two cores, median", 30.0, found.seconds("mnist"), "{:.1f} s", most=True)
