@@ -35,7 +35,7 @@ def lower_events(
         cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
     sent = np.ascontiguousarray(cycle, np.int64)
     hold_back(sent, np.ascontiguousarray(start, np.int64), DEPTH)
-    return AddressedEvents(sent, address, start, muted=muted, trial=trial)
+    return AddressedEvents._trusted(sent, address, start, muted, trial)
 
 
 def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:
