@@ -13,6 +13,7 @@ namespace {
 template <class T>
 inline constexpr T kWhole = T(1.5) / std::numeric_limits<T>::epsilon();  // added and taken away, it leaves the nearest whole number
 constexpr int64_t kRows = 8;
+constexpr int64_t kCells = 4096;  // that a thread wires at a time
 
 }  // namespace
 
@@ -59,18 +60,21 @@ void lay(const int32_t* code, const int64_t* place, int64_t count, int32_t row, 
     rows == 1 ? each([](int32_t size) { return size; }) : each([=](int32_t size) { return (size + row) / rows; });
 }
 
-void wire(const uint8_t* code, const float* height, const int32_t* synapse, const int32_t* first, int64_t cells, float* weight) {
+void wire(const uint8_t* code, const float* height, const int32_t* synapse, const int32_t* first, int64_t cells, float* weight, int threads) {
     const auto one = [=](int32_t at) { return double(float(code[at]) * height[at]); };
-    for (int64_t cell = 0; cell < cells; ++cell) {
-        const int32_t begin = first[cell], end = first[cell + 1];
-        if (end - begin == 2) {  // nearly all: one of either sign
-            weight[cell] = float(one(synapse[begin]) + one(synapse[begin + 1]));
-            continue;
+    const Parts parts(cells, kCells, 1);
+    parallel_for(parts.number, worthwhile(threads, 3.0 * double(cells)), 1, [=](int64_t part) {
+        for (int64_t cell = parts.first(part); cell < parts.first(part + 1); ++cell) {
+            const int32_t begin = first[cell], end = first[cell + 1];
+            if (end - begin == 2) {  // nearly all: one of either sign
+                weight[cell] = float(one(synapse[begin]) + one(synapse[begin + 1]));
+                continue;
+            }
+            double sum = 0;
+            for (int32_t k = begin; k < end; ++k) sum += one(synapse[k]);
+            weight[cell] = float(sum);
         }
-        double sum = 0;
-        for (int32_t k = begin; k < end; ++k) sum += one(synapse[k]);
-        weight[cell] = float(sum);
-    }
+    });
 }
 
 void highest(const uint8_t* reading, int64_t runs, int64_t times, int64_t channels, uint8_t* value, int64_t* which, int threads) {

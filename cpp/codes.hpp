@@ -27,7 +27,7 @@ Change rounded(const Rounding<T>& wanted);
 void lay(const int32_t* code, const int64_t* place, int64_t count, int32_t row, int32_t rows, int64_t below, uint8_t* array);
 
 // Sums of code x height, of cell c over synapse[first[c]] .. synapse[first[c + 1]].
-void wire(const uint8_t* code, const float* height, const int32_t* synapse, const int32_t* first, int64_t cells, float* weight);
+void wire(const uint8_t* code, const float* height, const int32_t* synapse, const int32_t* first, int64_t cells, float* weight, int threads);
 
 // The highest of the readings (runs, times, channels), (runs, channels), and which it is, the first of equal ones.
 void highest(const uint8_t* reading, int64_t runs, int64_t times, int64_t channels, uint8_t* value, int64_t* which, int threads);

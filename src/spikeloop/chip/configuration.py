@@ -259,9 +259,7 @@ class AddressedEvents:
         whole(self.trial, "trial", where)
 
     @classmethod
-    def _trusted(
-        cls, cycle: Integers, address: Integers, start: Integers, muted: Flags, trial: int
-    ) -> AddressedEvents:
+    def _trusted(cls, cycle: Integers, address: Integers, start: Integers, muted: Flags, trial: int) -> AddressedEvents:
         """From what was made to be right: nothing is checked, but by the chip."""
         events = object.__new__(cls)
         events.__dict__.update(cycle=cycle, address=address, start=start, muted=muted, trial=trial, currents=None)

@@ -236,7 +236,7 @@ class _Emulation:
         return spikes
 
     def _weights(self, wires: Wires) -> NDArray[np.float32]:
-        return wires.weights(self.code, self.plan.height)
+        return wires.weights(self.code, self.plan.height, self.threads)
 
     def _population(self, step: Step) -> Population:
         """The stage's neurons with this run's thresholds."""

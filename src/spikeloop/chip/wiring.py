@@ -35,9 +35,9 @@ class Wires:
     def _counts(self) -> Indices:
         return np.bincount(self.cell, minlength=self.shape[0] * self.shape[1])
 
-    def weights(self, code: NDArray[np.uint8], height: NDArray[np.float32]) -> NDArray[np.float32]:
+    def weights(self, code: NDArray[np.uint8], height: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """(S, N) float32: the sums of the synapses' codes, each times its height; both flat in half, row, column."""
-        return wired(code, height, self.synapse, self.first, self.shape)
+        return wired(code, height, self.synapse, self.first, self.shape, threads)
 
     def connected(self) -> NDArray[np.bool_]:
         """(S, N): whether there is any synapse."""

@@ -234,6 +234,7 @@ def wire(
     synapse: NDArray[np.int32],
     first: NDArray[np.int32],
     weight: NDArray[np.float32],
+    threads: int,
 ) -> None:
     """Fills `weight` with sums of code x height, of cell c over synapse[first[c] : first[c + 1]]."""
 

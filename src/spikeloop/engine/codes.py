@@ -47,11 +47,16 @@ def lay(code: Codes, place: Places, below: int, array: NDArray[np.uint8]) -> Non
 
 
 def wired(
-    code: NDArray[np.uint8], height: NDArray[np.float32], synapse: Codes, first: Codes, shape: tuple[int, int]
+    code: NDArray[np.uint8],
+    height: NDArray[np.float32],
+    synapse: Codes,
+    first: Codes,
+    shape: tuple[int, int],
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """``shape``: sums of code times height, flat over all synapses; cell c has synapse[first[c] : first[c + 1]]."""
     weight = np.empty(shape, np.float32)
-    _core.wire(code, height, synapse, first, weight)
+    _core.wire(code, height, synapse, first, weight, threads)
     return weight
 
 
