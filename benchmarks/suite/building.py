@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from problem import Array, Batch, Problem, Shape
 
-from spikeloop import LI, LIF, Events, Ideal, Network, OnChip, Substrate, Twin, feedforward, psp_peak, recurrent, run
+import spikeloop
+from spikeloop import LI, LIF, Events, Ideal, Network, Substrate, feedforward, psp_peak, recurrent, run
 
 CLOSE = 0.01  # of the hidden spikes asked for
 TAU = {"tau_mem": 20e-3, "tau_syn": 5e-3}
@@ -37,7 +38,8 @@ def substrate_of(name: str, workload: Workload) -> Substrate:
     """Where it runs: "ideal", "twin" (of chip 7) or "twin, no noise"."""
     if name == "ideal":
         return Ideal()
-    return OnChip(Twin(7, noise=0.0 if "no noise" in name else 1.0), rows_per_input=workload.rows_per_input)
+    twin = spikeloop.Twin(7, noise=0.0 if "no noise" in name else 1.0)  # loaded here: others hold no chip in memory
+    return spikeloop.OnChip(twin, rows_per_input=workload.rows_per_input)
 
 
 def made(workload: Workload, substrate: Substrate) -> Problem:

@@ -15,14 +15,14 @@ from itertools import cycle
 from typing import Any
 
 import measure
+from problem import Problem
+from roofline import Layer, Roofline
 
 MEMORY = measure.Memory.with_torch()  # before anything of ours is imported
 
 import native  # noqa: E402
 import torch  # noqa: E402
 from building import events_of, hidden, network_of, substrate_of  # noqa: E402
-from problem import Problem  # noqa: E402
-from roofline import Layer, Roofline  # noqa: E402
 from workloads import EVERY, make  # noqa: E402
 
 from spikeloop import EventProp, Events, Experiment, Record, Substrate  # noqa: E402
