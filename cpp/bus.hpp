@@ -8,6 +8,7 @@
 
 #include "stage.hpp"
 #include "threads.hpp"
+#include "whole.hpp"
 
 namespace spikeloop {
 
@@ -43,12 +44,11 @@ inline void hold_back(int64_t* cycle, const int64_t* start, int64_t batch, int64
 
 // In which whole cycles of `seconds` events are sent, and to which addresses: that of each of `units` units.
 inline void address(const Trains& events, int64_t batch, double seconds, const int64_t* of, int64_t units, int64_t* cycle, int64_t* to, int threads) {
-    constexpr double kWhole = 0x1.8p52, kPlain = 0x1p51;  // added and taken away, the former leaves the nearest whole number
     parallel_for(batch, worthwhile(threads, 2.0 * double(events.start[batch])), 16, [=](int64_t s) {
         for (int64_t e = events.start[s]; e < events.start[s + 1]; ++e) {
             if (events.unit[e] < 0 || events.unit[e] >= units) throw std::out_of_range("an event of a unit that does not exist");
             const double exact = events.time[e] / seconds;
-            cycle[e] = int64_t(exact < kPlain ? (exact + kWhole) - kWhole : std::nearbyint(exact)), to[e] = of[events.unit[e]];
+            cycle[e] = int64_t(exact < 0x1p51 ? nearest_whole(exact) : std::nearbyint(exact)), to[e] = of[events.unit[e]];
         }
     });
 }

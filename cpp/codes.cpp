@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "threads.hpp"
+#include "whole.hpp"
 
 namespace spikeloop {
 namespace {
 
-template <class T>
-inline constexpr T kWhole = T(1.5) / std::numeric_limits<T>::epsilon();  // added and taken away, it leaves the nearest whole number
 constexpr int64_t kRows = 8;
 constexpr int64_t kCells = 4096;  // that a thread wires at a time
 
@@ -32,7 +30,7 @@ Change rounded(const Rounding<T>& wanted) {
             int32_t beyond = 0, between = 0;
             for (int64_t t = 0; t < targets; ++t) {
                 const T share = weight[t] / unit[t], high = share < most ? share : most, held = high > -most ? high : -most;
-                const T whole = (held + kWhole<T>) - kWhole<T>, off = std::abs(share - whole);
+                const T whole = nearest_whole(held), off = std::abs(share - whole);
                 const bool is_beyond = off > T(0.5);
                 beyond += is_beyond, between += !is_beyond & (off > exact);
                 square[t] = is_beyond ? T(0) : off * off;

@@ -5,6 +5,7 @@
 #include "bus.hpp"
 #include "results.hpp"
 #include "threads.hpp"
+#include "whole.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -109,8 +110,6 @@ nb::object normals(uint64_t key, int64_t count) {
     return out.to_python();
 }
 
-inline constexpr double kWhole = 0x1.8p52;  // added and taken away, it leaves the nearest whole number
-
 // Readings 0..255 of potentials (batch, times, channels): slope x potential + base, with noise of `rms` from a stream per run.
 nb::object converted(const Array<const double, 3>& potential, const Array<const double, 1>& slope, const Array<const double, 1>& base, double rms,
                      uint64_t key, int threads) {
@@ -126,7 +125,7 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
                 for (int64_t channel = 0; channel < channels; ++channel) {
                     const double noise = rms > 0 ? rms * random.normal() : 0.0;
                     const double value = std::clamp(k[channel] * v[e + channel] + c[channel] + noise, 0.0, 255.0);
-                    reading[e + channel] = uint8_t(int((value + kWhole) - kWhole));
+                    reading[e + channel] = uint8_t(int(nearest_whole(value)));
                 }
         });
     }

@@ -27,7 +27,7 @@ inline std::function<bool()>& interrupt_check() {
     return check;
 }
 
-// How many calls this thread is in: whoever is asked whether one is to end may make another.
+// Within how many calls this thread makes the present one: whoever is asked whether a call is to end may make another.
 inline int& depth() {
     thread_local int depth = 0;
     return depth;
