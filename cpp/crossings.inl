@@ -34,7 +34,7 @@ SPIKELOOP_INLINE Doubles nearly(const Group& n, const Polynomial& p) {
         const Doubles low = p.lowered(e), high = p.d * low * e, gap = e * (p.c - high) - n.threshold, rise = double(p.ratio) * high - p.c;
         e = smaller(larger(e + 2 * gap * rise / (2 * rise * rise + gap * bend * low), all_of(1e-300)), all_of(1));
     }
-    return -log_one_plus(e - 1.0) / n.rate.a;
+    return -about_log(e) / n.rate.a;
 }
 
 // Whether V turns back, above the threshold by more than rounding; and whether it turns before `em`, the e of the end.

@@ -34,12 +34,19 @@ struct Arrival {
 template <class T>
 void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample, double begin,
                      double end, std::vector<Arrival>& out) {
-    out.clear();
+    size_t most = 0;
+    for (const auto& source : sources) most += source.stage >= 0 ? spikes[source.stage][sample].size() : size_t(source.trains.size(sample));
+    out.resize(most);  // what it held is written over
+    Arrival* to = out.data();
+    double latest = -kInfinity;
+    bool in_order = true;
     for (size_t s = 0; s < sources.size(); ++s) {
         const auto& source = sources[s];
         const auto add = [&](double emitted, int32_t unit, int64_t event) {
             const double time = emitted + source.lag(unit);
-            if (time >= begin && time < end) out.push_back({time, int32_t(s), unit, event});
+            if (!(time >= begin && time < end)) return;
+            in_order &= time >= latest, latest = time;
+            *to++ = {time, int32_t(s), unit, event};
         };
         if (source.stage >= 0) {
             for (const Spike& spike : spikes[source.stage][sample]) add(spike.time, spike.unit, -1);
@@ -48,8 +55,8 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
             for (int64_t e = t.start[sample]; e < t.start[sample + 1]; ++e) add(t.time[e], t.unit[e], e);
         }
     }
-    const auto before = [](const Arrival& x, const Arrival& y) { return x.time < y.time; };
-    if (!std::is_sorted(out.begin(), out.end(), before)) std::stable_sort(out.begin(), out.end(), before);
+    out.resize(size_t(to - out.data()));
+    if (!in_order) std::stable_sort(out.begin(), out.end(), [](const Arrival& x, const Arrival& y) { return x.time < y.time; });
 }
 
 // The spikes of each stage, kept until this thread's next call; batch, begin and end, spike limit and threads are those of the first

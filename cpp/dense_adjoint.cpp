@@ -57,6 +57,10 @@ struct Job {
     const Modes& modes_of(int64_t m) const { return modes[one_tau ? 0 : m]; }
     // Whether nothing need be replayed: all that is needed at marks is the current at spikes, and that is known.
     bool knows_currents() const { return request().current && !refractory && !wants_membrane(); }
+    // Whether spikes alone are marks, and known.
+    bool only_spikes() const {
+        return request().current && !refractory && request().membrane.empty() && !request().start.held && !request().want_neuron && !leaps;
+    }
     bool wants_membrane() const { return request().want_tau || (want_arrival_time && !request().membrane.empty()); }
     int32_t anchor(double time) const { return int32_t(time * back_span); }
 };
@@ -98,6 +102,9 @@ struct Scratch {
     std::vector<double> arrival;                // dL/d arrival time
     std::vector<Change<T>> changes;             // of a block of lanes, lane by lane
     int32_t next_change[kLanes<T>];             // of each lane
+    std::vector<int32_t> stretch;               // of each spike, how many arrivals come before it
+    std::vector<Pair> pair;                     // of each neuron: its adjoint on the way
+    std::vector<int32_t> next;                  // of each block: where its next change goes
     std::vector<uint32_t> changing;             // the lanes that change at each arrival
     std::vector<uint64_t> any_changing;         // one bit an arrival
     std::vector<Interval> stretches;

@@ -1,6 +1,7 @@
 // One sample's way back through one stage, and the sum over samples, see dense_adjoint.cpp.
 #include "dense_timeline.inl"
 #include "dense_replay.inl"
+#include "dense_spikes.inl"
 
 // What neuron m's time constants get on the way from `end`, where its adjoint is `l`, back to `begin`, where its state is
 // `v`, `i`, past the arrivals from `low` to `high`.
@@ -96,17 +97,6 @@ SPIKELOOP_INLINE void for_each_run(const Change<T>* change, const Change<T>* end
     }
 }
 
-// dL/d arrival time: the sum of w (lambda_V - lambda_I).
-template <class T, bool OneTau, bool Whole>
-void move_arrivals(const Change<T>* changes, const Change<T>* end, Scratch<T>& scratch, const Lanes<T>& x) {
-    for_each_run(changes, end, [&](int32_t last, int32_t first, const Vector<T>& p, const Vector<T>& q) {
-        for (int32_t k = last; k >= first; --k) {
-            const Vector<T> w = load_block<T, Whole>(scratch.row[k] + x.first, x.count);
-            scratch.arrival[k] += total<T>(w * (p * mode_at<T, OneTau>(x.move_one, k) + q * mode_at<T, OneTau>(x.move_two, k)));
-        }
-    });
-}
-
 // The first `Wide` of the blocks in `x`.
 template <class T, bool OneTau, bool Whole, int Wide>
 void replay_blocks(const Job<T>& job, Scratch<T>& scratch, size_t reach, const Lanes<T>* x) {
@@ -137,8 +127,6 @@ void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
         }
         merge_changes(out, scratch);
         out.first_change[blocks[j].block + 1] = int32_t(out.changes.size() - begin);
-        const Change<T>* changes = out.changes.data();
-        if (job.want_arrival_time) move_arrivals<T, OneTau, Whole>(changes + begin, changes + out.changes.size(), scratch, x[j]);
     }
 }
 
@@ -158,17 +146,44 @@ void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     if (k < blocks.size()) blocks_back<T, OneTau, false, 1>(job, out, scratch, reach, &blocks[k]);
 }
 
+// dL/d arrival time: the sum of w (lambda_V - lambda_I), for the neurons of a block.
+template <class T, bool OneTau, bool Whole>
+void move_arrivals(const SampleAdjoint<T>& out, Scratch<T>& scratch, int64_t block, const Lanes<T>& x) {
+    const Change<T>* changes = out.changes.data();
+    for_each_run(changes + out.first_change[block], changes + out.first_change[block + 1],
+                 [&](int32_t last, int32_t first, const Vector<T>& p, const Vector<T>& q) {
+        for (int32_t k = last; k >= first; --k) {
+            const Vector<T> w = load_block<T, Whole>(scratch.row[k] + x.first, x.count);
+            scratch.arrival[k] += total<T>(w * (p * mode_at<T, OneTau>(x.move_one, k) + q * mode_at<T, OneTau>(x.move_two, k)));
+        }
+    });
+}
+
+template <class T, bool OneTau>
+void move_arrivals(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch, Watch& watch) {
+    Lanes<T> x;
+    for (const ActiveBlock& block : scratch.blocks) {
+        watch.glance();
+        open_lanes(job, out, scratch, block, out.reach, x);
+        if (x.count == kLanes<T>)
+            move_arrivals<T, OneTau, true>(out, scratch, block.block, x);
+        else
+            move_arrivals<T, OneTau, false>(out, scratch, block.block, x);
+    }
+    for (size_t k = 0; k < scratch.arrivals.size(); ++k) {
+        const Arrival& arrival = scratch.arrivals[k];
+        for (double* time : {job.stage->time[arrival.source], job.stage->source_time[arrival.source]})
+            if (time) time[arrival.event] += scratch.arrival[k];
+    }
+}
+
+// Marks of all kinds, neuron by neuron.
 template <class T>
-void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, Watch& watch) {
-    find_active(job, out, scratch);
-    out.changes.clear(), out.first_change.assign(job.blocks() + 1, 0);
-    if (out.active.empty()) return;
-    find_arrivals(job, out, scratch);
+void marks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, Watch& watch) {
     make_marks(job, out, scratch);
     const size_t reach = place_marks(job, out, scratch);
     make_modes(job, out, scratch, reach);
     if (job.request().want_tau) make_stretches(job, scratch, reach);
-    scratch.arrival.assign(scratch.arrivals.size(), 0.0);
     scratch.changes.clear();  // an earlier call may have been ended
     scratch.changing.assign(reach, 0), scratch.any_changing.assign(reach / 64 + 1, 0);
     if (job.one_tau)
@@ -176,11 +191,22 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     else
         blocks_back<T, false>(job, out, scratch, reach, watch);
     std::partial_sum(out.first_change.begin(), out.first_change.end(), out.first_change.begin());
-    for (size_t k = 0; k < scratch.arrivals.size() && job.want_arrival_time; ++k) {
-        const Arrival& arrival = scratch.arrivals[k];
-        for (double* time : {job.stage->time[arrival.source], job.stage->source_time[arrival.source]})
-            if (time) time[arrival.event] += scratch.arrival[k];
-    }
+}
+
+template <class T>
+void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, Watch& watch) {
+    const bool only_spikes = job.only_spikes();
+    out.changes.clear(), out.first_change.assign(job.blocks() + 1, 0), out.neuron.clear();
+    if (!only_spikes) find_active(job, out, scratch);
+    if (only_spikes ? job.request().spikes.size(out.sample) == 0 : out.active.empty()) return;
+    find_arrivals(job, out, scratch);
+    scratch.arrival.assign(scratch.arrivals.size(), 0.0);
+    if (only_spikes)
+        spikes_back(job, out, scratch);
+    else
+        marks_back(job, out, scratch, watch);
+    if (job.want_arrival_time && job.one_tau) move_arrivals<T, true>(job, out, scratch, watch);
+    if (job.want_arrival_time && !job.one_tau) move_arrivals<T, false>(job, out, scratch, watch);
 }
 
 // What `count` samples bring to the weights of a block of neurons, in order.

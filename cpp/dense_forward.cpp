@@ -2,6 +2,10 @@
 // in registers while a sample's sorted arrivals pass. Per arrival: one weight row, the flow to the next arrival, and a bound
 // on V in between. Where the bound of any neuron reaches its threshold the block pauses: the crossings of all blocks that
 // pause are solved side by side, in double precision, and they go on.
+// In single precision, where neurons share their time constants, the state is swept as it would be without decay, grown,
+//   u = v exp(t / tau_mem), j = i exp(t / tau_syn), t since the last line of a grid in time,
+// which is two multiply-adds an arrival, and a comparison: while i > 0 u never falls, so that a neuron which reaches its
+// threshold in an interval ends it with u no less than the threshold, grown, where it begins; while i <= 0 it does not reach it.
 #include "crossings.hpp"
 #include "dense.hpp"
 #include "simd.hpp"
@@ -14,6 +18,8 @@ namespace {
 constexpr int kPieces = 8;       // of an interval, for a closer bound
 constexpr double kLong = 0.1;    // an interval worth it, in tau_syn
 constexpr int kWidest = 8;       // vectors of a block
+constexpr double kSpan = 64;     // of the exponents of what is grown: single precision reaches exp(88)
+constexpr double kApart = 32;    // time constants farther apart are not: too many intervals would cross a line of the grid
 constexpr int64_t kTogether = 32;  // blocks that pause together, at most
 constexpr int64_t kGroups = 6;     // of samples for each thread, at least: they take different times
 
@@ -32,8 +38,10 @@ struct Layer {
     std::vector<double> peak;       // response_peak of each
     std::vector<T> level, initial;  // what its bound must reach to be looked at, and V it starts with; of each
     bool one_tau = true, alike = true;  // neurons have one pair of time constants, are all the same
+    bool grown = false;                  // they are swept grown
     bool tonic = false;                  // some fire without input
     int ratio = 0;                       // that of its neurons
+    double span = 0;                     // between the lines of the grid in time, see above
     std::vector<Block> blocks;
     std::vector<const T*> weight;   // per source, `stride` numbers a row
     std::vector<std::vector<T>> padded;
@@ -62,6 +70,10 @@ struct Passage {
     std::vector<const T*> row;       // the weights of each arrival
     std::vector<double> time;        // where the intervals begin, and the end
     std::vector<T> em, es, g, top;   // their flows; `top` bounds the response to a unit current within
+    // Of grown states: the growth where intervals begin, and the end, and its inverse; what j makes of u; the level of alike neurons.
+    std::vector<T> grow_m, grow_s, fade_m, fade_s, rise, level;
+    std::vector<uint8_t> far;        // whether a line of the grid lies within
+    std::vector<double> since;       // from the last line to where intervals begin, and the end
     std::vector<int32_t> pieces_of;  // place in `pieces`, or -1
     std::vector<Pieces<T>> pieces;
     std::vector<Spike>* spikes = nullptr;
@@ -71,7 +83,7 @@ struct Passage {
 template <class T>
 struct Walk {
     static constexpr int N = kWidest * kLanes<T>;
-    alignas(64) T v[N], i[N], next_v[N], next_i[N], level[N];
+    alignas(64) T v[N], i[N], next_v[N], next_i[N], level[N];  // between sweeps v and i may be grown
     uint32_t close[kWidest];  // one bit a lane: the bound reached the level
     Passage<T>* passage;
     const Block* block;
@@ -115,6 +127,13 @@ void count_spikes(const Layer<T>& layer, Walk<T>& x, int l, int number) {
     if ((x.fired[l] += number) > layer.request().spike_limit) throw Explosion(x.passage->sample, x.block->first + l, layer.number);
 }
 
+// How much a state that is not swept grown, at the place-th time, is to be grown: of v, and of i.
+template <class T>
+std::pair<double, double> growth(const Layer<T>& layer, const Passage<T>& way, size_t place) {
+    if (!layer.grown || way.since[place] == 0) return {1.0, 1.0};
+    return {std::exp(layer.neuron[0].a * way.since[place]), std::exp(layer.neuron[0].b * way.since[place])};
+}
+
 template <class T>
 void start(const Layer<T>& layer, Passage<T>& way, const Block& block, Walk<T>& x) {
     const Request& request = layer.request();
@@ -124,6 +143,7 @@ void start(const Layer<T>& layer, Passage<T>& way, const Block& block, Walk<T>& 
     std::fill_n(x.v, lanes, T(0)), std::fill_n(x.i, lanes, T(0)), std::fill_n(x.free, lanes, request.begin), std::fill_n(x.fired, lanes, 0);
     std::copy(layer.initial.begin() + block.first, layer.initial.begin() + block.first + block.count, x.v);
     std::copy(layer.level.begin() + block.first + block.skip, layer.level.begin() + block.first + block.count, x.level + block.skip);
+    const auto [grow_v, grow_i] = growth(layer, way, 0);
     if (request.start.membrane || request.silent || layer.wants_peak())
         for (int l = block.skip; l < block.count; ++l) {
             const int64_t m = block.first + l;
@@ -131,9 +151,13 @@ void start(const Layer<T>& layer, Passage<T>& way, const Block& block, Walk<T>& 
             State s = initial_state(layer.neuron[m], request.start, layer.neurons().leak[m], slot, request.begin);
             x.peak[l] = {request.begin, s.v};
             if (request.from.time) s = request.from[slot];
-            x.v[l] = T(s.v), x.i[l] = T(s.i), x.free[l] = s.free;
+            x.v[l] = T(s.v * grow_v), x.i[l] = T(s.i * grow_i), x.free[l] = s.free;
             set_level(layer, x, l, x.begin());
         }
+    if (layer.grown) {  // lanes that are not this block's never reach a level
+        constexpr T never = -std::numeric_limits<T>::infinity();
+        std::fill_n(x.v, block.skip, never), std::fill(x.v + block.count, x.v + lanes, never);
+    }
     x.sampled.clear();
     for (int64_t c = 0; c < request.sampling.units; ++c) {
         const int64_t l = request.sampling.unit[c] - block.first;
@@ -145,10 +169,11 @@ template <class T>
 void finish(const Layer<T>& layer, const Walk<T>& x) {
     const Request& request = layer.request();
     if (!request.end.membrane && !layer.wants_peak()) return;
+    const auto [grow_v, grow_i] = growth(layer, *x.passage, x.n);
     for (int l = x.block->skip; l < x.block->count; ++l) {
         const int64_t slot = x.slot(l, layer.neurons().size);
         const double leak = layer.neurons().leak[x.block->first + l];
-        store_state(request.end, slot, {double(x.v[l]), double(x.i[l]), x.free[l]}, leak, request.until);
+        store_state(request.end, slot, {double(x.v[l]) / grow_v, double(x.i[l]) / grow_i, x.free[l]}, leak, request.until);
         if (layer.wants_peak()) request.peaks.time[slot] = x.peak[l].time, request.peaks.value[slot] = x.peak[l].value + leak;
     }
 }
@@ -204,7 +229,11 @@ Layer<T> make_layer(const DenseStage<T>& stage, int64_t number) {
         layer.tonic |= n.rises_to_threshold();
         layer.alike &= n == layer.neuron[0];
     }
-    make_blocks(layer, layer.one_tau && stage.neurons.spiking ? kWidest : 1);
+    if (std::is_same_v<T, float> && size > 0 && layer.one_tau && layer.together()) {
+        const auto [a, b] = std::pair(layer.neuron[0].a, layer.neuron[0].b);
+        layer.grown = std::max(a, b) <= kApart * std::min(a, b), layer.span = kSpan / std::max(a, b);
+    }
+    make_blocks(layer, layer.one_tau && layer.together() ? kWidest : 1);
     return layer;
 }
 
@@ -224,7 +253,10 @@ void prepare(Passage<T>& way, const Layer<T>& layer, int64_t sample, std::vector
         way.row[n] = layer.weight[arrival.source] + arrival.unit * layer.stride, way.time[n + 1] = arrival.time;
     }
     way.pieces_of.assign(count + 1, -1), way.pieces.clear();
-    if (layer.one_tau) SPIKELOOP_BEST(set_flows(way, layer.neuron[0].a, layer.neuron[0].b, layer.ratio));
+    if (layer.grown)
+        SPIKELOOP_BEST(set_growth(way, layer));
+    else if (layer.one_tau)
+        SPIKELOOP_BEST(set_flows(way, layer.neuron[0].a, layer.neuron[0].b, layer.ratio));
 }
 
 // Scratch of one thread.

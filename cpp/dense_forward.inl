@@ -76,18 +76,19 @@ __attribute__((noinline)) void look(const Layer<T>& layer, Walk<T>& x, int vecto
 template <class T>
 void settle(const Layer<T>& layer, Waiting<T>& waiting) {
     const int count = waiting.pack.count;
+    const bool grown = layer.grown;
     waiting.spikes.clear();
     advance(waiting.pack, layer.request().spike_limit, waiting.spikes);
     for (int k = 0; k < count; ++k) {
         const auto [walk, l] = waiting.lane[k];
         Walk<T>& x = *walk;
-        const double begin = x.passage->time[x.n - 1], end = x.passage->time[x.n];  // it stands at the next interval already
-        if (waiting.pack.fired[k] || x.free[l] > begin) {
-            count_spikes(layer, x, l, waiting.pack.spikes[k]);
-            const State& s = waiting.pack.end[k];
-            x.v[l] = T(s.v), x.i[l] = T(s.i), x.free[l] = s.free;
-            set_level(layer, x, l, end);
-        }
+        const Passage<T>& way = *x.passage;
+        const bool held = x.free[l] > way.time[x.n - 1];  // it stands at the next interval already
+        if (!waiting.pack.fired[k] && !held) continue;
+        count_spikes(layer, x, l, waiting.pack.spikes[k]);
+        const State& s = waiting.pack.end[k];
+        x.v[l] = T(grown ? s.v * way.grow_m[x.n] : s.v), x.i[l] = T(grown ? s.i * way.grow_s[x.n] : s.i), x.free[l] = s.free;
+        if (held || s.free > way.time[x.n]) set_level(layer, x, l, way.time[x.n]);
     }
     for (const Spike& spike : waiting.spikes) {
         const auto [walk, l] = waiting.lane[spike.unit];
@@ -114,12 +115,13 @@ __attribute__((noinline)) void take_samples(const Layer<T>& layer, Walk<T>& x) {
     }
 }
 
-// Where the last interval begins.
+// Where the last interval begins. What was grown is grown to the same number again.
 template <class T>
 __attribute__((noinline)) void keep_anchors(const Layer<T>& layer, const Walk<T>& x, double time) {
     const int64_t size = layer.neurons().size;
+    const auto [grow_v, grow_i] = growth(layer, *x.passage, x.n);
     for (int l = x.block->skip; l < x.block->count; ++l)
-        layer.request().to.keep(x.slot(l, size), time, {double(x.v[l]), double(x.i[l]), x.free[l]});
+        layer.request().to.keep(x.slot(l, size), time, {double(x.v[l]) / grow_v, double(x.i[l]) / grow_i, x.free[l]});
 }
 
 // A closer look at a long interval of neurons of one pair of time constants: bounds on pieces of it.
@@ -274,6 +276,138 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     return true;
 }
 
+// What grown states need of all intervals. Without a near ratio of time constants a flow is the quotient of two growths, which
+// is close enough for single precision.
+template <class T>
+void set_growth(Passage<T>& way, const Layer<T>& layer) {
+    const Neuron& n = layer.neuron[0];
+    const double peak_time = response_peak_time(n.a, n.b), level = layer.level[0];
+    const Rates rates{all_of(n.a), all_of(n.b), layer.ratio};
+    const size_t count = way.arrivals.size() + 1, room = (count + kDoubles) / kDoubles * kDoubles;  // the end has a place, too
+    way.time.resize(room + 1, way.time[count]), way.since.assign(way.time.begin(), way.time.begin() + room), way.far.assign(count, 0);
+    bool quotients = layer.ratio > 1;
+    if (!(way.time[0] >= 0 && way.time[count] < layer.span)) {
+        double before = std::floor(way.time[0] / layer.span);
+        for (size_t k = 0; k < room; ++k) {
+            const double line = std::floor(way.time[k] / layer.span);
+            way.since[k] -= line * layer.span;
+            if (line != before) way.far[k - 1] = 1, quotients = false, before = line;
+        }
+    }
+    struct Growths {
+        std::vector<double> grow_m, grow_s, fade_m, fade_s;
+    };
+    Growths& all = own<Growths>();
+    for (auto* x : {&all.grow_m, &all.grow_s, &all.fade_m, &all.fade_s}) x->resize(room + 1);
+    for (auto* x : {&way.em, &way.es, &way.g, &way.top, &way.grow_m, &way.grow_s, &way.fade_m, &way.fade_s, &way.rise, &way.level}) x->resize(room);
+    for (size_t k = 0; k < room; k += kDoubles) {
+        const Flows fade = flows(load(way.since.data() + k), rates);
+        const Doubles grow_m = 1.0 / fade.em, grow_s = 1.0 / fade.es;
+        store(all.grow_m.data() + k, grow_m), store(all.grow_s.data() + k, grow_s);
+        store(all.fade_m.data() + k, fade.em), store(all.fade_s.data() + k, fade.es);
+        store_as(way.grow_m.data() + k, grow_m), store_as(way.grow_s.data() + k, grow_s);
+        store_as(way.fade_m.data() + k, fade.em), store_as(way.fade_s.data() + k, fade.es);
+        store_as(way.level.data() + k, level * (1 - kMargin) * grow_m);
+    }
+    for (auto* x : {&all.grow_m, &all.grow_s, &all.fade_m, &all.fade_s}) x->back() = 1;
+    for (size_t k = 0; k < count; k += kDoubles) {
+        const Doubles dt = load(way.time.data() + k + 1) - load(way.time.data() + k);
+        const Doubles em = load(all.fade_m.data() + k + 1) * load(all.grow_m.data() + k), es = load(all.fade_s.data() + k + 1) * load(all.grow_s.data() + k);
+        const Flows f = quotients ? Flows{em, es, rates.share * (em - es)} : flows(dt, rates);
+        const Doubles top = (dt < peak_time ? f.g : all_of(layer.peak[0])) * (1 + kMargin);
+        store_as(way.em.data() + k, f.em), store_as(way.es.data() + k, f.es), store_as(way.g.data() + k, f.g), store_as(way.top.data() + k, top);
+        store_as(way.rise.data() + k, f.g * load(all.grow_m.data() + k + 1) * load(all.fade_s.data() + k));
+    }
+}
+
+// `sweep` of grown states. `Alike`: of all lanes that are this block's the level is that of the passage.
+template <int W, bool Alike>
+bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& waiting) {
+    constexpr int L = kLanes<float>;
+    using V = Vector<float>;
+    const Passage<float>& way = *x.passage;
+    const bool sampling = !x.sampled.empty();
+    const size_t count = way.arrivals.size() + 1, last = layer.request().to.time ? count - 1 : count;
+    const int64_t first = x.block->first;
+    const float *const grow_s_of = way.grow_s.data(), *const rise_of = way.rise.data();
+    const float* const level_of = Alike ? way.level.data() : way.grow_m.data();
+    const uint8_t* const far_of = way.far.data();
+    const float* const* const row_of = way.row.data();
+    const double a_long_time = kLong / layer.neuron[0].b;
+    const V a = V{} + float(layer.neuron[0].a), b = V{} + float(layer.neuron[0].b);
+    V u[W], j[W];
+    SPIKELOOP_UNROLL
+    for (int k = 0; k < W; ++k) u[k] = load(x.v + k * L), j[k] = load(x.i + k * L);
+    const auto leave = [&](size_t n) {
+        SPIKELOOP_UNROLL
+        for (int k = 0; k < W; ++k) store(x.v + k * L, u[k]), store(x.i + k * L, j[k]);
+        x.n = n;
+    };
+    for (size_t n = x.n; n < count; ++n) {
+        if (n > 0) {
+            const float* row = row_of[n - 1] + first;
+            SPIKELOOP_OPAQUE(row);  // or each vector's place in it is kept in memory
+            const V grow = grow_s_of[n] - V{};
+            SPIKELOOP_UNROLL
+            for (int k = 0; k < W; ++k) j[k] += load(row + k * L) * grow;
+        }
+        const V rise = rise_of[n] - V{}, common = Alike ? level_of[n] - V{} : level_of[n] * float(1 - kMargin) - V{};
+        const auto level = [&](int k) { return Alike ? common : load(x.level + k * L) * common; };
+        V next_u[W];
+        Signs below = ~Signs{};
+        SPIKELOOP_UNROLL
+        for (int k = 0; k < W; ++k) next_u[k] = u[k] + j[k] * rise, below &= Signs(next_u[k] - level(k));
+        if (__builtin_expect(!all_negative(below) || sampling || far_of[n] || n == last, 0)) {
+            if (n == last) leave(n), keep_anchors(layer, x, way.time[n]);
+            x.n = n;
+            const bool every = sampling || far_of[n];
+            const V fade_m = way.fade_m[n] - V{}, fade_s = way.fade_s[n] - V{};
+            const V em = way.em[n] - V{}, es = way.es[n] - V{}, g = way.g[n] - V{}, top = way.top[n] - V{};
+            uint32_t some = 0;
+            SPIKELOOP_UNROLL
+            for (int k = 0; k < W; ++k) {
+                x.close[k] = every ? ~0u : reaches<float>(next_u[k], level(k));
+                if (!x.close[k]) continue;
+                const V v = u[k] * fade_m, i = j[k] * fade_s;
+                store(x.v + k * L, v), store(x.i + k * L, i);
+                some |= x.close[k] &= reaches<float>(larger(v, v * em) + positive<float>(i) * top, load(x.level + k * L));
+            }
+            if (some && !sampling && way.time[n + 1] - way.time[n] > a_long_time) some = look_again(layer, x, W);
+            if (sampling) take_samples(layer, x);
+            const auto next = [&](int k) {
+                const V v = load(x.v + k * L), i = load(x.i + k * L);
+                return std::pair<V, V>(v * em + i * g, i * es);
+            };
+            if (some) {  // a closer look, from both ends of the interval
+                some = 0;
+                for (int k = 0; k < W; ++k) {
+                    if (!x.close[k]) continue;
+                    const auto [next_v, next_i] = next(k);
+                    some |= x.close[k] &= reaches<float>(highest(load(x.v + k * L), load(x.i + k * L), next_v, next_i, a, b), load(x.level + k * L));
+                }
+            }
+            if (far_of[n]) {
+                const V grow_m = way.grow_m[n + 1] - V{}, grow_s = way.grow_s[n + 1] - V{};
+                for (int k = 0; k < W; ++k) {
+                    const auto [next_v, next_i] = next(k);
+                    next_u[k] = next_v * grow_m, j[k] = next_i * grow_s;
+                }
+            }
+            if (some) {
+                wait(layer, x, waiting, W);
+                SPIKELOOP_UNROLL
+                for (int k = 0; k < W; ++k) u[k] = next_u[k];
+                leave(n + 1);
+                return false;
+            }
+        }
+        SPIKELOOP_UNROLL
+        for (int k = 0; k < W; ++k) u[k] = next_u[k];
+    }
+    leave(count);
+    return true;
+}
+
 // The highest V so far of a vector of neurons that never spike: where an interval ends, or where it turns inside one.
 template <class T>
 struct Highest {
@@ -326,17 +460,28 @@ bool sweep_peaks(const Layer<T>& layer, Walk<T>& x) {
     return true;
 }
 
+template <class T, int W>
+bool sweep_together(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
+    if constexpr (std::is_same_v<T, float>) {
+        const Request& request = layer.request();
+        const bool alike = layer.alike && layer.neuron[0].refractory == 0 && !request.silent && !request.start.held;
+        if (layer.grown) return alike ? sweep_grown<W, true>(layer, x, waiting) : sweep_grown<W, false>(layer, x, waiting);
+    }
+    return sweep<T, W, true, true>(layer, x, waiting);
+}
+
 template <class T>
 bool go_on(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     const bool spiking = layer.neurons().spiking;
     if (!layer.one_tau) return spiking ? sweep<T, 1, false, true>(layer, x, waiting) : sweep<T, 1, false, false>(layer, x, waiting);
     if (!spiking && layer.only_peaks() && x.sampled.empty() && x.passage->arrivals.size() < 1 << 24) return sweep_peaks(layer, x);
     if (!spiking) return sweep<T, 1, true, false>(layer, x, waiting);
+    if (!layer.together()) return sweep<T, 1, true, true>(layer, x, waiting);
     switch (x.block->vectors) {
-        case 8: return sweep<T, 8, true, true>(layer, x, waiting);
-        case 6: return sweep<T, 6, true, true>(layer, x, waiting);
-        case 4: return sweep<T, 4, true, true>(layer, x, waiting);
-        case 2: return sweep<T, 2, true, true>(layer, x, waiting);
-        default: return sweep<T, 1, true, true>(layer, x, waiting);
+        case 8: return sweep_together<T, 8>(layer, x, waiting);
+        case 6: return sweep_together<T, 6>(layer, x, waiting);
+        case 4: return sweep_together<T, 4>(layer, x, waiting);
+        case 2: return sweep_together<T, 2>(layer, x, waiting);
+        default: return sweep_together<T, 1>(layer, x, waiting);
     }
 }

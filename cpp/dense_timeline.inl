@@ -76,16 +76,33 @@ void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     for (const int32_t m : out.active) sort_marks(scratch.marks[m]);
 }
 
+// Room for what flows to `count` marks are made of: the time since its anchor and, unless all are equal, the rates of its neuron.
+template <class T>
+void make_flow_room(const Job<T>& job, Scratch<T>& scratch, size_t count) {
+    const size_t room = (count + kDoubles - 1) / kDoubles * kDoubles;
+    scratch.wait.assign(room, 0.0);
+    for (auto* x : {&scratch.em, &scratch.es, &scratch.g, &scratch.back_m, &scratch.back_s}) x->resize(room);
+    if (!job.one_tau) scratch.a.assign(room, 1.0), scratch.b.assign(room, 2.0);
+}
+
+template <class T>
+void set_mark_flows(const Job<T>& job, Scratch<T>& scratch) {
+    for (size_t k = 0; k < scratch.wait.size(); k += kDoubles) {
+        const Rates own = job.one_tau ? Rates{all_of(job.neuron[0].a), all_of(job.neuron[0].b), job.ratio}
+                                      : Rates{load(scratch.a.data() + k), load(scratch.b.data() + k)};
+        const Flows f = flows(load(scratch.wait.data() + k), own);
+        store(scratch.em.data() + k, f.em), store(scratch.es.data() + k, f.es), store(scratch.g.data() + k, f.g);
+        store(scratch.back_m.data() + k, 1.0 / f.em), store(scratch.back_s.data() + k, 1.0 / f.es);
+    }
+}
+
 // How many arrivals come before each mark, and the flow from its anchor to it. Returns how many come before any.
 template <class T>
 size_t place_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const auto begin = scratch.time.begin(), end = scratch.time.end();
     size_t count = 0;
     for (const int32_t m : out.active) count += scratch.marks[m].size();
-    const size_t room = (count + kDoubles - 1) / kDoubles * kDoubles;
-    scratch.wait.assign(room, 0.0), scratch.mark_anchor.assign(count, 0);
-    for (auto* x : {&scratch.em, &scratch.es, &scratch.g, &scratch.back_m, &scratch.back_s}) x->resize(room);
-    if (!job.one_tau) scratch.a.assign(room, 1.0), scratch.b.assign(room, 2.0);
+    make_flow_room(job, scratch, count), scratch.mark_anchor.assign(count, 0);
     int32_t reach = 0, place = 0;
     for (const int32_t m : out.active) {
         int32_t stretch = 0;
@@ -99,13 +116,7 @@ size_t place_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& s
         }
         reach = std::max(reach, stretch);
     }
-    for (size_t k = 0; k < room; k += kDoubles) {
-        const Rates own = job.one_tau ? Rates{all_of(job.neuron[0].a), all_of(job.neuron[0].b), job.ratio}
-                                      : Rates{load(scratch.a.data() + k), load(scratch.b.data() + k)};
-        const Flows f = flows(load(scratch.wait.data() + k), own);
-        store(scratch.em.data() + k, f.em), store(scratch.es.data() + k, f.es), store(scratch.g.data() + k, f.g);
-        store(scratch.back_m.data() + k, 1.0 / f.em), store(scratch.back_s.data() + k, 1.0 / f.es);
-    }
+    set_mark_flows(job, scratch);
     return reach;
 }
 

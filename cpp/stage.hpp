@@ -15,6 +15,7 @@ struct Trains {
     const double* time = nullptr;
     const int32_t* unit = nullptr;
     const int64_t* start = nullptr;
+    int64_t size(int64_t sample) const { return start[sample + 1] - start[sample]; }
     // The time of the last event of all `batch` samples, each in order; 0 where there is none.
     double latest(int64_t batch) const {
         double last = 0;

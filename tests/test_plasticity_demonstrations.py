@@ -56,12 +56,14 @@ def test_unlike_neurons_come_to_one_rate(example):
 
 
 def test_a_small_player_learns_pong():
+    """On average over three players: how far one comes in so few epochs is a matter of chance."""
     pong = Pong(positions=12, cooled=100)
-    learning = learn(pong, 60)
-    assert learning.reward[:10].mean() < 0.35
-    assert learning.reward[-10:].mean() > 0.6
-    assert play(pong, learning.weight, 400) >= 0.6
-    assert play(pong, learning.weight[:, ::-1].copy(), 400) <= 0.3  # the same weights, targets mirrored
+    games = [learn(pong, 60, seed=seed) for seed in range(3)]
+    assert np.mean([learning.reward[:10] for learning in games]) < 0.35
+    assert np.mean([learning.reward[-10:] for learning in games]) > 0.6
+    assert np.mean([play(pong, learning.weight, 400) for learning in games]) >= 0.6
+    mirrored = [learning.weight[:, ::-1].copy() for learning in games]  # the same weights
+    assert np.mean([play(pong, weight, 400) for weight in mirrored]) <= 0.3
 
 
 def test_a_ball_bounces_and_is_met_where_the_paddle_is():
