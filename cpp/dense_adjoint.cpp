@@ -57,7 +57,7 @@ struct Job {
     const Modes& modes_of(int64_t m) const { return modes[one_tau ? 0 : m]; }
     // Whether nothing need be replayed: all that is needed at marks is the current at spikes, and that is known.
     bool knows_currents() const { return request().current && !refractory && !wants_membrane(); }
-    // Whether spikes alone are marks, and known.
+    // Whether spikes alone are marks, their currents are known, and nothing of the neurons themselves is wanted.
     bool only_spikes() const {
         return request().current && !refractory && request().membrane.empty() && !request().start.held && !request().want_neuron && !leaps;
     }

@@ -5,7 +5,8 @@
 // In single precision, where neurons share their time constants, the state is swept as it would be without decay, grown,
 //   u = v exp(t / tau_mem), j = i exp(t / tau_syn), t since the last line of a grid in time,
 // which is two multiply-adds an arrival, and a comparison: while i > 0 u never falls, so that a neuron which reaches its
-// threshold in an interval ends it with u no less than the threshold, grown, where it begins; while i <= 0 it does not reach it.
+// threshold in an interval ends it with u no less than the threshold, grown, where it begins; while i <= 0 it does not reach it,
+// for the threshold is above leak.
 #include "crossings.hpp"
 #include "dense.hpp"
 #include "simd.hpp"
@@ -18,7 +19,7 @@ namespace {
 constexpr int kPieces = 8;       // of an interval, for a closer bound
 constexpr double kLong = 0.1;    // an interval worth it, in tau_syn
 constexpr int kWidest = 8;       // vectors of a block
-constexpr double kSpan = 64;     // of the exponents of what is grown: single precision reaches exp(88)
+constexpr double kSpan = 32;     // of the exponents of what is grown: single precision leaves room for states up to 1e24
 constexpr double kApart = 32;    // time constants farther apart are not: too many intervals would cross a line of the grid
 constexpr int64_t kTogether = 32;  // blocks that pause together, at most
 constexpr int64_t kGroups = 6;     // of samples for each thread, at least: they take different times
@@ -39,6 +40,7 @@ struct Layer {
     std::vector<T> level, initial;  // what its bound must reach to be looked at, and V it starts with; of each
     bool one_tau = true, alike = true;  // neurons have one pair of time constants, are all the same
     bool grown = false;                  // they are swept grown
+    bool one_level = false;              // none is silent or held, and the bounds of all are looked at from one value on
     bool tonic = false;                  // some fire without input
     int ratio = 0;                       // that of its neurons
     double span = 0;                     // between the lines of the grid in time, see above
@@ -70,8 +72,9 @@ struct Passage {
     std::vector<const T*> row;       // the weights of each arrival
     std::vector<double> time;        // where the intervals begin, and the end
     std::vector<T> em, es, g, top;   // their flows; `top` bounds the response to a unit current within
-    // Of grown states: the growth where intervals begin, and the end, and its inverse; what j makes of u; the level of alike neurons.
-    std::vector<T> grow_m, grow_s, fade_m, fade_s, rise, level;
+    // Of grown states: the growth where intervals begin, and the end, and its inverse; what j makes of u.
+    std::vector<T> grow_m, grow_s, fade_m, fade_s, rise;
+    std::vector<T> level;            // what theirs is, if neurons have one, or what each has to be multiplied by
     std::vector<uint8_t> far;        // whether a line of the grid lies within
     std::vector<double> since;       // from the last line to where intervals begin, and the end
     std::vector<int32_t> pieces_of;  // place in `pieces`, or -1
@@ -232,6 +235,7 @@ Layer<T> make_layer(const DenseStage<T>& stage, int64_t number) {
     if (std::is_same_v<T, float> && size > 0 && layer.one_tau && layer.together()) {
         const auto [a, b] = std::pair(layer.neuron[0].a, layer.neuron[0].b);
         layer.grown = std::max(a, b) <= kApart * std::min(a, b), layer.span = kSpan / std::max(a, b);
+        layer.one_level = layer.alike && layer.neuron[0].refractory == 0 && !stage.request.silent && !stage.request.start.held;
     }
     make_blocks(layer, layer.one_tau && layer.together() ? kWidest : 1);
     return layer;

@@ -276,22 +276,23 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     return true;
 }
 
-// What grown states need of all intervals. Without a near ratio of time constants a flow is the quotient of two growths, which
-// is close enough for single precision.
+// What grown states need of all intervals. Where one time constant is twice to four times the other, a flow between two lines of
+// the grid is the quotient of two growths, which is close enough for single precision.
 template <class T>
 void set_growth(Passage<T>& way, const Layer<T>& layer) {
     const Neuron& n = layer.neuron[0];
-    const double peak_time = response_peak_time(n.a, n.b), level = layer.level[0];
+    const double peak_time = response_peak_time(n.a, n.b), level = (layer.one_level ? layer.level[0] : 1.0) * (1 - kMargin);
     const Rates rates{all_of(n.a), all_of(n.b), layer.ratio};
     const size_t count = way.arrivals.size() + 1, room = (count + kDoubles) / kDoubles * kDoubles;  // the end has a place, too
     way.time.resize(room + 1, way.time[count]), way.since.assign(way.time.begin(), way.time.begin() + room), way.far.assign(count, 0);
-    bool quotients = layer.ratio > 1;
+    bool some_far = false;
     if (!(way.time[0] >= 0 && way.time[count] < layer.span)) {
         double before = std::floor(way.time[0] / layer.span);
         for (size_t k = 0; k < room; ++k) {
             const double line = std::floor(way.time[k] / layer.span);
             way.since[k] -= line * layer.span;
-            if (line != before) way.far[k - 1] = 1, quotients = false, before = line;
+            if (line != before && k <= count) way.far[k - 1] = some_far = true;
+            before = line;
         }
     }
     struct Growths {
@@ -307,21 +308,29 @@ void set_growth(Passage<T>& way, const Layer<T>& layer) {
         store(all.fade_m.data() + k, fade.em), store(all.fade_s.data() + k, fade.es);
         store_as(way.grow_m.data() + k, grow_m), store_as(way.grow_s.data() + k, grow_s);
         store_as(way.fade_m.data() + k, fade.em), store_as(way.fade_s.data() + k, fade.es);
-        store_as(way.level.data() + k, level * (1 - kMargin) * grow_m);
+        store_as(way.level.data() + k, level * grow_m);
     }
     for (auto* x : {&all.grow_m, &all.grow_s, &all.fade_m, &all.fade_s}) x->back() = 1;
     for (size_t k = 0; k < count; k += kDoubles) {
         const Doubles dt = load(way.time.data() + k + 1) - load(way.time.data() + k);
         const Doubles em = load(all.fade_m.data() + k + 1) * load(all.grow_m.data() + k), es = load(all.fade_s.data() + k + 1) * load(all.grow_s.data() + k);
-        const Flows f = quotients ? Flows{em, es, rates.share * (em - es)} : flows(dt, rates);
+        Flows f{em, es, rates.share * (em - es)};
+        if (layer.ratio < 2) {
+            f = flows(dt, rates);
+        } else if (some_far) {  // each interval by itself: it must not matter what else is in the run
+            Integers far{};
+            for (size_t l = 0; l < kDoubles && k + l < count; ++l) far[l] = -int64_t(way.far[k + l]);
+            const Flows across = flows(dt, rates);
+            f = {far ? across.em : f.em, far ? across.es : f.es, far ? across.g : f.g};
+        }
         const Doubles top = (dt < peak_time ? f.g : all_of(layer.peak[0])) * (1 + kMargin);
         store_as(way.em.data() + k, f.em), store_as(way.es.data() + k, f.es), store_as(way.g.data() + k, f.g), store_as(way.top.data() + k, top);
         store_as(way.rise.data() + k, f.g * load(all.grow_m.data() + k + 1) * load(all.fade_s.data() + k));
     }
 }
 
-// `sweep` of grown states. `Alike`: of all lanes that are this block's the level is that of the passage.
-template <int W, bool Alike>
+// `sweep` of grown states.
+template <int W, bool OneLevel>
 bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& waiting) {
     constexpr int L = kLanes<float>;
     using V = Vector<float>;
@@ -330,7 +339,7 @@ bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& wait
     const size_t count = way.arrivals.size() + 1, last = layer.request().to.time ? count - 1 : count;
     const int64_t first = x.block->first;
     const float *const grow_s_of = way.grow_s.data(), *const rise_of = way.rise.data();
-    const float* const level_of = Alike ? way.level.data() : way.grow_m.data();
+    const float* const level_of = way.level.data();
     const uint8_t* const far_of = way.far.data();
     const float* const* const row_of = way.row.data();
     const double a_long_time = kLong / layer.neuron[0].b;
@@ -338,7 +347,7 @@ bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& wait
     V u[W], j[W];
     SPIKELOOP_UNROLL
     for (int k = 0; k < W; ++k) u[k] = load(x.v + k * L), j[k] = load(x.i + k * L);
-    const auto leave = [&](size_t n) {
+    const auto leave_at = [&](size_t n) {
         SPIKELOOP_UNROLL
         for (int k = 0; k < W; ++k) store(x.v + k * L, u[k]), store(x.i + k * L, j[k]);
         x.n = n;
@@ -351,15 +360,15 @@ bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& wait
             SPIKELOOP_UNROLL
             for (int k = 0; k < W; ++k) j[k] += load(row + k * L) * grow;
         }
-        const V rise = rise_of[n] - V{}, common = Alike ? level_of[n] - V{} : level_of[n] * float(1 - kMargin) - V{};
-        const auto level = [&](int k) { return Alike ? common : load(x.level + k * L) * common; };
+        const V rise = rise_of[n] - V{}, common = level_of[n] - V{};
+        const auto level = [&](int k) { return OneLevel ? common : load(x.level + k * L) * common; };
         V next_u[W];
         Signs below = ~Signs{};
         SPIKELOOP_UNROLL
         for (int k = 0; k < W; ++k) next_u[k] = u[k] + j[k] * rise, below &= Signs(next_u[k] - level(k));
         if (__builtin_expect(!all_negative(below) || sampling || far_of[n] || n == last, 0)) {
-            if (n == last) leave(n), keep_anchors(layer, x, way.time[n]);
             x.n = n;
+            if (n == last) leave_at(n), keep_anchors(layer, x, way.time[n]);
             const bool every = sampling || far_of[n];
             const V fade_m = way.fade_m[n] - V{}, fade_s = way.fade_s[n] - V{};
             const V em = way.em[n] - V{}, es = way.es[n] - V{}, g = way.g[n] - V{}, top = way.top[n] - V{};
@@ -397,14 +406,14 @@ bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& wait
                 wait(layer, x, waiting, W);
                 SPIKELOOP_UNROLL
                 for (int k = 0; k < W; ++k) u[k] = next_u[k];
-                leave(n + 1);
+                leave_at(n + 1);
                 return false;
             }
         }
         SPIKELOOP_UNROLL
         for (int k = 0; k < W; ++k) u[k] = next_u[k];
     }
-    leave(count);
+    leave_at(count);
     return true;
 }
 
@@ -462,11 +471,8 @@ bool sweep_peaks(const Layer<T>& layer, Walk<T>& x) {
 
 template <class T, int W>
 bool sweep_together(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
-    if constexpr (std::is_same_v<T, float>) {
-        const Request& request = layer.request();
-        const bool alike = layer.alike && layer.neuron[0].refractory == 0 && !request.silent && !request.start.held;
-        if (layer.grown) return alike ? sweep_grown<W, true>(layer, x, waiting) : sweep_grown<W, false>(layer, x, waiting);
-    }
+    if constexpr (std::is_same_v<T, float>)
+        if (layer.grown) return layer.one_level ? sweep_grown<W, true>(layer, x, waiting) : sweep_grown<W, false>(layer, x, waiting);
     return sweep<T, W, true, true>(layer, x, waiting);
 }
 

@@ -193,6 +193,25 @@ def test_on_one_grid_of_events_samples_and_cuts(dtype: torch.dtype) -> None:
     identical(whole, parts)
 
 
+@pytest.mark.parametrize("ratio", [1.7, 2.0, 3.0, 4.0])
+def test_a_long_run_of_many_arrivals_at_a_time(ratio: float) -> None:
+    """States are swept in units that change from line to line of a grid in time, 32 time constants apart in float32."""
+    line = 32 * 10 * MS / ratio
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        times = np.sort(np.concatenate([rng.uniform(0, 1.4 * line, 1000), rng.uniform(0.3 * line, 0.33 * line, 2000)]))
+        weight = torch.from_numpy(rng.normal(0.02, 0.3, (4, 40)).astype(np.float32))
+        network = Network(
+            {"input": Population(4), "hidden": Population(40, LIF(10 * MS, 10 * MS / ratio, reset=-0.2))},
+            [Projection("input", "hidden", weight)],
+        )
+        drive = {"input": Events.from_lists([times], [rng.integers(0, 4, 3000)], 4)}
+        trial = Trial(network, drive, 1.5 * line, Observe(state=True))
+        whole, parts = whole_and_pieces(trial, [0.8 * line])
+        assert len(whole.spikes["hidden"].time) > 300
+        identical(whole, parts)
+
+
 def test_a_neuron_that_fires_by_itself_is_told_of_once() -> None:
     given = replace(single(0.0, 10 * MS, 5 * MS, 1.0, leak=1.5), duration=1.0)
     network = given.network(torch.float32, trainable=False)

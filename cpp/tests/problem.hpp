@@ -93,6 +93,7 @@ struct Problem {
         for (int64_t s = 0; s < (k.times_per_sample ? k.samples : 1); ++s)
             for (int step = 0; step <= 6; ++step) sample_time.push_back(step * duration / 6);
         for (int64_t m = 0; m < k.size; m += 3) sample_unit.push_back(int32_t(k.size - 1 - m));
+        // without room to spare: what is read beyond their ends is to be seen
         for (auto* x : {&tau_mem, &tau_syn, &threshold, &leak, &reset, &refractory, &delay, &sample_time, &start[0], &start[1], &start[2]}) x->shrink_to_fit();
         weight.shrink_to_fit(), silent.shrink_to_fit(), sample_unit.shrink_to_fit();
         sample_value.resize(k.samples * 7 * sample_unit.size());
