@@ -1,5 +1,7 @@
 // Neurons on their way through intervals without arrivals, each through its own: `advance` of lif.hpp for vectors of them.
 #pragma once
+#include <numeric>
+
 #include "stage.hpp"
 
 namespace spikeloop {
@@ -8,10 +10,14 @@ namespace spikeloop {
 // `until`. None of them may rise to its threshold without input.
 struct Pack {
     static constexpr int kRoom = 256;
-    alignas(64) double time[kRoom], until[kRoom], v[kRoom], i[kRoom], free[kRoom];
-    alignas(64) double a[kRoom], b[kRoom], peak[kRoom], threshold[kRoom], reset[kRoom], refractory[kRoom];
+    static constexpr int kPlaces = kRoom + 8;  // arrays a power of two apart would share lines of the cache
+    alignas(64) double time[kPlaces], until[kPlaces], v[kPlaces], i[kPlaces], free[kPlaces];
+    alignas(64) double a[kPlaces], b[kPlaces], peak[kPlaces], threshold[kPlaces], reset[kPlaces], refractory[kPlaces];
+    alignas(64) double ahead[kPlaces];  // how far the end is, as solving has it
     int32_t place[kRoom];  // of each in what follows
     double told[kRoom];     // its spikes until then are known already
+    std::vector<Spike>* to[kRoom];  // where those that are not go; null: nowhere
+    int32_t unit[kRoom];            // as whose they go there
     State end[kRoom];       // where each is at the end of the interval
     int32_t spikes[kRoom];  // how many it emitted that are not known
     bool fired[kRoom];      // whether it emitted any at all
@@ -24,11 +30,11 @@ struct Pack {
         count = 0, ratio = one_ratio, alike = all_alike;
         for (int k = 0; alike && k < kRoom; ++k) describe(k, n, most);
     }
-    // From `now` until `then`; `most`: the neuron's response_peak; `known`: until when its spikes are.
-    void add(const Neuron& n, double most, const State& s, double now, double then, double known = -kInfinity) {
+    // From `now` until `then`; `most`: the neuron's response_peak; its spikes go to `sent`, those until `known` do not.
+    void add(const Neuron& n, double most, const State& s, double now, double then, std::vector<Spike>* sent, int64_t as, double known = -kInfinity) {
         const int k = count++;
-        time[k] = now, until[k] = then, v[k] = s.v, i[k] = s.i, free[k] = s.free, place[k] = k, told[k] = known, spikes[k] = 0;
-        fired[k] = false;
+        time[k] = now, until[k] = then, v[k] = s.v, i[k] = s.i, free[k] = s.free, told[k] = known, to[k] = sent;
+        unit[k] = int32_t(as);
         if (!alike) describe(k, n, most);
     }
     void copy(int from, int to) {

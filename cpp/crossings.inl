@@ -15,40 +15,32 @@ struct Group {  // eight neurons
     Doubles time, v, i;
     Rates rate;
     Doubles peak, threshold;
-    SPIKELOOP_INLINE Flows after(const Doubles& dt) const { return flows(dt, rate); }
 };
 
-// With a whole ratio above 1 of its time constants V is a polynomial of e = exp(-a t): c e - d e^ratio.
-struct Polynomial {
-    Doubles c, d;
-    int ratio;
-    SPIKELOOP_INLINE explicit Polynomial(const Group& n) : d(n.i * (1.0 / (n.rate.ratio - 1))), ratio(n.rate.ratio) { c = n.v + d; }
-    SPIKELOOP_INLINE Doubles lowered(const Doubles& e) const { return ratio == 2 ? all_of(1) : ratio == 3 ? e : e * e; }  // e^(ratio - 2)
-};
-
-// Where V = threshold for the first time, nearly: from the parabola at e = 1 by two steps of Halley's iteration.
-SPIKELOOP_INLINE Doubles nearly(const Group& n, const Polynomial& p) {
-    const Doubles slope = n.i - n.v, rest = n.threshold - n.v, bend = double(p.ratio) * n.i;
-    Doubles e = 1.0 - 2 * rest / (slope + root(larger(slope * slope - 2 * bend * rest, all_of(0))));
-    for (int step = 0; step < 2; ++step) {
-        const Doubles low = p.lowered(e), high = p.d * low * e, gap = e * (p.c - high) - n.threshold, rise = double(p.ratio) * high - p.c;
-        e = smaller(larger(e + 2 * gap * rise / (2 * rise * rise + gap * bend * low), all_of(1e-300)), all_of(1));
+// V - threshold and its derivatives.
+struct Derivatives {
+    Doubles gap, rise, curve, third, fourth;
+    // Householder's step of third order towards the root.
+    SPIKELOOP_INLINE Doubles step() const {
+        const Doubles square = rise * rise, both = gap * curve;
+        return -gap * (6 * square - 3 * both) / (rise * (6 * square - 6 * both) + gap * gap * third);
     }
-    return -about_log(e) / n.rate.a;
+    // It leaves an error of at most this times step^4 / rise^3.
+    SPIKELOOP_INLINE Doubles error() const {
+        const Doubles bend = magnitude(curve);
+        return bend * (0.125 * bend * bend + (1.0 / 6) * magnitude(third) * rise) + (1.0 / 24) * magnitude(fourth) * rise * rise;
+    }
+};
+
+// From 0 to where a parabola of this slope and bend at 0 has risen by `rest`; twice as far as its tangent if it never does.
+SPIKELOOP_INLINE Doubles parabola(const Doubles& slope, const Doubles& bend, const Doubles& rest) {
+    return 2 * rest / (slope + root(positive<double>(slope * slope + 2 * bend * rest)));
 }
 
-// Whether V turns back, above the threshold by more than rounding; and whether it turns before `em`, the e of the end.
+// Whether V turns back, above the threshold by more than rounding; and whether it does so before the end.
 struct Turn {
     Integers above, before;
 };
-SPIKELOOP_INLINE Turn turn(const Group& n, const Polynomial& p, const Doubles& em) {
-    const double r = p.ratio;
-    const Doubles top = n.threshold * r / ((r - 1) * p.c), decayed = n.v * top;  // e there, if it just reaches the threshold
-    const Doubles least = top * (1.0 + kRounding * (magnitude(decayed) + magnitude(n.threshold - decayed)) / n.threshold);
-    const Doubles turning = r * p.d;  // e^(ratio - 1) = c / turning where it turns
-    const Integers turns = (p.c > 0.0) & (p.d > 0.0);
-    return {turns & (p.c > turning * p.lowered(least) * least), turns & (p.c > turning * p.lowered(em) * em)};
-}
 
 // `stationary` of lif.hpp for i > max(v, 0).
 SPIKELOOP_INLINE Doubles turning_point(const Group& n) {
@@ -57,97 +49,164 @@ SPIKELOOP_INLINE Doubles turning_point(const Group& n) {
     return (x < 1.0) & (t > 0.0) ? t : all_of(kInfinity);
 }
 
-// Which of the rising neurons reach their threshold before `dt`, or by no more than rounding later, given what is kept of v
+// How far ahead of a neuron something is, which is what its crossing is solved for: in time.
+struct InTime {
+    static SPIKELOOP_INLINE Doubles ahead(const Doubles& dt, const Doubles&) { return dt; }
+    static SPIKELOOP_INLINE Doubles wait(const Group&, const Doubles& s) { return s; }  // until then, in time
+    static SPIKELOOP_INLINE Doubles farthest() { return all_of(kInfinity); }
+    static SPIKELOOP_INLINE Doubles twice(const Doubles& s) { return 2.0 * s; }  // to look on where no end is known
+    static SPIKELOOP_INLINE Flows flow(const Group& n, const Doubles& s) { return flows(s, n.rate); }
+    static SPIKELOOP_INLINE Doubles most(const Group& n, const Doubles& s) { return n.rate.a * s; }  // that a unit current adds to V
+    static SPIKELOOP_INLINE Doubles current(const Group& n, const Doubles& s) { return n.i * exponential(-n.rate.b * s); }
+    // How far the end is for a neuron that has come to its spike at `s`, and was `all` before.
+    static SPIKELOOP_INLINE Doubles left(const Group& n, const Doubles& end, const Doubles&, const Doubles&) { return end - n.time; }
+    // An error in s that is one of its relative size in the time of the spike.
+    static SPIKELOOP_INLINE Doubles digit(const Group& n, const Doubles& s) { return n.time + s; }
+    static SPIKELOOP_INLINE Derivatives at(const Group& n, const Doubles& s) {
+        const Doubles a = n.rate.a, b = n.rate.b;
+        const Flows f = flows(s, n.rate);
+        const Doubles v = n.v * f.em + n.i * f.g, i = n.i * f.es, rise = a * (i - v);
+        const Doubles curve = -a * (b * i + rise), third = a * (b * b * i - curve), fourth = -a * (b * b * b * i + third);
+        return {v - n.threshold, rise, curve, third, fourth};
+    }
+    static SPIKELOOP_INLINE Doubles start(const Group& n) {
+        const Doubles a = n.rate.a, slope = a * (n.i - n.v);
+        return parabola(slope, -a * (n.rate.b * n.i + slope), n.threshold - n.v);
+    }
+    static SPIKELOOP_INLINE Turn turn(const Group& n, const Doubles& dt, const Doubles&) {
+        const Doubles top = turning_point(n);
+        const Flows f = flows(top < kInfinity ? top : dt, n.rate);
+        const Doubles decayed = n.v * f.em, brought = n.i * f.g;
+        const Integers turns = top < kInfinity;
+        return {turns & (decayed + brought > n.threshold + kRounding * (magnitude(decayed) + brought)), turns & (top < dt)};
+    }
+};
+
+// The same where one time constant is twice to four times the other: in x = 1 - exp(-t / tau_mem). No step towards a root needs an
+// exponential, and no digits are lost where x is small.
+template <int Ratio>
+struct InDecay {
+    static constexpr double kRatio = Ratio;
+    static SPIKELOOP_INLINE Doubles ahead(const Doubles& dt, const Doubles& a) { return exponential_of(-a * dt).below_one(); }
+    static SPIKELOOP_INLINE Doubles wait(const Group& n, const Doubles& x) { return -log_one_plus(-x) / n.rate.a; }
+    static SPIKELOOP_INLINE Doubles farthest() { return all_of(1.0); }
+    static SPIKELOOP_INLINE Doubles twice(const Doubles& x) { return x; }  // the end is known
+    static SPIKELOOP_INLINE Flows flow(const Group&, const Doubles& x) {
+        const Doubles em = 1.0 - x, square = em * em, lost = em * x;
+        if constexpr (Ratio == 2) return {em, square, lost};
+        if constexpr (Ratio == 3) return {em, square * em, 0.5 * (lost * (1.0 + em))};
+        return {em, square * square, (1.0 / 3) * (lost * (1.0 + em + square))};
+    }
+    static SPIKELOOP_INLINE Doubles most(const Group&, const Doubles& x) { return x; }
+    static SPIKELOOP_INLINE Doubles power(const Doubles& e, int number) {
+        Doubles product = all_of(1.0);
+        for (int k = 0; k < number; ++k) product = product * e;
+        return product;
+    }
+    static SPIKELOOP_INLINE Doubles current(const Group& n, const Doubles& x) { return n.i * power(1.0 - x, Ratio); }
+    static SPIKELOOP_INLINE Doubles left(const Group&, const Doubles&, const Doubles& all, const Doubles& x) {
+        return positive<double>((all - x) / (1.0 - x));
+    }
+    static SPIKELOOP_INLINE Doubles digit(const Group& n, const Doubles& x) { return (n.rate.a * n.time + x) * (1.0 - x); }
+    // V has risen by x (slope - i x bend), where `bend` depends on the ratio.
+    static SPIKELOOP_INLINE Derivatives at(const Group& n, const Doubles& x) {
+        const Doubles slope = n.i - n.v, e = 1.0 - x, low = n.i * power(e, Ratio - 2), bent = kRatio / (kRatio - 1) * n.i - slope;
+        const Doubles bend = Ratio == 2 ? all_of(1.0) : Ratio == 3 ? 1.5 - 0.5 * x : 2.0 - x * (4.0 / 3 - (1.0 / 3) * x);
+        return {x * (slope - n.i * (x * bend)) - (n.threshold - n.v), kRatio / (kRatio - 1) * low * e - bent, -kRatio * low,
+                Ratio == 2 ? Doubles{} : Ratio == 3 ? 3.0 * n.i : 8.0 * n.i * e, Ratio == 4 ? -8.0 * n.i : Doubles{}};
+    }
+    static SPIKELOOP_INLINE Doubles start(const Group& n) {
+        const Doubles first = parabola(n.i - n.v, -kRatio * n.i, n.threshold - n.v);
+        return smaller(positive<double>(Ratio == 2 ? first : first + at(n, first).step()), all_of(1.0));
+    }
+    static SPIKELOOP_INLINE Turn turn(const Group& n, const Doubles&, const Doubles& em) {
+        const Doubles d = n.i * (1.0 / (Ratio - 1)), c = n.v + d;
+        const Doubles top = n.threshold * kRatio / ((kRatio - 1) * c), decayed = n.v * top;  // exp(-t / tau_mem) there, if it just reaches the threshold
+        const Doubles least = top * (1.0 + kRounding * (magnitude(decayed) + magnitude(n.threshold - decayed)) / n.threshold);
+        const Doubles turning = kRatio * d;  // e^(ratio - 1) = c / turning where it turns
+        const Integers turns = (c > 0.0) & (d > 0.0);
+        return {turns & (c > turning * power(least, Ratio - 1)), turns & (c > turning * power(em, Ratio - 1))};
+    }
+};
+
+// Which of the rising neurons reach their threshold before the end, or by no more than rounding later, given what is kept of v
 // by then, what has come, and i.
-SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& dt, const Integers& rising, const Doubles& kept, const Doubles& come, const Flows& end) {
-    const Doubles end_i = n.i * end.es;
+template <class Ahead>
+SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& end, const Integers& rising, const Doubles& kept, const Doubles& come, const Flows& f) {
+    const Doubles end_i = n.i * f.es;
     const Doubles end_v = kept + come, unsure = kUnsure * (magnitude(kept) + come);
     const Integers found = rising & (end_v >= n.threshold + unsure), near = end_v >= n.threshold - unsure;
-    const Doubles bound = larger(n.v, all_of(0)) + n.i * smaller(n.rate.a * dt, n.peak * (1 + kMargin));
+    const Doubles bound = positive<double>(n.v) + n.i * (smaller(Ahead::most(n, end), n.peak) * (1 + kMargin));
     const Integers turns = rising & ~found & ((end_i < end_v) | (end_i < kNothing) | near) & (bound >= n.threshold);
     if (!any(turns)) return found;
-    if (n.rate.ratio > 1) {
-        const Turn back = turn(n, Polynomial(n), end.em);
-        return found | (turns & back.above & (back.before | near));
-    }
-    const Doubles top = turning_point(n);
-    const Flows f = n.after(top < kInfinity ? top : dt);
-    const Doubles decayed = n.v * f.em, brought = n.i * f.g;  // a peak at the threshold, but for rounding, is none
-    const Integers above = decayed + brought > n.threshold + kRounding * (magnitude(decayed) + brought);
-    return found | (turns & above & (top < kInfinity) & ((top < dt) | near));
+    const Turn back = Ahead::turn(n, end, f.em);
+    return found | (turns & back.above & (back.before | near));
 }
 
-// Roots of v(t) = threshold from 0 on, before `hi`, where v rises and is concave.
+// Roots of V = threshold ahead, before `hi`, where V rises and is concave.
 struct Search {
-    Doubles lo, hi, t;
+    Doubles lo, hi, s;
     Integers open;
 };
 
-// Started close to it, or from the parabola through v, v' and v'' at 0.
-SPIKELOOP_INLINE Search search(const Group& n, const Integers& wanted) {
-    if (n.rate.ratio > 1) return {all_of(0), all_of(kInfinity), nearly(n, Polynomial(n)), wanted};
-    const Doubles a = n.rate.a, slope = a * (n.i - n.v), bend = -a * (n.rate.b * n.i + slope), rest = n.threshold - n.v;
-    return {all_of(0), all_of(kInfinity), 2 * rest / (slope + root(larger(slope * slope + 2 * bend * rest, all_of(0)))), wanted};
-}
-
-// A step of Householder's iteration of third order, kept inside the bracket; where v falls, or is above, the root lies before.
-SPIKELOOP_INLINE void narrow(const Group& n, Search& s) {
-    const Doubles a = n.rate.a, b = n.rate.b;
-    const Flows f = n.after(s.t);
-    const Doubles v = n.v * f.em + n.i * f.g, i = n.i * f.es, gap = v - n.threshold;
-    const Doubles rise = a * (i - v);
-    const Integers ahead = (gap < 0) & (rise > 0);
-    s.lo = ahead ? s.t : s.lo, s.hi = ahead ? s.hi : s.t;
-    const Doubles curve = -a * (b * i + rise), third = a * (b * b * i - curve), fourth = -a * (b * b * b * i + third);
-    const Doubles square = rise * rise, both = gap * curve;
-    const Doubles step = -gap * (6 * square - 3 * both) / (rise * (6 * square - 6 * both) + gap * gap * third), next = s.t + step;
-    const Integers inside = (next >= s.lo) & (next <= s.hi) & (rise > 0);
-    // it leaves an error of at most (|v2/2v1|^3 + |v2 v3/6v1^2| + |v4/24v1|) step^4, vk the k-th derivative: done once that is
-    // below the last digit
-    const Doubles bend = magnitude(curve), size = step * step;
-    const Doubles error = (bend * (0.125 * bend * bend + (1.0 / 6) * magnitude(third) * rise) + (1.0 / 24) * magnitude(fourth) * square) * size * size;
-    const Integers done = (inside & (error <= 1e-17 * (n.time + s.t) * square * rise)) | (s.lo >= s.hi * (1 - 1e-16));
-    const Doubles other = s.hi < kInfinity ? 0.5 * (s.lo + s.hi) : 2.0 * s.t;
-    s.t = s.open ? (inside ? next : other) : s.t;
-    s.open &= ~done;
+// A step towards the root, kept inside the bracket; where V falls, or is above, the root lies before.
+template <class Ahead>
+SPIKELOOP_INLINE void narrow(const Group& n, Search& x) {
+    const Derivatives f = Ahead::at(n, x.s);
+    const Integers before = (f.gap < 0) & (f.rise > 0);
+    x.lo = before ? x.s : x.lo, x.hi = before ? x.hi : x.s;
+    const Doubles step = f.step(), next = x.s + step, square = step * step;
+    const Integers inside = (next >= x.lo) & (next <= x.hi) & (f.rise > 0);
+    // done once the error is below the last digit
+    const Integers done = (inside & (f.error() * square * square <= 1e-17 * Ahead::digit(n, x.s) * f.rise * f.rise * f.rise)) | (x.lo >= x.hi * (1 - 1e-16));
+    const Doubles other = x.hi < kInfinity ? 0.5 * (x.lo + x.hi) : Ahead::twice(x.s);
+    x.s = x.open ? (inside ? next : other) : x.s;
+    x.open &= ~done;
 }
 
 // One group without arrivals until `end`: where it would be then, and who fires before.
 struct Course {
-    Doubles end_v, end_i;
+    Doubles ahead, end_v, end_i;
     Integers now, later;
     Search search;
 };
 
-SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end) {
-    const Doubles until = free > n.time ? smaller(free, end) : n.time;
-    if (any(until > n.time)) n.i *= exponential(n.rate.b * (n.time - until)), n.time = until;
-    const Doubles dt = end - n.time;
-    const Flows f = n.after(dt);
+template <class Ahead>
+SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end, const Doubles& ahead) {
     Course c;
+    c.ahead = ahead;
+    const Doubles until = free > n.time ? smaller(free, end) : n.time;
+    if (const Integers held = until > n.time; any(held)) {
+        n.i *= exponential(n.rate.b * (n.time - until)), n.time = until;
+        c.ahead = held ? Ahead::ahead(end - n.time, n.rate.a) : c.ahead;
+    }
+    const Flows f = Ahead::flow(n, c.ahead);
     const Doubles kept = n.v * f.em, come = n.i * f.g;
     c.end_v = kept + come, c.end_i = n.i * f.es;
-    const Integers rising = (n.i > n.v) & (n.i > 0) & (dt > 0);
+    const Integers rising = (n.i > n.v) & (n.i > 0) & (c.ahead > 0);
     c.now = rising & (n.v >= n.threshold);
-    c.later = crossing(n, dt, rising & ~c.now, kept, come, f);
-    c.search = search(n, c.later);
+    c.later = crossing<Ahead>(n, c.ahead, rising & ~c.now, kept, come, f);
+    c.search = {all_of(0), Ahead::farthest(), Ahead::start(n), c.later};
     return c;
 }
 
 // To the next spike of those that fire, which it returns, and the others to the end. Those that cannot reach the threshold
 // again, for there is no refractory period and too little current, go on to the end: `goes_on`.
-SPIKELOOP_INLINE Integers go(Group& n, const Course& c, const Doubles& end, const Doubles& reset, const Doubles& refractory, Integers& goes_on,
+template <class Ahead>
+SPIKELOOP_INLINE Integers go(Group& n, Course& c, const Doubles& end, const Doubles& reset, const Doubles& refractory, Integers& goes_on,
                              Doubles& spike, Doubles& current) {
-    const Integers later = c.later & (n.time + c.search.t <= end), fires = c.now | later;
-    const Doubles wait = later ? c.search.t : all_of(0);
+    const Doubles wait = c.later ? Ahead::wait(n, c.search.s) : all_of(0);
+    const Integers later = c.later & (n.time + wait <= end), fires = c.now | later;
+    const Doubles s = later ? c.search.s : all_of(0);
     n.time = fires ? n.time + wait : end;
     n.v = c.end_v;
-    n.i = fires ? n.i * exponential(-n.rate.b * wait) : c.end_i;
+    n.i = fires ? Ahead::current(n, s) : c.end_i;
     spike = n.time, current = n.i;
-    const Doubles left = end - n.time, bound = larger(reset, all_of(0)) + n.i * smaller(n.rate.a * left, n.peak * (1 + kMargin));
-    goes_on = fires & (refractory == 0) & (left >= 0) & (bound < n.threshold);
+    c.ahead = Ahead::left(n, end, c.ahead, s);
+    const Doubles bound = positive<double>(reset) + n.i * (smaller(Ahead::most(n, c.ahead), n.peak) * (1 + kMargin));
+    goes_on = fires & (refractory == 0) & (c.ahead >= 0) & (bound < n.threshold);
     if (any(goes_on)) {
-        const Flows f = n.after(left);
+        const Flows f = Ahead::flow(n, c.ahead);
         n.v = goes_on ? reset * f.em + n.i * f.g : n.v;
         n.i = goes_on ? n.i * f.es : n.i;
     }
@@ -156,8 +215,8 @@ SPIKELOOP_INLINE Integers go(Group& n, const Course& c, const Doubles& end, cons
 
 // The groups from place `first` on, side by side, for a search waits for its own results. Those that spike are put back, from
 // place `kept` on; returns where these end.
-template <int G>
-SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept, std::vector<Spike>& out) {
+template <class Ahead, int G>
+SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept) {
     Group n[G];
     Course c[G];
     Integers open{};
@@ -165,57 +224,74 @@ SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept, std::vector<Spike>& out
     for (int g = 0; g < G; ++g) {
         const int at = first + g * kDoubles;
         n[g] = {load(p.time + at), load(p.v + at), load(p.i + at), {load(p.a + at), load(p.b + at), p.ratio}, load(p.peak + at), load(p.threshold + at)};
-        c[g] = course(n[g], load(p.free + at), load(p.until + at));
+        c[g] = course<Ahead>(n[g], load(p.free + at), load(p.until + at), load(p.ahead + at));
         open |= c[g].search.open;
     }
     for (int step = 0; step < 100 && any(open); ++step) {
         open = Integers{};
         SPIKELOOP_UNROLL
-        for (int g = 0; g < G; ++g) narrow(n[g], c[g].search), open |= c[g].search.open;
+        for (int g = 0; g < G; ++g) narrow<Ahead>(n[g], c[g].search), open |= c[g].search.open;
     }
-    alignas(64) double time[G * kDoubles], v[G * kDoubles], i[G * kDoubles], at_spike[G * kDoubles];
-    alignas(64) int64_t fired[G * kDoubles], done[G * kDoubles];
+    alignas(64) double time[G * kDoubles], v[G * kDoubles], i[G * kDoubles], at_spike[G * kDoubles], ahead[G * kDoubles];
+    uint32_t fired = 0, again = 0;  // one bit a neuron
     SPIKELOOP_UNROLL
     for (int g = 0; g < G; ++g) {
         const int at = g * kDoubles, from = first + at;
         Integers goes_on;
         Doubles spike, current;
-        const Integers fires = go(n[g], c[g], load(p.until + from), load(p.reset + from), load(p.refractory + from), goes_on, spike, current);
-        store(fired + at, fires), store(done + at, ~fires | goes_on);
-        store(time + at, spike), store(at_spike + at, current), store(v + at, n[g].v), store(i + at, n[g].i);
+        const Integers fires = go<Ahead>(n[g], c[g], load(p.until + from), load(p.reset + from), load(p.refractory + from), goes_on, spike, current);
+        fired |= bits_of(fires) << at, again |= bits_of(fires & ~goes_on) << at;
+        store(time + at, spike), store(at_spike + at, current), store(v + at, n[g].v), store(i + at, n[g].i), store(ahead + at, c[g].ahead);
     }
-    for (int l = 0; l < G * kDoubles && first + l < p.count; ++l) {
+    const int count = std::min(G * kDoubles, p.count - first);
+    for (int l = 0; l < count; ++l) {
         const int from = first + l, place = p.place[from];
-        if (fired[l]) {
+        const bool fires = fired >> l & 1;
+        if (fires) {
             p.fired[place] = true;
-            if (time[l] > p.told[place]) ++p.spikes[place], out.push_back({time[l], place, float(at_spike[l])});
+            if (time[l] > p.told[place]) {
+                ++p.spikes[place];
+                if (p.to[place]) p.to[place]->push_back({time[l], p.unit[place], float(at_spike[l])});
+            }
         }
-        if (done[l]) {
-            p.end[place] = {v[l], i[l], fired[l] ? time[l] : p.free[from]};
+        if (!(again >> l & 1)) {
+            p.end[place] = {v[l], i[l], fires ? time[l] : p.free[from]};
             continue;
         }
         const int to = kept++;
         p.time[to] = time[l], p.until[to] = p.until[from], p.v[to] = p.reset[from], p.i[to] = i[l], p.free[to] = time[l] + p.refractory[from];
-        p.place[to] = place;
+        p.ahead[to] = ahead[l], p.place[to] = place;
         if (!p.alike) p.copy(from, to);
     }
     return kept;
 }
 
-// Bring all of the pack to where they are bound for and empty it; spikes after `told` are appended to `out` with their place
-// as unit. It is given up, with where they are unknown, once one of them has emitted more than `limit`.
-inline void advance(Pack& p, int64_t limit, std::vector<Spike>& out) {
+// Bring all of the pack to where they are bound for and empty it. It is given up, with where they are unknown, once one of them
+// has emitted more than `limit` spikes.
+template <class Ahead>
+void advance_by(Pack& p, int64_t limit) {
     constexpr int kPair = 2 * kDoubles;
+    std::iota(p.place, p.place + p.count, 0), std::fill_n(p.spikes, p.count, 0), std::fill_n(p.fired, p.count, false);
+    for (int k = 0; k < p.count; k += kDoubles) store(p.ahead + k, Ahead::ahead(load(p.until + k) - load(p.time + k), load(p.a + k)));
     for (int64_t rounds = 0; p.count > 0; ++rounds) {  // a neuron spikes once a round at most
         for (int k = 0; rounds > limit && k < p.count; ++k)
             if (p.spikes[p.place[k]] > limit) p.count = 0;
         for (int k = p.count; k % kPair; ++k) {  // what fills the last groups stays where it is
-            p.time[k] = p.until[k] = p.v[k] = p.i[k] = p.free[k] = 0;
+            p.time[k] = p.until[k] = p.v[k] = p.i[k] = p.free[k] = p.ahead[k] = 0;
             if (!p.alike) p.copy(0, k);
         }
         int kept = 0;
         for (int first = 0; first < p.count; first += kPair)
-            kept = p.count - first > kDoubles ? go_on<2>(p, first, kept, out) : go_on<1>(p, first, kept, out);
+            kept = p.count - first > kDoubles ? go_on<Ahead, 2>(p, first, kept) : go_on<Ahead, 1>(p, first, kept);
         p.count = kept;
+    }
+}
+
+inline void advance(Pack& p, int64_t limit) {
+    switch (p.ratio) {
+        case 2: return advance_by<InDecay<2>>(p, limit);
+        case 3: return advance_by<InDecay<3>>(p, limit);
+        case 4: return advance_by<InDecay<4>>(p, limit);
+        default: return advance_by<InTime>(p, limit);
     }
 }

@@ -202,7 +202,7 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     find_arrivals(job, out, scratch);
     scratch.arrival.assign(scratch.arrivals.size(), 0.0);
     if (only_spikes)
-        spikes_back(job, out, scratch);
+        job.one_tau ? spikes_back<T, true>(job, out, scratch) : spikes_back<T, false>(job, out, scratch);
     else
         marks_back(job, out, scratch, watch);
     if (job.want_arrival_time && job.one_tau) move_arrivals<T, true>(job, out, scratch, watch);

@@ -106,8 +106,11 @@ struct Walk {
 template <class T>
 struct Waiting {
     Pack pack;
-    std::pair<Walk<T>*, int> lane[Pack::kRoom];
-    std::vector<Spike> spikes;  // by place
+    struct Lanes {
+        Walk<T>* walk;
+        int end;  // in the pack, of those of this walk
+    };
+    std::vector<Lanes> walks;
     bool full() const { return pack.count + Walk<T>::N > Pack::kRoom; }
 };
 
@@ -289,6 +292,7 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
             shop.going.push_back(&walk);
         }
     }
+    shop.waiting.walks.clear();  // an explosion may have left some
     shop.waiting.pack.begin(layer.neuron[0], layer.peak[0], layer.ratio, layer.alike);
     while (!shop.going.empty()) {
         size_t kept = 0;

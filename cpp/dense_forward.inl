@@ -58,12 +58,13 @@ SPIKELOOP_INLINE void for_each_close(const Walk<T>& x, int vectors, Visit&& visi
 // They wait for others, with which their crossings are solved.
 template <class T>
 void wait(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting, int vectors) {
-    const double begin = x.begin(), end = x.end();
+    const double begin = x.begin(), end = x.end(), told = x.told(x.n);
+    std::vector<Spike>* const spikes = x.passage->spikes;
     for_each_close(x, vectors, [&](int l) {
         const int64_t m = x.block->first + l;
-        waiting.lane[waiting.pack.count] = {&x, l};
-        waiting.pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, begin, end, x.told(x.n));
+        waiting.pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, begin, end, spikes, m, told);
     });
+    waiting.walks.push_back({&x, waiting.pack.count});
 }
 
 // They are looked at one by one.
@@ -75,25 +76,25 @@ __attribute__((noinline)) void look(const Layer<T>& layer, Walk<T>& x, int vecto
 // The neurons that wait, at the ends of their intervals.
 template <class T>
 void settle(const Layer<T>& layer, Waiting<T>& waiting) {
-    const int count = waiting.pack.count;
-    const bool grown = layer.grown;
-    waiting.spikes.clear();
-    advance(waiting.pack, layer.request().spike_limit, waiting.spikes);
-    for (int k = 0; k < count; ++k) {
-        const auto [walk, l] = waiting.lane[k];
+    const Pack& pack = waiting.pack;
+    advance(waiting.pack, layer.request().spike_limit);
+    int k = 0;
+    for (const auto& [walk, end_of_walk] : waiting.walks) {
         Walk<T>& x = *walk;
         const Passage<T>& way = *x.passage;
-        const bool held = x.free[l] > way.time[x.n - 1];  // it stands at the next interval already
-        if (!waiting.pack.fired[k] && !held) continue;
-        count_spikes(layer, x, l, waiting.pack.spikes[k]);
-        const State& s = waiting.pack.end[k];
-        x.v[l] = T(grown ? s.v * way.grow_m[x.n] : s.v), x.i[l] = T(grown ? s.i * way.grow_s[x.n] : s.i), x.free[l] = s.free;
-        if (held || s.free > way.time[x.n]) set_level(layer, x, l, way.time[x.n]);
+        const double begin = way.time[x.n - 1], end = way.time[x.n];  // it stands at the next interval already
+        const double grow_v = layer.grown ? way.grow_m[x.n] : T(1), grow_i = layer.grown ? way.grow_s[x.n] : T(1);
+        for (; k < end_of_walk; ++k) {
+            const int l = int(pack.unit[k] - x.block->first);
+            const bool held = x.free[l] > begin;
+            if (!pack.fired[k] && !held) continue;
+            count_spikes(layer, x, l, pack.spikes[k]);
+            const State& s = pack.end[k];
+            x.v[l] = T(s.v * grow_v), x.i[l] = T(s.i * grow_i), x.free[l] = s.free;
+            if (held || s.free > end) set_level(layer, x, l, end);
+        }
     }
-    for (const Spike& spike : waiting.spikes) {
-        const auto [walk, l] = waiting.lane[spike.unit];
-        walk->passage->spikes->push_back({spike.time, int32_t(walk->block->first + l), spike.current});
-    }
+    waiting.walks.clear();
 }
 
 template <class T>
@@ -434,24 +435,32 @@ void set_highest(const Walk<T>& x, Highest<T>& h, int l) {
     h.value[l] = double(value) > x.peak[l].value ? std::nextafter(value, -std::numeric_limits<T>::infinity()) : value, h.end[l] = T(-1);
 }
 
-// `sweep` of one vector of neurons with one pair of time constants that never spike, where nothing but peaks is asked for.
-template <class T>
+// `sweep` of at most N neurons with one pair of time constants that never spike, where nothing but peaks is asked for.
+template <class T, int N>
 bool sweep_peaks(const Layer<T>& layer, Walk<T>& x) {
-    using V = Vector<T>;
+    typedef T V __attribute__((vector_size(N * sizeof(T))));
+    const auto load = [](const T* from) {
+        V v;
+        std::memcpy(&v, from, sizeof v);
+        return v;
+    };
+    const auto store = [](T* to, const V& v) { std::memcpy(to, &v, sizeof v); };
     const Passage<T>& way = *x.passage;
     const size_t count = way.arrivals.size() + 1;
     const int64_t first = x.block->first;
+    const T *const em_of = way.em.data(), *const es_of = way.es.data(), *const g_of = way.g.data(), *const top_of = way.top.data();
+    const T* const* const row_of = way.row.data();
     Highest<T> h;
     std::fill_n(h.value, kLanes<T>, std::numeric_limits<T>::infinity()), std::fill_n(h.end, kLanes<T>, T(-1));
     for (int l = x.block->skip; l < x.block->count; ++l) set_highest(x, h, l);
-    const V nowhere = V{} - std::numeric_limits<T>::infinity();
     V v = load(x.v), i = load(x.i), value = load(h.value), end = load(h.end);
     for (size_t n = 0; n < count; ++n) {
-        if (n > 0) i += load(way.row[n - 1] + first);
-        const V next_v = v * way.em[n] + i * way.g[n], next_i = i * way.es[n];
+        if (n > 0) i += load(row_of[n - 1] + first);
+        const T em = em_of[n], es = es_of[n], g = g_of[n], top = top_of[n];
+        const V next_v = v * em + i * g, next_i = i * es;
         const auto turns = (i > v) & ~(next_i > next_v);
-        const V bound = larger(v, v * way.em[n]) + positive<T>(i) * way.top[n], level = value - T(kMargin) * larger(value, -value);
-        for (uint32_t close = reaches<T>(turns ? bound : nowhere, level); close; close &= close - 1) {
+        const V bound = larger(v, v * em) + larger(i, V{}) * top, level = value - T(kMargin) * larger(value, -value);
+        for (uint32_t close = bits_of(turns & (bound >= level)); close; close &= close - 1) {
             const int l = __builtin_ctz(close);
             store(h.value, value), store(h.end, end);
             keep_highest(x, h, l);
@@ -459,7 +468,7 @@ bool sweep_peaks(const Layer<T>& layer, Walk<T>& x) {
             set_highest(x, h, l);
             value = load(h.value), end = load(h.end);
         }
-        const auto higher = next_v > value;
+        const auto higher = (next_v > value) & ~turns;  // of those that turn the highest is known, but rounded down
         value = higher ? next_v : value, end = higher ? T(n) - V{} : end;
         v = next_v, i = next_i;
     }
@@ -480,7 +489,8 @@ template <class T>
 bool go_on(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     const bool spiking = layer.neurons().spiking;
     if (!layer.one_tau) return spiking ? sweep<T, 1, false, true>(layer, x, waiting) : sweep<T, 1, false, false>(layer, x, waiting);
-    if (!spiking && layer.only_peaks() && x.sampled.empty() && x.passage->arrivals.size() < 1 << 24) return sweep_peaks(layer, x);
+    if (!spiking && layer.only_peaks() && x.sampled.empty() && x.passage->arrivals.size() < 1 << 24)
+        return x.block->count <= 4 ? sweep_peaks<T, 4>(layer, x) : x.block->count <= 8 ? sweep_peaks<T, 8>(layer, x) : sweep_peaks<T, kLanes<T>>(layer, x);
     if (!spiking) return sweep<T, 1, true, false>(layer, x, waiting);
     if (!layer.together()) return sweep<T, 1, true, true>(layer, x, waiting);
     switch (x.block->vectors) {

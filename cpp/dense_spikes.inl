@@ -22,7 +22,7 @@ size_t place_spikes(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratc
     return size_t(stretch);
 }
 
-template <class T>
+template <class T, bool OneTau>
 void spikes_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const Backward& request = job.request();
     const Trains& spikes = request.spikes;
@@ -36,19 +36,26 @@ void spikes_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) 
     out.changes.resize(out.first_change.back());
     scratch.next.assign(out.first_change.begin(), out.first_change.end());
     scratch.pair.assign(job.size(), {});
+    const Modes common = job.modes[0];
+    const Neuron* const neurons = job.neuron.data();
+    Pair* const pairs = scratch.pair.data();
+    Change<T>* const changes = out.changes.data();
+    int32_t* const next = scratch.next.data();
+    SlopeFloor slope = out.slope;
     Unwanted unwanted;
     for (size_t k = count; k-- > 0;) {
         const int64_t e = first + int64_t(k);
-        const int32_t m = spikes.unit[e];
-        const Neuron& n = job.neuron[m];
-        const Modes& modes = job.modes_of(m);
+        const uint32_t m = uint32_t(spikes.unit[e]);
+        const Neuron& n = neurons[m];
+        const Modes& modes = OneTau ? common : job.modes[m];
         const Step step = modes.step(scratch.flow(int32_t(k)));
-        Pair& pair = scratch.pair[m];
-        Adjoint l = from_anchor(modes, pair, step.x, scratch.back_m[k], scratch.back_s[k]);
-        request.time_cotangent[e] += release_back(n, l, request.current[e], unwanted);
-        spike_back(n, l, request.time_cotangent[e], request.current[e], out.slope, unwanted);
-        pair = to_anchor(modes, l, step);
-        if (scratch.stretch[k] > 0)
-            out.changes[scratch.next[m / kLanes<T>]++] = {scratch.stretch[k] - 1, int32_t(m % kLanes<T>), T(pair.p), T(pair.q)};
+        const double i = request.current[e];
+        Adjoint l = from_anchor(modes, pairs[m], step.x, scratch.back_m[k], scratch.back_s[k]);
+        const double moved = request.time_cotangent[e] += release_back(n, l, i, unwanted);
+        spike_back(n, l, moved, i, slope, unwanted);
+        const Pair pair = pairs[m] = to_anchor(modes, l, step);
+        if (const int32_t stretch = scratch.stretch[k]; stretch > 0)
+            changes[next[m / kLanes<T>]++] = {stretch - 1, int32_t(m % kLanes<T>), T(pair.p), T(pair.q)};
     }
+    out.slope = slope;
 }

@@ -77,7 +77,6 @@ struct Walk {
 struct Waiting {
     Pack pack;
     std::pair<Walk*, int> lane[Pack::kRoom];
-    std::vector<Spike> spikes;  // by place
     bool full() const { return pack.count + kBlock > Pack::kRoom; }
 };
 

@@ -145,7 +145,7 @@ bool look(const Layer& layer, Walk& x, Waiting& waiting, const BlockFlows& f, Ra
             State s{double(x.v[l]), double(x.i[l]), lane.free};
             if (!layer.alone[m]) {
                 waiting.lane[waiting.pack.count] = {&x, l};
-                waiting.pack.add(layer.neuron[m], layer.stride[m].peak, s, x.begin(), x.end());
+                waiting.pack.add(layer.neuron[m], layer.stride[m].peak, s, x.begin(), x.end(), lane.sends ? x.passage->spikes : nullptr, m);
                 continue;
             }
             Samples samples = samples_of(layer, x, l, range);
@@ -160,8 +160,7 @@ bool look(const Layer& layer, Walk& x, Waiting& waiting, const BlockFlows& f, Ra
 // The neurons that wait, at the ends of their intervals.
 inline void settle(const Layer& layer, Waiting& waiting) {
     const int count = waiting.pack.count;
-    waiting.spikes.clear();
-    advance(waiting.pack, layer.request.spike_limit, waiting.spikes);
+    advance(waiting.pack, layer.request.spike_limit);
     for (int k = 0; k < count; ++k) {
         const auto [walk, l] = waiting.lane[k];
         Walk& x = *walk;
@@ -174,10 +173,6 @@ inline void settle(const Layer& layer, Waiting& waiting) {
             x.v[l] = float(s.v), x.i[l] = float(s.i), lane.free = s.free;
         }
         x.level[l] = lane.level(end);
-    }
-    for (const Spike& spike : waiting.spikes) {
-        const auto [walk, l] = waiting.lane[spike.unit];
-        if (walk->lane[l].sends) walk->passage->spikes->push_back({spike.time, int32_t(walk->first() + l)});
     }
 }
 

@@ -37,6 +37,33 @@ SPIKELOOP_INLINE bool any(const Mask& mask) {
     return (quarter[0][0] | quarter[0][1]) != 0;
 }
 
+// One bit a lane of a comparison, of up to 16 lanes.
+template <class Mask>
+SPIKELOOP_INLINE uint32_t bits_of(const Mask& mask) {
+    constexpr size_t kLane = sizeof mask[0], kSize = sizeof mask;
+#if SPIKELOOP_TARGET == 512
+    if constexpr (kSize == 64 && kLane == 4) return _mm512_movepi32_mask(__m512i(mask));
+    if constexpr (kSize == 64 && kLane == 8) return _mm512_movepi64_mask(__m512i(mask));
+#endif
+#if SPIKELOOP_TARGET
+    if constexpr (kSize == 16 && kLane == 4) return uint32_t(_mm_movemask_ps(__m128(mask)));
+    if constexpr (kSize == 32 && kLane == 4) return uint32_t(_mm256_movemask_ps(__m256(mask)));
+    if constexpr (kSize == 32 && kLane == 8) return uint32_t(_mm256_movemask_pd(__m256d(mask)));
+    if constexpr (kSize == 64) {
+        typedef std::remove_cvref_t<decltype(mask[0])> Lane;
+        typedef Lane Half __attribute__((vector_size(32)));
+        Half half[2];
+        std::memcpy(half, &mask, sizeof half);
+        return bits_of(half[0]) | bits_of(half[1]) << 32 / kLane;
+    }
+#endif
+    if constexpr (kSize == 64)
+        if (!any(mask)) return 0;
+    uint32_t bits = 0;
+    for (size_t l = 0; l < kSize / kLane; ++l) bits |= uint32_t(mask[l] != 0) << l;
+    return bits;
+}
+
 // The vector with `number` in one lane.
 template <class T>
 SPIKELOOP_INLINE Vector<T> put(const Vector<T>& x, int lane, T number) {
@@ -71,13 +98,9 @@ SPIKELOOP_INLINE Vector<double> positive<double>(const Vector<double>& x) {
 // One bit a lane: does x reach y?
 template <class T>
 SPIKELOOP_INLINE uint32_t reaches(const Vector<T>& x, const Vector<T>& y) {
-    const auto mask = x >= y;
-    if (!any(mask)) return 0;
-    uint32_t bits = 0;
-    for (int l = 0; l < kLanes<T>; ++l) bits |= uint32_t(mask[l] != 0) << l;
-    return bits;
+    return bits_of(x >= y);
 }
-#if SPIKELOOP_TARGET == 512
+#if SPIKELOOP_TARGET == 512  // or GCC makes several instructions of it
 template <>
 SPIKELOOP_INLINE uint32_t reaches<float>(const Vector<float>& x, const Vector<float>& y) {
     return _mm512_cmp_ps_mask(__m512(x), __m512(y), _CMP_GE_OQ);
@@ -85,21 +108,6 @@ SPIKELOOP_INLINE uint32_t reaches<float>(const Vector<float>& x, const Vector<fl
 template <>
 SPIKELOOP_INLINE uint32_t reaches<double>(const Vector<double>& x, const Vector<double>& y) {
     return _mm512_cmp_pd_mask(__m512d(x), __m512d(y), _CMP_GE_OQ);
-}
-#elif SPIKELOOP_TARGET == 2
-template <>
-SPIKELOOP_INLINE uint32_t reaches<float>(const Vector<float>& x, const Vector<float>& y) {
-    __m256 a[2], b[2];
-    std::memcpy(a, &x, sizeof x), std::memcpy(b, &y, sizeof y);
-    const auto half = [&](int k) { return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(a[k], b[k], _CMP_GE_OQ))); };
-    return half(0) | half(1) << 8;
-}
-template <>
-SPIKELOOP_INLINE uint32_t reaches<double>(const Vector<double>& x, const Vector<double>& y) {
-    __m256d a[2], b[2];
-    std::memcpy(a, &x, sizeof x), std::memcpy(b, &y, sizeof y);
-    const auto half = [&](int k) { return uint32_t(_mm256_movemask_pd(_mm256_cmp_pd(a[k], b[k], _CMP_GE_OQ))); };
-    return half(0) | half(1) << 4;
 }
 #endif
 
@@ -208,35 +216,20 @@ SPIKELOOP_INLINE Exponential exponential_of(Doubles x) {
 
 SPIKELOOP_INLINE Doubles exponential(const Doubles& x) { return exponential_of(x).value(); }
 
-// u as 2^k m, m from sqrt(1/2) to sqrt(2).
-struct Binary {
-    Integers k;
-    Doubles m;
-    SPIKELOOP_INLINE explicit Binary(const Doubles& u) {
-        Vector<uint64_t> bits;  // unsigned: of lanes where u is out of range nothing is asked, but they must not overflow
-        std::memcpy(&bits, &u, sizeof bits);
-        k = Integers(bits - 0x3fe6a09e667f3bcd) >> 52;
-        bits -= Vector<uint64_t>(k) << 52;
-        std::memcpy(&m, &bits, sizeof m);
-    }
-    // log(u), from `terms` terms of its series: five leave an error of 2e-9 of it.
-    template <int terms>
-    SPIKELOOP_INLINE Doubles log() const {
-        const Doubles s = (m - 1.0) / (m + 1.0), z = s * s;
-        Doubles sum = all_of(1.0 / (2 * terms - 1));
-        for (int n = 2 * terms - 3; n > 0; n -= 2) sum = sum * z + 1.0 / n;
-        return 2.0 * s * sum + __builtin_convertvector(k, Doubles) * 0x1.62e42fefa39efp-1;
-    }
-};
-
-// log(1 + y) for y > -1.
+// log(1 + y) for y > -1, 1 + y as 2^k m, m from sqrt(1/2) to sqrt(2).
 SPIKELOOP_INLINE Doubles log_one_plus(const Doubles& y) {
     const Doubles u = 1.0 + y;
-    return (y - (u - 1.0)) / u + Binary(u).log<11>();
+    Doubles m;
+    Vector<uint64_t> bits;  // unsigned: of lanes where u is out of range nothing is asked, but they must not overflow
+    std::memcpy(&bits, &u, sizeof bits);
+    const Integers k = Integers(bits - 0x3fe6a09e667f3bcd) >> 52;
+    bits -= Vector<uint64_t>(k) << 52;
+    std::memcpy(&m, &bits, sizeof m);
+    const Doubles s = (k == 0 ? y : m - 1.0) / (m + 1.0), z = s * s, z2 = z * z, z4 = z2 * z2;
+    const Doubles low = (1.0 + z * (1.0 / 3)) + z2 * (1.0 / 5 + z * (1.0 / 7)), middle = (1.0 / 9 + z * (1.0 / 11)) + z2 * (1.0 / 13 + z * (1.0 / 15));
+    const Doubles sum = low + z4 * (middle + z4 * ((1.0 / 17 + z * (1.0 / 19)) + z2 * (1.0 / 21)));
+    return 2.0 * s * sum + __builtin_convertvector(k, Doubles) * 0x1.62e42fefa39efp-1;
 }
-
-// log(u) for u > 0, but for 2e-9 of it.
-SPIKELOOP_INLINE Doubles about_log(const Doubles& u) { return Binary(u).log<5>(); }
 
 struct Flows {
     Doubles em, es, g;

@@ -73,8 +73,30 @@ def test_crossings_solved_together_equal_the_naive_twin_and_those_solved_alone(r
     assert total > 300
 
 
+@pytest.mark.parametrize("own", ["nothing", "reset", "refractory"])
+@pytest.mark.parametrize("ratio", [1, 2, 3, 4, 4.5])
+def test_many_spikes_between_two_arrivals_equal_the_naive_twin(ratio: float, own: str) -> None:
+    """Where neurons share time constants of a whole ratio from 2 on, crossings are solved for in exp(-t / tau_mem)."""
+    rng = np.random.default_rng(int(2 * ratio))
+    fields = {"tau_mem": 10 * MS, "tau_syn": 10 * MS / ratio, "threshold": 1.0, "leak": 0.05, "reset": -0.1}
+    fields |= {"refractory": 0.0} | {
+        "nothing": {},
+        "reset": {"reset": rng.uniform(-0.4, 0.3, 13), "threshold": rng.uniform(0.8, 1.2, 13)},
+        "refractory": {"refractory": np.where(rng.uniform(size=13) < 0.5, 0.0, rng.uniform(0, 2 * MS, 13))},
+    }[own]
+    weight = rng.normal(4.0 * ratio, 3.0 * ratio, (3, 13))
+    drives = [{"input": (np.sort(rng.uniform(0, 0.1, 12)), rng.integers(0, 3, 12))} for _ in range(2)]
+    groups = {"input": Group(3), "hidden": Group(13, "lif", fields)}
+    problem = Problem(groups, [Link("input", "hidden", weight)], drives, 0.15)
+    with torch.no_grad():
+        record = run(problem.network(trainable=False), problem.events(), problem.duration)
+    total = sum(assert_same_spikes(problem, record, sample, problem.reference(sample)) for sample in range(2))
+    arrivals = sum(len(drive["input"][0]) for drive in drives)
+    assert total > 2 * 13 * arrivals
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("size", [1, 21])
+@pytest.mark.parametrize("size", [1, 3, 6, 11, 16, 17, 21])
 @pytest.mark.parametrize("ratio", ["wide", "near", "equal", "whole"])
 def test_peaks_asked_for_alone_equal_the_naive_twin_and_those_beside_samples(
     ratio: str, size: int, dtype: torch.dtype

@@ -20,8 +20,8 @@ extern "C" double solve_seconds(int neurons) {
     const auto begin = std::chrono::steady_clock::now();
     for (int round = 0; round < kRounds; ++round) {
         spikes.clear();
-        for (int k = 0; k < neurons; ++k) pack.add(neuron, most, {0.90 + 0.01 * (k % 8), 4.0 + 1e-3 * (round % 97), 0}, 0.0, 2e-3);
-        SPIKELOOP_BEST(advance(pack, 10, spikes));
+        for (int k = 0; k < neurons; ++k) pack.add(neuron, most, {0.90 + 0.01 * (k % 8), 4.0 + 1e-3 * (round % 97), 0}, 0.0, 2e-3, &spikes, k);
+        SPIKELOOP_BEST(advance(pack, 10));
         count += long(spikes.size());
     }
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / double(count);
