@@ -40,6 +40,27 @@ nb::object counts_door(const TrainsIn& trains, int64_t size) {
     return out.to_python();
 }
 
+// The samples `index`, one after the other.
+nb::object gathered_door(const TrainsIn& trains, const Array<const int64_t, 1>& index, int threads) {
+    constexpr double kNanoseconds = 1;  // about, of one event
+    const Trains all = trains_of(trains);
+    const int64_t batch = batch_of(trains), samples = int64_t(index.size()), *chosen = index.data();
+    Made<int64_t> start(samples + 1);
+    start[0] = 0;
+    for (int64_t s = 0; s < samples; ++s) {
+        if (chosen[s] < 0 || chosen[s] >= batch) throw std::out_of_range("a sample that does not exist");
+        start[s + 1] = start[s] + all.size(chosen[s]);
+    }
+    const int64_t total = start[samples];
+    Spikes out{Made<double>(total), Made<int32_t>(total), std::move(start), std::nullopt};
+    parallel_for(samples, worthwhile(threads, kNanoseconds * double(total)), 64, [&](int64_t s) {
+        const int64_t from = all.start[chosen[s]], to = out.start[s], count = out.start[s + 1] - to;
+        std::copy_n(all.time + from, count, out.time.values.get() + to);
+        std::copy_n(all.unit + from, count, out.unit.values.get() + to);
+    });
+    return out.to_python();
+}
+
 // An exception of this module with the sample, the unit and the number of the population that it is about.
 void raise(const char* name, int64_t sample, int64_t unit, int64_t population) {
     PyErr_SetObject(nb::module_::import_("spikeloop.engine._core").attr(name).ptr(), nb::make_tuple(sample, unit, population).ptr());
@@ -72,6 +93,7 @@ NB_MODULE(_core, m) {
     nb::register_exception_translator(translate, nullptr);
     m.def("finite", &finite_door, "arrays"_a.noconvert());
     m.def("counts", &counts_door, "trains"_a.noconvert(), "size"_a);
+    m.def("gathered", &gathered_door, "trains"_a.noconvert(), "index"_a.noconvert(), "threads"_a);
     m.def("latest", &latest_door, "trains"_a.noconvert());
     define_codes(m);
     define_correlation(m);

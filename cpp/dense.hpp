@@ -1,5 +1,7 @@
 // Feed-forward populations with dense projections, whole weight rows at a time, several of them in one call.
 #pragma once
+#include <functional>
+
 #include "stage.hpp"
 
 namespace spikeloop {
@@ -74,6 +76,8 @@ struct DenseBack {
     std::vector<double*> time, source_time;  // per source (events,): dL/d arrival time of each event is added to both
     std::vector<NeuronGradient> neuron;     // made here
     SlopeFloor slope{0};
+    // If there is one, called by whichever thread has added all there is to the weights of `count` neurons from `first` on.
+    std::function<void(int64_t first, int count)> summed{};
 };
 
 // `stages` in forward order, carried out from the last to the first; batch and threads are those of the first one's request.

@@ -185,7 +185,12 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
             }
         });
         parallel_for(parts.size(), adders, (int64_t(parts.size()) + adders - 1) / adders, [&](int64_t part) {
-            SPIKELOOP_BEST(add_weights(jobs[parts[part].first], count, parts[part].second));
+            const auto [k, block] = parts[part];
+            SPIKELOOP_BEST(add_weights(jobs[k], count, block));
+            if (stages[k].summed && slab + 1 == slabs.number) {
+                const int64_t lane = block * kLanes<T>;
+                stages[k].summed(lane, int(std::min<int64_t>(kLanes<T>, jobs[k].size() - lane)));
+            }
         });
         for (Job<T>& job : jobs)
             for (int64_t s = 0; s < count; ++s) {

@@ -9,22 +9,6 @@ SPIKELOOP_INLINE Vector<T> mode_at(const T* mode, size_t k) {
         return load(mode + k * kLanes<T>);
 }
 
-// The part of a row that belongs to a block: all of its lanes, or the first `count`.
-template <class T, bool Whole>
-SPIKELOOP_INLINE Vector<T> load_block(const T* row, int count) {
-    if constexpr (Whole)
-        return load(row);
-    else
-        return load_some(row, count);
-}
-template <class T, bool Whole>
-SPIKELOOP_INLINE void store_block(T* row, const Vector<T>& x, int count) {
-    if constexpr (Whole)
-        store(row, x);
-    else
-        store_some(row, x, count);
-}
-
 // Where neuron m starts.
 template <class T>
 State start_of(const Job<T>& job, const SampleAdjoint<T>& out, int64_t m) {

@@ -1,7 +1,9 @@
-// Python's way to a step of training in one call: forward, a loss, back. Between two calls of the engine Python finds nothing of
-// its own in the caches, and takes as long as a small network.
+// Python's way to steps of training in one call: forward, a loss, back, Adam. Between two calls of the engine Python finds nothing
+// of its own in the caches, and takes as long as a small network; and threads that wait for it fall asleep.
+#include <atomic>
 #include <utility>
 
+#include "adam.hpp"
 #include "dense_arguments.hpp"
 #include "losses.hpp"
 
@@ -16,6 +18,12 @@ template <class T>
 using StepIn = std::tuple<std::vector<DenseIn<T>>, Array<const double, 2>, bool, Maybe<const uint8_t, 2>, std::vector<Maybe<T, 2>>>;
 // the scale of the cross entropy of peaks; or tau0, tau1, alpha, steepest of that of first spikes
 using LossIn = std::variant<double, std::tuple<double, double, double, double>>;
+// weights, mean, square, gradient, steps taken
+template <class T>
+using MomentsIn = std::tuple<Array<T, 1>, Array<T, 1>, Array<T, 1>, Array<T, 1>, double>;
+// beta1, beta2, epsilon, decay, maximise; the rate of each step; all arrays
+template <class T>
+using AdamIn = std::tuple<std::tuple<double, double, double, double, bool>, Array<const double, 1>, std::vector<MomentsIn<T>>>;
 
 // The spikes of a stage, and the loss's derivatives by their times.
 struct Sent {
@@ -27,37 +35,45 @@ struct Sent {
           by_time(trains.start[batch] + 1, 0.0) {}  // never empty: without a place for it, it would not be wanted
 };
 
-// What the readout answers: its loss, and how many answers are right.
+// What a step tells: its loss, how many answers are right, and how many spikes neurons sent.
+struct Told {
+    double loss = 0;
+    int64_t right = 0, spikes = 0;
+};
+
+// What the readout answers.
 struct Answer {
     std::vector<double> peak_time, peak, by_peak;  // (batch, size)
     std::vector<uint8_t> silent;                   // (batch,): the label's unit is
-    double loss = 0;
-    int64_t right = 0;
 
-    void of_peaks(double scale, int64_t batch, int64_t size, const int64_t* label) {
+    void of_peaks(double scale, int64_t batch, int64_t size, const int64_t* label, Told& told) {
         by_peak.resize(peak.size());
-        loss = cross_entropy(peak.data(), batch, size, label, scale, by_peak.data());
+        told.loss = cross_entropy(peak.data(), batch, size, label, scale, by_peak.data());
         for (int64_t b = 0; b < batch; ++b) {
             const double* row = peak.data() + b * size;
-            right += std::max_element(row, row + size) - row == label[b];
+            told.right += std::max_element(row, row + size) - row == label[b];
         }
     }
-    void of_first_spikes(const FirstSpikeLoss& by, Sent& sent, int64_t batch, int64_t size, const int64_t* label) {
+    void of_first_spikes(const FirstSpikeLoss& by, Sent& sent, int64_t batch, int64_t size, const int64_t* label, Told& told) {
         const Trains& t = sent.trains;
         silent.resize(batch);
-        loss = by(t, batch, size, label, silent.data(), sent.by_time.data());
-        for (int64_t b = 0; b < batch; ++b) right += t.start[b] < t.start[b + 1] && t.unit[t.start[b]] == label[b];
+        told.loss = by(t, batch, size, label, silent.data(), sent.by_time.data());
+        for (int64_t b = 0; b < batch; ++b) told.right += t.start[b] < t.start[b + 1] && t.unit[t.start[b]] == label[b];
     }
 };
 
+// For samples first .. first + batch.
 template <class T>
-std::vector<DenseStage<T>> stages_of(const std::vector<StepIn<T>>& in, int64_t batch, double duration, int64_t spike_limit, int threads) {
+std::vector<DenseStage<T>> stages_of(const std::vector<StepIn<T>>& in, int64_t first, int64_t batch, double duration, int64_t spike_limit,
+                                     int threads) {
     std::vector<DenseStage<T>> out;
     for (const auto& [sources, neurons, spiking, silent, weight] : in) {
         DenseStage<T>& stage = out.emplace_back();
         stage.sources = dense_sources<T>(sources), stage.neurons = neurons_of(neurons, spiking);
+        for (DenseSource<T>& source : stage.sources)
+            if (source.stage < 0) source.trains.start += first;
         Request& request = stage.request;
-        request.batch = batch, request.until = duration, request.silent = data(silent);
+        request.batch = batch, request.until = duration, request.silent = silent ? silent->data() + first * stage.neurons.size : nullptr;
         request.spike_limit = spike_limit, request.threads = threads;
     }
     return out;
@@ -108,57 +124,157 @@ void check(const std::vector<StepIn<T>>& in, int64_t readout, int64_t batch) {
     if (!fits) throw std::invalid_argument("labels, drives and stages do not belong together");
 }
 
+// What all steps of a call have in common.
 template <class T>
-nb::object dense_step_door(const std::vector<StepIn<T>>& in, double duration, int64_t spike_limit, const LossIn& loss, int64_t readout,
-                          const Array<const int64_t, 1>& label, double slope_floor, bool tell, int threads) {
-    const int64_t batch = int64_t(label.shape(0));
-    std::vector<DenseStage<T>> stages = stages_of(in, batch, duration, spike_limit, threads);
-    check(in, readout, batch);
-    const int64_t size = stages[readout].neurons.size;
-    if (!std::all_of(label.data(), label.data() + batch, [=](int64_t unit) { return unit >= 0 && unit < size; })) return nb::none();
-    std::vector<Sent> sent;
+struct Descent {
+    const std::vector<StepIn<T>>& in;
+    const double duration;
+    const int64_t spike_limit;
+    const LossIn& loss;
+    const int64_t readout;
+    const int64_t* label;
+    const double slope_floor;
+    const int threads;
+};
+
+// One of them.
+struct Step {
+    Told told;
+    std::vector<Sent> sent;  // of each stage
     Answer answer;
-    int64_t spikes = 0, passed = 0, floored = 0;
+    bool pushes() const { return std::find(answer.silent.begin(), answer.silent.end(), 1) != answer.silent.end(); }
+};
+
+template <class T>
+Step forward(const Descent<T>& all, std::vector<DenseStage<T>>& stages, int64_t first) {
+    Step step;
+    Answer& answer = step.answer;
+    const Request& request = stages[0].request;
+    const int64_t batch = request.batch, size = stages[all.readout].neurons.size, *label = all.label + first;
+    const auto* scale = std::get_if<double>(&all.loss);
+    if (scale) {
+        answer.peak_time.resize(batch * size), answer.peak.resize(batch * size);
+        stages[all.readout].request.peaks = {answer.peak_time.data(), answer.peak.data()};
+    }
+    const auto& found = dense_forward<T>(stages);
+    for (size_t k = 0; k < stages.size(); ++k) {
+        step.sent.emplace_back(collect(found[k], stages[k].neurons.size, std::nullopt, all.threads, std::is_same_v<T, float>), batch);
+        step.told.spikes += step.sent[k].trains.start[batch];
+    }
+    if (scale) {
+        answer.of_peaks(*scale, batch, size, label, step.told);
+    } else {
+        const auto& [tau0, tau1, alpha, steepest] = std::get<1>(all.loss);
+        answer.of_first_spikes({tau0, tau1, alpha, steepest}, step.sent[all.readout], batch, size, label, step.told);
+    }
+    return step;
+}
+
+Adam constants_of(const std::tuple<double, double, double, double, bool>& in) {
+    const auto& [beta1, beta2, epsilon, decay, maximise] = in;
+    return {beta1, beta2, epsilon, decay, maximise};
+}
+
+// Of an array of so many rows, `more` steps later.
+template <class T>
+Moments<T> moments_of(const MomentsIn<T>& in, int64_t rows, int64_t more) {
+    const auto& [weight, mean, square, gradient, steps] = in;
+    return {weight.data(), mean.data(), square.data(), gradient.data(), rows, int64_t(weight.size()) / std::max<int64_t>(rows, 1), steps + double(more)};
+}
+
+// Lets a stage's weights take step number `steps` of the call, block by block, as soon as a block's gradient is there, which is left
+// as zeros.
+template <class T>
+void update_in(DenseBack<T>& back, const AdamIn<T>& in, int64_t steps, std::atomic<bool>& finite) {
+    const auto& [constants, rates, arrays] = in;
+    std::vector<Moments<T>> mine;
+    for (size_t s = 0; s < back.sources.size(); ++s)
+        for (const MomentsIn<T>& array : arrays)
+            if (std::get<3>(array).data() == back.weight[s]) mine.push_back(moments_of(array, back.sources[s].size, steps));
+    back.summed = [mine, adam = constants_of(constants), rate = rates.data()[steps], &finite](int64_t first, int count) {
+        for (const Moments<T>& of : mine) {
+            if (!update(adam, of, rate, first, count)) finite = false;
+            for (int64_t row = 0; row < of.rows; ++row) std::fill_n(of.gradient + row * of.columns + first, count, T(0));
+        }
+    };
+}
+
+// With a step of `adam`, if there is one, number `steps` of the call; whether the weights are numbers after it.
+template <class T>
+bool backward(const Descent<T>& all, const std::vector<DenseStage<T>>& stages, Step& step, SlopeFloor& slope, const AdamIn<T>* adam, int64_t steps) {
+    std::vector<DenseBack<T>> back = back_of(all.in, stages, step.sent, step.answer, all.readout, all.slope_floor);
+    std::atomic<bool> finite{true};
+    if (adam)
+        for (DenseBack<T>& each : back) update_in(each, *adam, steps, finite);
+    if (!back.empty()) dense_adjoint<T>(back);
+    for (const auto& stage : back) slope.spikes += stage.slope.spikes, slope.acted += stage.slope.acted;
+    return finite;
+}
+
+// One step of Adam alone.
+template <class T>
+void adam_step_door(const AdamIn<T>& adam, int threads) {
+    nb::gil_scoped_release release;
+    const auto& [constants, rates, arrays] = adam;
+    for (const MomentsIn<T>& array : arrays) update(constants_of(constants), moments_of(array, 1, 0), rates.data()[0], threads);
+}
+
+// Batches of `size` samples, one after the other, with a step of Adam after each; or only one, whose gradients wait, without `adam`,
+// where Python is to `tell` of its spikes, or where a label's unit is silent. No further than a batch that fails, unless it is the
+// first one: a label that names no unit, weights that are no numbers, an explosion. Those done, whether the last one's gradients wait,
+// and of that one its spikes, and which labels' units were silent.
+template <class T>
+nb::object dense_steps_door(const std::vector<StepIn<T>>& in, double duration, int64_t spike_limit, const LossIn& loss, int64_t readout,
+                            const Array<const int64_t, 1>& label, double slope_floor, bool tell, int threads, int64_t size,
+                            const std::optional<AdamIn<T>>& adam) {
+    const Descent<T> all{in, duration, spike_limit, loss, readout, label.data(), slope_floor, threads};
+    const int64_t samples = int64_t(label.shape(0));
+    check(in, readout, samples);
+    const int64_t units = int64_t(std::get<1>(in[readout]).shape(1));
+    const auto names_a_unit = [=](int64_t unit) { return unit >= 0 && unit < units; };
+    std::vector<Told> done;
+    Step last;
+    SlopeFloor slope{slope_floor};
+    bool waits = false;
     {
         nb::gil_scoped_release release;
-        if (std::holds_alternative<double>(loss)) {
-            answer.peak_time.resize(batch * size), answer.peak.resize(batch * size);
-            stages[readout].request.peaks = {answer.peak_time.data(), answer.peak.data()};
+        for (int64_t first = 0; first < samples && !waits; first += size) {
+            const int64_t batch = std::min(size, samples - first);
+            if (!std::all_of(all.label + first, all.label + first + batch, names_a_unit)) break;
+            std::vector<DenseStage<T>> stages = stages_of(in, first, batch, duration, spike_limit, threads);
+            try {
+                last = forward(all, stages, first);
+            } catch (const Explosion&) {
+                if (done.empty()) throw;
+                break;
+            }
+            waits = tell || !adam || last.pushes();
+            const bool finite = backward(all, stages, last, slope, waits ? nullptr : &*adam, int64_t(done.size()));
+            done.push_back(last.told);
+            if (!finite) break;
         }
-        const auto& found = dense_forward<T>(stages);
-        for (size_t k = 0; k < stages.size(); ++k) {
-            sent.emplace_back(collect(found[k], stages[k].neurons.size, std::nullopt, threads, std::is_same_v<T, float>), batch);
-            spikes += sent[k].trains.start[batch];
-        }
-        if (const auto* scale = std::get_if<double>(&loss)) {
-            answer.of_peaks(*scale, batch, size, label.data());
-        } else {
-            const auto& [tau0, tau1, alpha, steepest] = std::get<1>(loss);
-            answer.of_first_spikes({tau0, tau1, alpha, steepest}, sent[readout], batch, size, label.data());
-        }
-        std::vector<DenseBack<T>> back = back_of(in, stages, sent, answer, readout, slope_floor);
-        if (!back.empty()) dense_adjoint<T>(back);
-        for (const auto& stage : back) passed += stage.slope.spikes, floored += stage.slope.acted;
     }
-    const bool pushed = std::find(answer.silent.begin(), answer.silent.end(), 1) != answer.silent.end();
+    nb::list told;
+    for (const Told& t : done) told.append(nb::make_tuple(t.loss, t.right, t.spikes));
     nb::object trains = nb::none(), silent = nb::none();
-    if (tell || pushed) {
-        nb::list told;
-        for (Sent& each : sent) told.append(each.spikes.to_python());
-        trains = told;
+    if (waits && (tell || last.pushes())) {
+        nb::list spikes;
+        for (Sent& each : last.sent) spikes.append(each.spikes.to_python());
+        trains = spikes;
     }
-    if (pushed) {
-        Made<uint8_t> made(batch);
-        std::copy(answer.silent.begin(), answer.silent.end(), made.values.get());
+    if (waits && last.pushes()) {
+        Made<uint8_t> made(int64_t(last.answer.silent.size()));
+        std::copy(last.answer.silent.begin(), last.answer.silent.end(), made.values.get());
         silent = made.to_python();
     }
-    return nb::make_tuple(answer.loss, answer.right, spikes, passed, floored, trains, silent);
+    return nb::make_tuple(told, nb::make_tuple(slope.spikes, slope.acted), waits, trains, silent);
 }
 
 template <class T>
 void define(nb::module_& m) {
-    m.def("dense_step", &dense_step_door<T>, "stages"_a.noconvert(), "duration"_a, "spike_limit"_a, "loss"_a, "readout"_a, "label"_a.noconvert(), "slope_floor"_a,
-          "tell"_a, "threads"_a);
+    m.def("dense_steps", &dense_steps_door<T>, "stages"_a.noconvert(), "duration"_a, "spike_limit"_a, "loss"_a, "readout"_a, "label"_a.noconvert(), "slope_floor"_a,
+          "tell"_a, "threads"_a, "size"_a, "adam"_a.noconvert().none());
+    m.def("adam_step", &adam_step_door<T>, "adam"_a.noconvert(), "threads"_a);
 }
 
 }  // namespace

@@ -152,6 +152,22 @@ SPIKELOOP_INLINE void store_some(double* row, const Vector<double>& x, int count
 }
 #endif
 
+// The part of a row that belongs to a block of neurons: all of its lanes, or the first `count`.
+template <class T, bool Whole>
+SPIKELOOP_INLINE Vector<T> load_block(const T* row, int count) {
+    if constexpr (Whole)
+        return load(row);
+    else
+        return load_some(row, count);
+}
+template <class T, bool Whole>
+SPIKELOOP_INLINE void store_block(T* row, const Vector<T>& x, int count) {
+    if constexpr (Whole)
+        store(row, x);
+    else
+        store_some(row, x, count);
+}
+
 // The sum of all lanes, by halves.
 template <class T>
 SPIKELOOP_INLINE double total(const Vector<T>& x) {
@@ -180,15 +196,23 @@ SPIKELOOP_INLINE double total<float>(const Vector<float>& x) {
 SPIKELOOP_INLINE Doubles all_of(double x) { return x - Doubles{}; }  // 0 + x would be computed, for it is not -0 where x is
 SPIKELOOP_INLINE Doubles smaller(Doubles x, Doubles y) { return x < y ? x : y; }
 SPIKELOOP_INLINE Doubles magnitude(Doubles x) { return x < 0 ? -x : x; }
-SPIKELOOP_INLINE Doubles root(const Doubles& x) {
 #if SPIKELOOP_TARGET == 512
-    return Doubles(_mm512_maskz_sqrt_pd(0xff, __m512d(x)));
-#endif
+SPIKELOOP_INLINE Doubles root(const Doubles& x) { return Doubles(_mm512_maskz_sqrt_pd(0xff, __m512d(x))); }
+SPIKELOOP_INLINE Vector<float> root(const Vector<float>& x) { return Vector<float>(_mm512_maskz_sqrt_ps(0xffff, __m512(x))); }
+#else
+SPIKELOOP_INLINE Doubles root(const Doubles& x) {
     alignas(64) double values[kDoubles];
     store(values, x);
     for (double& value : values) value = __builtin_sqrt(value);
     return load(values);
 }
+SPIKELOOP_INLINE Vector<float> root(const Vector<float>& x) {
+    alignas(64) float values[kLanes<float>];
+    store(values, x);
+    for (float& value : values) value = __builtin_sqrtf(value);
+    return load(values);
+}
+#endif
 
 // exp(x) as 2^n (1 + rest), rest = exp(x - n ln 2) - 1 by its series; below -708 the smallest normal number.
 struct Exponential {

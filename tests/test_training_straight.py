@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from torch import Tensor
 from spikeloop import LI, LIF, AdEx, EventProp, Ideal, Network, Population, Projection, Steps, SuperSpike
 from spikeloop.data import EventDataset, YinYang
 from spikeloop.data.dataset import loader
-from spikeloop.engine.step import Step
+from spikeloop.engine.step import Descent, Taken
 from spikeloop.errors import ActivityExplosion, InvalidEvents, InvalidNetwork, OutOfRange, SpikeloopError, Unsupported
-from spikeloop.training import Adam, FirstSpike, LiftSilent, MaxOverTime, Settings, fit
+from spikeloop.training import Adam, Decay, FirstSpike, LiftSilent, MaxOverTime, Settings, fit
 from spikeloop.training.course import Course
 from spikeloop.training.place import SpikingPlace
 from spikeloop.training.straight import Straight
@@ -63,14 +64,17 @@ def trained(
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many samples each step in one call had."""
-    taken, call = list[int](), Step.__call__
+    """How many samples each of the engine's steps had."""
+    taken, call = list[int](), Descent.__call__
 
-    def counted(self: Step, drive: object, label: object, *rest: object) -> object:
-        taken.append(len(label))  # type: ignore[arg-type]
-        return call(self, drive, label, *rest)  # type: ignore[arg-type]
+    def counted(self: Descent, *given: Any) -> Taken | None:
+        found = call(self, *given)
+        label, size = given[1], self.size
+        for step in range(len(found.steps) if found else 0):
+            taken.append(len(label[step * size :][:size]))
+        return found
 
-    monkeypatch.setattr(Step, "__call__", counted)
+    monkeypatch.setattr(Descent, "__call__", counted)
     return taken
 
 
@@ -360,3 +364,120 @@ def test_the_last_batch_may_be_smaller(steps: list[int]) -> None:
     settings = replace(SETTINGS, batch_size=25, optimizer=Adam(beta2=0.95))
     trained(network(LI(0.02, 0.005)), settings)
     assert sorted(steps) == [10, 10, 25, 25, 25, 25]
+
+
+def in_pieces(
+    net: Network, settings: Settings, sizes: list[int], spike_limit: int = 10_000, wrong: int | None = None
+) -> Course:
+    """After the same 100 samples, handed over so many at a time; the label of number `wrong` names no unit."""
+    data = YinYang("train", size=100)
+    drive, label = data.batch(torch.arange(100))
+    if wrong is not None:
+        label[wrong] = 3
+    place = SpikingPlace.of(net, data, settings, Ideal(spike_limit=spike_limit), EventProp())
+    way = Course(net, data, settings, 2, place)
+    begin = 0
+    for size in sizes:
+        way.step(drive[begin : begin + size], label[begin : begin + size])
+        begin += size
+    return way
+
+
+def check_same_end(one: Course, other: Course) -> None:
+    tensors, others = one.tensors(), other.tensors()
+    assert tensors.keys() == others.keys()
+    for name, value in tensors.items():
+        assert torch.equal(value, others[name]), name
+    assert replace(one.sums, seconds=0.0) == replace(other.sums, seconds=0.0)
+    assert (one.taken, one.epoch) == (other.taken, other.epoch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("readout", [FirstSpike(), MaxOverTime()])
+def test_batches_at_once_are_as_many_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[int],
+    readout: FirstSpike | MaxOverTime,
+    deep: bool,
+    dtype: torch.dtype,
+) -> None:
+    neuron = LIF(0.02, 0.005) if isinstance(readout, FirstSpike) else LI(0.02, 0.005)
+    settings = replace(SETTINGS, readout=readout, schedule=Decay(0.5), optimizer=Adam(beta2=0.95))
+    make = lambda: network(neuron, dtype, deep=deep)  # noqa: E731
+    ends = [in_pieces(make(), settings, sizes) for sizes in ([20] * 5, [100], [40, 60], [20, 80])]
+    assert steps == [20] * 20
+    with monkeypatch.context() as patched:
+        by_trials(patched)
+        ends.append(in_pieces(make(), settings, [100]))
+    for end in ends[1:]:
+        check_same_end(ends[0], end)
+
+
+def test_a_silent_label_among_batches_at_once(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+    def quiet() -> Network:
+        net = network(LIF(0.02, 0.005))
+        with torch.no_grad():
+            net.projection("hidden", "output").weight.mul_(0.35)
+        return net
+
+    settings = replace(SETTINGS, batch_size=5, learning_rate=1e-3)
+    one, calls, learn = in_pieces(quiet(), settings, [5] * 20), list[int](), Straight.learn
+    monkeypatch.setattr(Straight, "learn", lambda *given: (calls.append(len(given[3])), learn(*given))[1])
+    other = in_pieces(quiet(), settings, [100])
+    check_same_end(one, other)
+    assert steps == [5] * 40
+    assert 1 < len(calls) < 20
+
+
+@pytest.mark.parametrize(
+    ("changed", "given", "error"),
+    [
+        ({}, {"wrong": 71}, OutOfRange),
+        ({"learning_rate": 3.0}, {"spike_limit": 5}, ActivityExplosion),
+        ({"learning_rate": 1e38}, {}, InvalidNetwork),
+    ],
+)
+def test_batches_before_one_that_fails_are_learnt(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], given: dict[str, Any], error: type[SpikeloopError]
+) -> None:
+    ends = []
+    for straight, sizes in ((True, [100]), (True, [20] * 5), (False, [20] * 5)):
+        net = network(LI(0.02, 0.005))
+        with monkeypatch.context() as patched:
+            if not straight:
+                by_trials(patched)
+            with pytest.raises(error) as raised:
+                in_pieces(net, replace(SETTINGS, **changed), sizes, **given)
+        ends.append((str(raised.value), [parameter.detach() for parameter in net.parameters()]))
+    for message, weights in ends[1:]:
+        assert message == ends[0][0]
+        for one, other in zip(weights, ends[0][1], strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    start = [parameter.detach() for parameter in network(LI(0.02, 0.005)).parameters()]
+    assert not torch.equal(start[0], ends[0][1][0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "dropout", "expected"),
+    [
+        ({}, 0.0, True),
+        ({"regulariser": LiftSilent()}, 0.0, False),
+        ({"optimizer": torch.optim.SGD}, 0.0, False),
+        ({}, 0.1, False),
+    ],
+)
+def test_what_goes_at_once(changed: dict[str, Any], dropout: float, expected: bool) -> None:
+    settings = replace(SETTINGS, **changed)
+    net = network(LI(0.02, 0.005), dropout=dropout)
+    way, _ = course(net, settings)
+    drive, label = YinYang("train", size=60).batch(torch.arange(20))
+    way.step(drive, label)
+    assert [len(label) for _, label in way.pieces()] == ([20, 40] if expected else [20] * 3)
+    assert way.place.several(net, way.optimizer) is expected
+
+
+def test_pieces_are_no_longer_than_a_checkpoint_is_kept() -> None:
+    way, data = course(network(LI(0.02, 0.005)), replace(SETTINGS, checkpoint_period=0.0))
+    way.step(*data.batch(torch.arange(20)))
+    assert [len(label) for _, label in way.pieces()] == [20] * 3

@@ -69,12 +69,18 @@ class Bench:
         self.optimizer.step()
 
     def course(self) -> Course:
-        """What `fit` does with it, on as much data as a batch."""
+        """What `fit` does with it, on all the data."""
         shape, lab = self.shape, self.lab
-        data = EventDataset(*next(self.batches(shape.batch, 1)))
+        data = EventDataset(*next(self.batches(len(self.problem.events.label), 1)))
         settings = Settings(batch_size=shape.batch, learning_rate=LEARNING_RATE, optimizer=Adam(beta2=0.95))
         place = SpikingPlace(shape.duration, self.readout, lab.substrate, lab.rule)
         return Course(self.network, data, settings, 1, place)
+
+    def epoch(self, course: Course) -> None:
+        """One of `fit`."""
+        for drive, label in course.pieces():
+            course.step(drive, label)
+        course.close_epoch(None)
 
     def layers(self, record: Record) -> Iterator[Layer]:
         """What arrives at each population, for the roofline: its sources' spikes and weights."""
@@ -137,11 +143,12 @@ def measured(name: str, substrate: str, dtype: str, threads: int) -> dict[str, A
         "forward": (lambda: bench.forward(small), shape.batch),
         "gradient": (lambda: bench.gradient(small), shape.batch),
         "train": (lambda: bench.train(small), shape.batch),
-        "fit": (lambda: course.step(*next(small)), shape.batch),
+        "fit": (lambda: bench.epoch(course), len(course.batches.dataset)),
         "train many": (lambda: bench.train(large), shape.many),
     }
     found["rates"] = {phase: measure.rate(step, size) for phase, (step, size) in steps.items()}
     found["overhead"] = {phase: native.overhead(step) for phase, (step, _) in steps.items()}
+    found["overhead"]["fit"] /= len(course.batches)
     found["roofline"] = Roofline(dtype, threads).of(bench.layers(record), len(record.spikes["input"]))
     return found
 

@@ -36,6 +36,10 @@ _FORMAT, _VERSION = "spikeloop.events", 1
 _SLACK = 1e-6  # of a raster bin: an event that rounding put this little before a bin belongs to it
 
 
+Arrays = tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64]]
+"""time, unit and start of `Events`."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Events:
     """The spike trains of a batch of samples: one long list of events, sample after sample, without padding.
@@ -66,6 +70,14 @@ class Events:
         """Events from parts that are known to be right (an engine's output): nothing is checked."""
         events = object.__new__(cls)
         events.__dict__.update(time=time, unit=unit, start=start, size=size, _count=count)
+        return events
+
+    @classmethod
+    def _of(cls, arrays: Arrays, size: int, count: Tensor | None = None) -> Events:
+        """Events from the arrays of an engine, without copying."""
+        time, unit, start = (torch.from_numpy(each) for each in arrays)
+        events = cls._trusted(time, unit, start, size, count)
+        events.__dict__["_arrays"] = arrays
         return events
 
     def _with(self, time: Tensor, count: Tensor | None) -> Events:
@@ -188,8 +200,11 @@ class Events:
         if isinstance(index, slice) and index.step in (None, 1):
             return self._between(*index.indices(len(self))[:2])
         samples = chosen(index, len(self)).to(self.start.device)
-        rows, start = gather_rows(self.start, samples)
         count = None if self._count is None else self._count[samples]
+        if self.time.is_cpu and not self.time.requires_grad:
+            arrays = _core.gathered(self._arrays, samples.contiguous().numpy(), torch.get_num_threads())
+            return self._of(arrays, self.size, count)
+        rows, start = gather_rows(self.start, samples)
         return self._trusted(self.time.index_select(0, rows), self.unit.index_select(0, rows), start, self.size, count)
 
     def _between(self, first: int, last: int) -> Events:
@@ -228,7 +243,7 @@ class Events:
         return count if count.dtype == dtype else count.to(dtype)
 
     @cached_property
-    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64]]:
+    def _arrays(self) -> Arrays:
         """time, unit and start as contiguous NumPy arrays on the CPU, of the same memory where that is possible."""
         time, unit, start = (part.detach().cpu().contiguous().numpy() for part in (self.time, self.unit, self.start))
         return time, unit, start

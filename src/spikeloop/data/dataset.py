@@ -16,7 +16,7 @@ from spikeloop.errors import CheckpointError, OutOfRange, ShapeMismatch
 from spikeloop.events import Events
 
 _ORDER, _AUGMENT, _SPLIT = 1, 2, 3  # what a random stream is for
-_GATHERED = 1000  # samples at once
+_GATHERED = 1 << 17  # events or numbers at once, some MB
 
 Inputs_co = TypeVar("Inputs_co", bound=Events | Tensor, covariant=True)
 """What a data set shows a network: `Events`, or for one that does not spike a tensor."""
@@ -170,14 +170,18 @@ class Loader(Generic[Inputs_co]):
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Inputs_co, Tensor]]:
+        return self.several(lambda: 1)
+
+    def several(self, most: Callable[[], int]) -> Iterator[tuple[Inputs_co, Tensor]]:
+        """An epoch, several batches at once, one after the other: `most()` at most, and only as they are gathered."""
         if not self._restored and self.position:  # an epoch that was left early
             self.epoch, self.position = self.epoch + 1, 0
         self._restored = False
         order = self._order()
         random = getattr(self.dataset, "random", True)
-        for batch in self._drawn(order) if random else self._gathered(order):
-            self.position += 1
-            yield batch
+        for batches in self._drawn(order) if random else self._gathered(order, most):
+            self.position += -(-len(batches[1]) // self.batch_size)
+            yield batches
         self.epoch, self.position = self.epoch + 1, 0
 
     def _drawn(self, order: Tensor) -> Iterator[tuple[Inputs_co, Tensor]]:
@@ -186,15 +190,19 @@ class Loader(Generic[Inputs_co]):
             chance = _stream(_AUGMENT, self.epoch, position, self.seed)
             yield self.dataset.batch(order[position * self.batch_size :][: self.batch_size], chance)
 
-    def _gathered(self, order: Tensor) -> Iterator[tuple[Inputs_co, Tensor]]:
+    def _gathered(self, order: Tensor, most: Callable[[], int]) -> Iterator[tuple[Inputs_co, Tensor]]:
         """The others, several at once: taking a slice costs less than a gather."""
-        at_once = max(_GATHERED // self.batch_size, 1)
-        for first in range(self.position, len(self), at_once):
+        first, at_once = self.position, 1
+        while first < len(self):
             last = min(first + at_once, len(self))
             inputs, label = self.dataset.batch(order[first * self.batch_size : last * self.batch_size])
-            for begin in range(0, (last - first) * self.batch_size, self.batch_size):
-                chosen = slice(begin, min(begin + self.batch_size, len(label)))
+            begin, samples = 0, label.shape[0]
+            while begin < samples:
+                chosen = slice(begin, min(begin + max(most(), 1) * self.batch_size, samples))
                 yield cast(Inputs_co, inputs[chosen]), label[chosen]  # a part is of the same kind
+                begin = chosen.stop
+            numbers = inputs.time.shape[0] if isinstance(inputs, Events) else inputs.numel()
+            first, at_once = last, max(_GATHERED * (last - first) // max(numbers, 1), 1)
 
     def _order(self) -> Tensor:
         """(samples,) int64: the order of the running epoch."""

@@ -95,7 +95,11 @@ def dense_adjoint(
 ) -> list[_NeuronGradients]:
     """The adjoint of `dense_forward`'s stages, given in the same order; weights and times are added to."""
 
-def dense_step(
+# beta1, beta2, epsilon, decay, maximise; the rate of each step; flat: weights, mean, square, gradient, steps taken
+_Moments: TypeAlias = tuple[Weights, Weights, Weights, Weights, float]
+_Adam: TypeAlias = tuple[tuple[float, float, float, float, bool], Float, Sequence[_Moments]]
+
+def dense_steps(
     stages: Sequence[tuple[Sequence[_DenseSource], Float, bool, NDArray[np.uint8] | None, Sequence[Weights | None]]],
     duration: float,
     spike_limit: int,
@@ -105,15 +109,22 @@ def dense_step(
     slope_floor: float,
     tell: bool,
     threads: int,
-) -> tuple[float, int, int, int, int, list[Trains] | None, NDArray[np.uint8] | None] | None:
-    """`dense_forward` from rest, a loss of what stage `readout` answers, and `dense_adjoint`: gradients of weights.
+    size: int,
+    adam: _Adam | None,
+) -> tuple[list[tuple[float, int, int]], tuple[int, int], bool, list[Trains] | None, NDArray[np.uint8] | None]:
+    """For each ``size`` samples `dense_forward` from rest, a loss of what stage `readout` answers, `dense_adjoint`, and
+    a step of ``adam``; see `spikeloop.engine.step.Descent`.
 
-    stages: sources, neurons, whether they spike, which may not, and by source what dL/dweight is added to. loss: the
-    scale of `cross_entropy` of peaks, or the last four numbers of `first_spike_cross_entropy`. Returned are None, and
-    nothing is done, if a label names no unit; else the loss; how many answers are right; how many spikes were sent,
-    passed by the adjoint, and passed where the slope floor acted; the spikes of each stage, if they are to be told or
-    the label's unit is silent somewhere; and then, where that is.
+    stages: sources, neurons, whether they spike, which may not, and by source what dL/dweight is added to; zeros after
+    a step of ``adam``. loss: the scale of `cross_entropy` of peaks, or the last four numbers of
+    `first_spike_cross_entropy`. Returned are, of each step, the loss, how many answers are right, and how many spikes
+    were sent; of all, how many spikes the adjoint passed, and at how many the slope floor acted; whether the last
+    gradients wait; the last spikes of each stage, if they are to be told or a label's unit is silent, and which are.
+    Raises Explosion.
     """
+
+def adam_step(adam: _Adam, threads: int) -> None:
+    """The first of its steps."""
 
 def queue_forward(
     sources: Sequence[_QueueSource],
@@ -164,6 +175,9 @@ def finite(arrays: Sequence[Weights]) -> bool:
 
 def counts(trains: Trains, size: int) -> NDArray[np.float32]:
     """(B, size): the number of events of each unit."""
+
+def gathered(trains: Trains, index: NDArray[np.int64], threads: int) -> Trains:
+    """The samples ``index``, one after the other."""
 
 def latest(trains: Trains) -> float:
     """The time of the last event of all samples, each in order; 0 where there is none."""

@@ -1,4 +1,4 @@
-"""A step of training in one native call: forward, a loss, back. No torch here."""
+"""Steps of training in one native call: forward, a loss, back, Adam. No torch here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.engine import _core
+from spikeloop.engine.adam import Adam
 from spikeloop.engine.adjoint import Key
 from spikeloop.engine.arrays import Run, Slopes, Stage, Trains, Weights
 from spikeloop.engine.exact import calls, explosion
@@ -19,10 +20,11 @@ Loss = float | tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """All of a step but its batch.
+class Descent:
+    """Steps down a loss: all of them but their batches.
 
-    readout: the population that answers.  spike_limit: of a neuron in a sample.
+    readout: the population that answers.  spike_limit: of a neuron in a sample.  size: samples of a batch.
+    tell: whether the spikes are wanted.
     """
 
     stages: Sequence[Stage]
@@ -31,15 +33,23 @@ class Step:
     duration: float
     spike_limit: int
     slope_floor: float
+    size: int
+    tell: bool
+    threads: int
 
     def __call__(
         self, drive: Mapping[str, Trains], label: NDArray[np.int64], silent: Mapping[str, NDArray[np.uint8]],
-        gradients: Mapping[Key, Weights], tell: bool, threads: int,
-    ) -> Stepped | None:  # fmt: skip
-        """Answer a batch and add to ``gradients`` of weights; None, and nothing is done, where a label names no unit.
+        gradients: Mapping[Key, Weights], adam: Adam | None,
+    ) -> Taken | None:  # fmt: skip
+        """Answer batches, one after the other, with a step of ``adam`` after each.
 
-        label: (B,).  silent: (B, N) by population, neurons that may not spike.  tell: whether the spikes are wanted.
-        Raises ``Explosion``.
+        It ends early after a batch whose gradients are left to the caller: the first one without ``adam`` or where its
+        spikes are to be told, and any with a label whose unit is silent; and before one that fails: with a label that
+        names no unit, with weights that are no numbers, or with an explosion. Then it is for the next call to say so:
+        None, and nothing is done, where a label of the first batch names no unit; ``Explosion`` is raised.
+
+        label: (B,).  silent: (B, N) by population, neurons that may not spike.  gradients: zeros, into which those of
+        the last batch are written; where there is an ``adam``, its own.
         """
         inside = {stage.populations[0].name: number for number, stage in enumerate(self.stages)}
         come: dict[str, Any] = {**drive, **inside}
@@ -50,36 +60,42 @@ class Step:
             wanted = [gradients.get((link.name, "weight")) for link in stage.links]
             given.append((sources, neurons.values, neurons.spiking, silent.get(neurons.name), wanted))
         try:
-            found = _core.dense_step(
-                given, self.duration, self.spike_limit, self.loss, inside[self.readout], label, self.slope_floor, tell,
-                threads,
+            found = _core.dense_steps(
+                given, self.duration, self.spike_limit, self.loss, inside[self.readout], label, self.slope_floor,
+                self.tell, self.threads, self.size, None if adam is None else adam.native,
             )  # fmt: skip
         except _core.Explosion as where:
             raise explosion(self.stages, where) from None
-        if found is None:
-            return None
-        loss, right, spikes, passed, floored, trains, mute = found
-        told = None if trains is None else dict(zip(inside, trains, strict=True))
-        return Stepped(loss, right, spikes, Slopes(passed, floored), told, mute)
+        told, slopes, waits, trains, mute = found
+        spikes = None if trains is None else dict(zip(inside, trains, strict=True))
+        return Taken([Told(*each) for each in told], Slopes(*slopes), waits, spikes, mute) if told else None
 
 
-@dataclass(frozen=True, eq=False)
-class Stepped:
-    """What a step tells.
-
-    right: how many answers are.  spikes: how many all neurons sent.  trains: theirs by population, where they are
-    wanted or a label's unit is silent, which ``silent`` (B,) then says.
-    """
+@dataclass(frozen=True)
+class Told:
+    """What a step tells: its loss, how many answers were right, and how many spikes neurons sent."""
 
     loss: float
     right: int
     spikes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """Steps that were taken, and the slopes of all of them.
+
+    waits: whether the last one's gradients are left to the caller.  trains: its spikes by population, where they are
+    wanted or a label's unit is silent, which ``silent`` (B,) then says.
+    """
+
+    steps: list[Told]
     slopes: Slopes
+    waits: bool
     trains: Mapping[str, Trains] | None
     silent: NDArray[np.uint8] | None
 
 
 def in_one_call(stages: Sequence[Stage]) -> bool:
-    """Whether a `Step` can be made of them."""
+    """Whether a `Descent` can be made of them."""
     alike = len(calls(stages, Run(0, 0.0, 1))) == 1
     return alike and stages[0].dense and all(link.short_term is None for stage in stages for link in stage.links)

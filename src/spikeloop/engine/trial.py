@@ -35,10 +35,7 @@ def trains_of(events: Events) -> Trains:
 
 def events_of(trains: Trains, size: int) -> Events:
     """Arrays that the engine made as Events, without copying."""
-    time, unit, start = trains
-    events = Events._trusted(torch.from_numpy(time), torch.from_numpy(unit), torch.from_numpy(start), size)
-    events.__dict__["_arrays"] = trains
-    return events
+    return Events._of(trains, size)
 
 
 def stages_of(trial: Trial) -> list[Stage | SteppedStage]:

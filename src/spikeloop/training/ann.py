@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from spikeloop.ann import Experiment, OnChips
 from spikeloop.ann.place import QUANTISED
 from spikeloop.ann.place import Place as ArrayPlace
 from spikeloop.data.dataset import Batches
+from spikeloop.engine.step import Told
 from spikeloop.errors import WrongType, kind_of
 from spikeloop.gradient.eventprop import Tally
 from spikeloop.training.course import Course, accuracy
@@ -18,7 +20,7 @@ from spikeloop.training.loop import Training, Watch, follow
 from spikeloop.training.place import by_graph
 from spikeloop.training.readout import HighestOutput
 from spikeloop.training.settings import Regulariser, Settings
-from spikeloop.training.step import Learned, rightly
+from spikeloop.training.step import Ahead, Learned, rightly
 
 
 def fit_ann(  # noqa: PLR0913  (as in `fit`)
@@ -73,10 +75,13 @@ class AnnPlace:
         self.experiment.train(training)
         return self.experiment(drive, number=number)
 
-    def learn(self, network: nn.Module, drive: Tensor, label: Tensor, number: int) -> Learned:
+    def several(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+        return False
+
+    def learn(self, network: nn.Module, drive: Tensor, label: Tensor, number: int, ahead: Ahead) -> Learned:
         outputs = self.run(network, drive, training=True, number=number)
         loss = by_graph(self.readout, outputs, label, self.regulariser)
-        return Learned(loss, rightly(self.readout.decide(outputs), label), 0)
+        return Learned([Told(loss, rightly(self.readout.decide(outputs), label), 0)])
 
     def sizes(self, network: nn.Module) -> dict[str, object]:
         return {name: list(parameter.shape) for name, parameter in network.named_parameters()}

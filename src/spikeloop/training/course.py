@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from spikeloop.data.dataset import Batches, Loader, loader
+from spikeloop.engine.step import Told
 from spikeloop.errors import CheckpointError, InvalidNetwork, OutOfRange
 from spikeloop.training.place import Place
 from spikeloop.training.settings import Settings
-from spikeloop.training.step import Learned, rightly
+from spikeloop.training.step import Ahead, rightly
 
+PIECE = 0.05  # seconds of batches that are gone through at once, at most: so long waits whoever wants to stop
 EVALUATION_BATCH = 1000
 EVALUATION_NUMBER = 1 << 40  # trials of evaluations count from here: their noise is their own, and always the same
 
@@ -96,40 +99,66 @@ class Course:
         self.epoch, self.taken = 0, 0
         self.history: list[Metrics] = []
         self.sums = Sums()
+        self._pace = math.inf  # seconds a step
 
     @property
     def steps(self) -> int:
         """Steps per epoch."""
         return len(self.batches)
 
+    def pieces(self) -> Iterator[tuple[Any, Tensor]]:
+        """What is left of the epoch, each piece to be given to `step`."""
+        return self.batches.several(self._at_once)
+
+    def _at_once(self) -> int:
+        """How many batches."""
+        if not self.place.several(self.network, self.optimizer):
+            return 1
+        return int(min(PIECE, self.settings.checkpoint_period) / self._pace)
+
     def step(self, drive: Any, label: Tensor) -> None:
-        """One batch: forward, loss, backward, update."""
+        """The batches in `drive`, one after the other: forward, loss, backward, update."""
+        while (done := self._step(drive, label) * self.settings.batch_size) < label.shape[0]:
+            drive, label = drive[done:], label[done:]
+
+    def _step(self, drive: Any, label: Tensor) -> int:
+        """The first of the batches, and as many after it as go at once; how many."""
         began = time.perf_counter()
-        self._set_rate()
-        number = self.epoch * self.steps + self.taken
+        size, samples, steps = self.settings.batch_size, label.shape[0], self.steps
+        number = self.epoch * steps + self.taken
+        factors = self._factors(math.ceil(samples / size), steps)
         for parameter in self.parameters:
             parameter.grad = None
         tally = self.place.tally
         spikes, floored = tally.spikes, tally.floored
-        learned = self.place.learn(self.network, drive, label, number)
+        ahead = Ahead(size, [self.rates[0] * factor for factor in factors], self.optimizer)
+        learned = self.place.learn(self.network, drive, label, number, ahead)
         self.sums.differentiated += tally.spikes - spikes
         self.sums.floored += tally.floored - floored
-        self.optimizer.step()
-        self.taken += 1
-        self._add(learned, label, began)
+        taken = len(learned.steps)
+        if learned.waits:
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * factors[taken - 1]
+            self.optimizer.step()
+        for k, told in enumerate(learned.steps):
+            self._add(told, min(size, samples - k * size))
+        self.taken += taken
+        seconds = time.perf_counter() - began
+        self.sums.seconds += seconds
+        self._pace = seconds / taken
+        return taken
 
-    def _set_rate(self) -> None:
-        factor = self.settings.schedule(self.epoch + self.taken / self.steps, self.epochs)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+    def _factors(self, count: int, steps: int) -> list[float]:
+        """On the learning rates, of the next steps."""
+        schedule, epoch, epochs = self.settings.schedule, self.epoch, self.epochs
+        return [schedule(epoch + step / steps, epochs) for step in range(self.taken, self.taken + count)]
 
-    def _add(self, learned: Learned, label: Tensor, began: float) -> None:
-        sums, size = self.sums, label.shape[0]
-        sums.samples += size
-        sums.loss += learned.loss * size
-        sums.correct += learned.right
-        sums.spikes += learned.spikes
-        sums.seconds += time.perf_counter() - began
+    def _add(self, told: Told, samples: int) -> None:
+        sums = self.sums
+        sums.samples += samples
+        sums.loss += told.loss * samples
+        sums.correct += told.right
+        sums.spikes += told.spikes
 
     def progress(self) -> Progress:
         """Where it is now."""

@@ -55,8 +55,9 @@ def fit(  # noqa: PLR0913  (the first three say what; the rest, each with a defa
 
     With a `folder`, the configuration, the metrics of every epoch and a checkpoint are kept there. `resume=True` goes
     on from the checkpoint, or begins where there is none, and ends bit for bit where a training that was never stopped
-    would have. Ctrl-C finishes the step, writes a checkpoint and says how to go on. torch's global random generator is
-    seeded within and left as it was. `watch` is told how far the training is, ten times a second at most.
+    would have. Ctrl-C finishes the step, or what is gone through with it at once (a twentieth of a second of steps),
+    writes a checkpoint and says how to go on. torch's global random generator is seeded within and left as it was.
+    `watch` is told how far the training is, ten times a second at most.
 
     Raises CheckpointError for a folder with a run that is not to be resumed, or was made with other settings.
     """
@@ -120,7 +121,7 @@ def _interruption() -> Iterator[_Interruption]:
 
 def _run_epoch(course: Course, store: RunFolder | None, interruption: _Interruption, watch: Watch | None) -> None:
     saved = watched = time.monotonic()
-    for drive, label in course.batches:
+    for drive, label in course.pieces():
         course.step(drive, label)
         now = time.monotonic()
         if interruption.asked:

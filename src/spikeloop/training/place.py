@@ -11,14 +11,16 @@ from torch import Tensor
 
 from spikeloop._attach import attach
 from spikeloop._run import Drive, carried_out, run
+from spikeloop.engine.step import Told
 from spikeloop.errors import OutOfRange, WrongType
+from spikeloop.events import Events
 from spikeloop.gradient.eventprop import EventProp, Tally
 from spikeloop.network import Network
 from spikeloop.protocols import Rule, Substrate
 from spikeloop.record import Record
 from spikeloop.training.readout import HighestOutput, Readout, readout_of
 from spikeloop.training.settings import Regulariser, Settings
-from spikeloop.training.step import Learned, Terms, by_rule, rightly
+from spikeloop.training.step import Ahead, Learned, Terms, by_rule, rightly
 from spikeloop.training.straight import Straight
 
 
@@ -47,8 +49,15 @@ class Place(Protocol):
         """The answer to a batch; number: which of all trials it is, for noise that differs from one to the next."""
         ...
 
-    def learn(self, network: Any, drive: Any, label: Tensor, number: int) -> Learned:
-        """Answer a batch in training, and leave the gradients of the loss in ``parameter.grad``."""
+    def several(self, network: Any, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether `learn` takes several batches at once."""
+        ...
+
+    def learn(self, network: Any, drive: Any, label: Tensor, number: int, ahead: Ahead) -> Learned:
+        """Answer batches in training, as many as are given or fewer, and learn from each.
+
+        The gradients of the loss of the last one are left in ``parameter.grad``.
+        """
         ...
 
     def sizes(self, network: Any) -> dict[str, object]:
@@ -102,10 +111,16 @@ class SpikingPlace:
             number=number,
         )
 
-    def learn(self, network: Network, drive: Drive, label: Tensor, number: int) -> Learned:
-        learned = None if self._straight is None else self._straight.learn(network, drive, label)
+    def several(self, network: Network, optimizer: torch.optim.Optimizer) -> bool:
+        return self._straight is not None and self._straight.several(network, optimizer)
+
+    def learn(self, network: Network, drive: Drive, label: Tensor, number: int, ahead: Ahead) -> Learned:
+        learned = None if self._straight is None else self._straight.learn(network, drive, label, ahead)
         if learned is not None:
             return learned
+        if len(label) > ahead.size:
+            assert isinstance(drive, Events)
+            drive, label = drive[: ahead.size], label[: ahead.size]
         if self._terms is None or self.rule is None:
             record = self.run(network, drive, training=True, number=number)
             return self._learned(network, record, label, by_graph(self.readout, record, label, self.regulariser))
@@ -122,7 +137,7 @@ class SpikingPlace:
     def _learned(self, network: Network, record: Record, label: Tensor, loss: float) -> Learned:
         spiking = (name for name, population in network.populations.items() if population.spiking and population.kind)
         spikes = sum(record.spikes[name].time.shape[0] for name in spiking)
-        return Learned(loss, rightly(self.readout.decide(record), label), spikes)
+        return Learned([Told(loss, rightly(self.readout.decide(record), label), spikes)])
 
     def sizes(self, network: Network) -> dict[str, object]:
         return {name: population.size for name, population in network.populations.items()}

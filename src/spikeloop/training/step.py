@@ -1,11 +1,12 @@
-"""The gradients of one step without torch's graph, where every term of the loss says its derivatives itself.
+"""Steps: what they are asked for, what they tell, and their gradients without torch's graph.
 
-The numbers are the same as by the graph, which takes longer than a small network's native engine.
+Where every term of the loss says its derivatives itself, the numbers are the same as by the graph, which takes longer
+than a small network's native engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spikeloop._attach import Output, differentiated
+from spikeloop.engine.step import Told
 from spikeloop.errors import InvalidNetwork
 from spikeloop.network import Key
 from spikeloop.protocols import Gradients, Rule, Trial
@@ -22,12 +24,23 @@ from spikeloop.training.settings import LiftSilent
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What a step tells: its loss, how many answers were right, and how many spikes neurons sent."""
+class Ahead:
+    """What is to be done with samples: a step with each ``size`` of them, with each of ``rates``, by the optimiser."""
 
-    loss: float
-    right: int
-    spikes: int
+    size: int
+    rates: Sequence[float]
+    optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Steps that were taken.
+
+    waits: whether the gradients of the last one wait in ``parameter.grad`` for the optimiser.
+    """
+
+    steps: Sequence[Told]
+    waits: bool = True
 
 
 def rightly(decided: Tensor, label: Tensor) -> int:
@@ -81,9 +94,14 @@ def leave(sources: Mapping[Key, Tensor], found: Gradients) -> None:
             _leave(source, gradient if gradient.dtype == source.dtype else gradient.to(source.dtype))
 
 
+def is_plain_leaf(source: Tensor) -> bool:
+    """Whether its gradient goes nowhere but into ``grad``."""
+    return source.is_leaf and not source._backward_hooks and not source._post_accumulate_grad_hooks
+
+
 def _leave(source: Tensor, gradient: Tensor) -> None:
     """Add to the gradient of a parameter, or of that which a quantity is made of."""
-    if not source.is_leaf or source._backward_hooks or source._post_accumulate_grad_hooks:
+    if not is_plain_leaf(source):
         source.backward(gradient)
         return
     if gradient.stride() != source.stride():  # optimisers may walk through both as they lie in memory

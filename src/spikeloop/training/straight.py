@@ -1,13 +1,14 @@
-"""A step straight through the engine, in one native call: `Ideal` and `EventProp` without a trial and a record.
+"""Steps straight through the engine, in one native call: `Ideal` and `EventProp` without a trial and a record.
 
 The numbers are the same as by `run`. What is made anew and looked at once more for every trial, though it does not
-change from batch to batch, takes as long as the native engine takes for a small network.
+change from batch to batch, takes as long as the native engine takes for a small network. Several batches may be gone
+through at once, where nothing but the engine and Adam has a part in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from spikeloop._run import Drive, checked, drop
 from spikeloop.engine.arrays import Stage, Weights
 from spikeloop.engine.failures import Explosion
 from spikeloop.engine.plan import plan
-from spikeloop.engine.step import Step, in_one_call
+from spikeloop.engine.step import Descent, in_one_call
 from spikeloop.engine.trial import events_of, trains_of
 from spikeloop.events import Events
 from spikeloop.gradient.count import add_count_gradients
@@ -30,8 +31,9 @@ from spikeloop.network import Key, Network
 from spikeloop.protocols import NOTHING, Rule, Substrate
 from spikeloop.record import Record
 from spikeloop.substrate.ideal import Ideal
+from spikeloop.training.fused import FusedAdam
 from spikeloop.training.readout import FirstSpike
-from spikeloop.training.step import Learned, Terms, leave
+from spikeloop.training.step import Ahead, Learned, Terms, is_plain_leaf, leave
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,43 +84,84 @@ class Straight:
             return None
         return cls(duration, substrate, rule, terms)
 
-    def learn(self, network: Network, drive: Drive, label: Tensor) -> Learned | None:
-        """Answer a batch in training, and leave the gradients of the loss in ``parameter.grad``.
+    def several(self, network: Network, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether nothing but the engine and Adam has a part in a step, no chance, and no spikes that are counted."""
+        dropout = any(population.dropout for population in network.populations.values())
+        return (
+            isinstance(optimizer, FusedAdam)
+            and self.terms.regulariser is None
+            and not dropout
+            and self._way(network) is not None
+        )
+
+    def learn(self, network: Network, drive: Drive, label: Tensor, ahead: Ahead) -> Learned | None:
+        """Answer batches in training, as `Place.learn` does.
 
         None, and nothing is done, where something about them is out of the ordinary: it is to be done by `run`.
         """
-        way, sources = Way.through(network, self.duration, self.substrate, self.rule), network.trainable()
-        if way is None or not self._is_loss_of(way) or not (sources and sources.keys() <= way.weights.keys()):
+        way, sources = self._way(network), network.trainable()
+        if way is None or not (sources and sources.keys() <= way.weights.keys()):
             return None
         drives, steps = drives_of(network, drive, self.duration, 0.0)
         if steps or not drives or not is_plain(label, len(next(iter(drives.values())))):
             return None
         drives, silent = drop(network, drives, len(label))
         gradients = {key: np.zeros(way.weights[key].shape, way.weights[key].dtype) for key in sources}
-        readout, limit, floor = self.terms.readout, self.substrate.spike_limit, self.rule.slope_floor
-        step = Step(way.stages, readout.population, readout.native, self.duration, limit, floor)
+        optimizer = self._native(sources, ahead.optimizer)
+        updated = {source: gradients[key] for key, source in sources.items()}
+        adam = None if optimizer is None else optimizer.native(updated, ahead.rates)
+        descent = Descent(
+            way.stages,
+            self.terms.readout.population,
+            self.terms.readout.native,
+            self.duration,
+            self.substrate.spike_limit,
+            self.rule.slope_floor,
+            ahead.size,
+            self.terms.regulariser is not None,
+            torch.get_num_threads(),
+        )
         try:
-            found = step(
+            taken = descent(
                 {name: trains_of(events) for name, events in drives.items()},
                 label.numpy(),
                 {name: dropped.numpy().view(np.uint8) for name, dropped in silent.items()},
                 gradients,
-                self.terms.regulariser is not None,
-                torch.get_num_threads(),
+                adam,
             )
         except Explosion as error:
             raise self.substrate.beyond(error) from None
-        if found is None:
+        if taken is None:
             return None
-        self.rule.tally.add(found.slopes)
-        loss, by_weight = found.loss, {key: torch.from_numpy(gradient) for key, gradient in gradients.items()}
-        if found.trains is not None:
-            spikes = {**drives, **{name: events_of(found.trains[name], way.sizes[name]) for name in way.spiking}}
+        self.rule.tally.add(taken.slopes)
+        if optimizer is not None and adam is not None:
+            optimizer.count(updated, len(taken.steps) - taken.waits)
+        if not taken.waits:
+            return Learned(taken.steps, waits=False)
+        by_weight = {key: torch.from_numpy(gradient) for key, gradient in gradients.items()}
+        steps = list(taken.steps)
+        if taken.trains is not None:
+            last = slice((len(steps) - 1) * ahead.size, len(steps) * ahead.size)
+            spikes = {name: events[last] for name, events in drives.items()}
+            spikes |= {name: events_of(taken.trains[name], way.sizes[name]) for name in way.spiking}
             with torch.no_grad():
-                loss, count = self._with_counts(loss, spikes, label, found.silent)
+                loss, count = self._with_counts(steps[-1].loss, spikes, label[last], taken.silent)
                 add_count_gradients(by_weight, way.stages, network, spikes, count, sources)
+            steps[-1] = replace(steps[-1], loss=loss)
         leave(sources, by_weight)
-        return Learned(loss, found.right, found.spikes)
+        return Learned(steps, taken.waits)
+
+    def _way(self, network: Network) -> Way | None:
+        """Through the network and to all that the loss is of; None where there is none."""
+        way = Way.through(network, self.duration, self.substrate, self.rule)
+        return way if way is not None and self._is_loss_of(way) else None
+
+    def _native(self, sources: Mapping[Key, Tensor], optimizer: torch.optim.Optimizer) -> FusedAdam | None:
+        """The optimiser, if it may be the engine's: nobody else has a part in the gradients, or wants to see them."""
+        alone = self.terms.regulariser is None and len(set(map(id, sources.values()))) == len(sources)
+        if not isinstance(optimizer, FusedAdam) or not alone or not all(map(is_plain_leaf, sources.values())):
+            return None
+        return optimizer
 
     def _with_counts(
         self, loss: float, spikes: Mapping[str, Events], label: Tensor, silent: NDArray[np.uint8] | None

@@ -1,0 +1,50 @@
+"""Steps of Adam in the engine. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spikeloop.engine import _core
+from spikeloop.engine.arrays import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Weights, their gradient, and the means of it and of its square after ``steps`` steps; all flat, of one dtype."""
+
+    weight: Weights
+    mean: Weights
+    square: Weights
+    gradient: Weights
+    steps: float
+
+
+@dataclass(frozen=True, eq=False)
+class Adam:
+    """Steps of Adam (Kingma and Ba, 1412.6980), one with each of ``rates``, of arrays of one dtype, in place.
+
+    decay: of the weights, as a part of their gradient (L2).  maximise: up the gradient.
+    """
+
+    beta1: float
+    beta2: float
+    epsilon: float
+    decay: float
+    maximise: bool
+    rates: Sequence[float]
+    moments: Sequence[Moments]
+
+    @property
+    def native(self) -> tuple[Any, ...]:
+        """As the core takes it."""
+        floats = (float(each) for each in (self.beta1, self.beta2, self.epsilon, self.decay))
+        arrays = [(m.weight, m.mean, m.square, m.gradient, float(m.steps)) for m in self.moments]
+        return (*floats, bool(self.maximise)), np.asarray(self.rates, np.float64), arrays
+
+    def step(self, threads: int) -> None:
+        """The first step."""
+        _core.adam_step(self.native, threads)
