@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from spikeloop.engine import _core
 from spikeloop.engine.arrays import Weights
 
 
-@dataclass(frozen=True, eq=False)
-class Moments:
+class Moments(NamedTuple):
     """Weights, their gradient, and the means of it and of its square after ``steps`` steps; all flat, of one dtype."""
 
     weight: Weights
@@ -42,8 +41,7 @@ class Adam:
     def native(self) -> tuple[Any, ...]:
         """As the core takes it."""
         floats = (float(each) for each in (self.beta1, self.beta2, self.epsilon, self.decay))
-        arrays = [(m.weight, m.mean, m.square, m.gradient, float(m.steps)) for m in self.moments]
-        return (*floats, bool(self.maximise)), np.asarray(self.rates, np.float64), arrays
+        return (*floats, bool(self.maximise)), np.asarray(self.rates, np.float64), list(self.moments)
 
     def step(self, threads: int) -> None:
         """The first step."""

@@ -4,15 +4,52 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeloop.engine.adam import Adam, Moments
 from spikeloop.engine.arrays import Weights
 
-_PRECISIONS = (torch.float32, torch.float64)
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a weight and its state lie, and the arrays that see them, for as long as they lie there."""
+
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor]
+    addresses: list[int]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    contiguous: bool
+    number: NDArray[np.float32]
+    flat: tuple[Weights, Weights, Weights]
+
+    @classmethod
+    def of(cls, weight: Tensor, state: Mapping[str, Tensor]) -> _Place | None:
+        """None where it is no whole array of floating-point numbers on the CPU."""
+        whole = weight.is_contiguous() or (weight.ndim == 2 and weight.t().is_contiguous())
+        if not weight.is_cpu or weight.dtype not in (torch.float32, torch.float64) or not whole:
+            return None
+        step, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
+        tensors, flat = (weight, step, mean, square), (_flat(weight), _flat(mean), _flat(square))
+        addresses = [x.data_ptr() for x in tensors]
+        return cls(tensors, addresses, weight.stride(), weight.dtype, weight.is_contiguous(), step.numpy(), flat)
+
+    def stands(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether all of it is still there."""
+        weight, step, mean, square = self.tensors
+        same = state["step"] is step and state["exp_avg"] is mean and state["exp_avg_sq"] is square
+        return same and self.addresses == [x.data_ptr() for x in self.tensors] and self.stride == weight.stride()
+
+    def moments(self, gradient: Weights) -> Moments:
+        return Moments(*self.flat, gradient, float(self.number))
+
+    def count(self, steps: int) -> None:
+        self.number[()] = float(self.number) + steps  # a sum of torch's takes ten times as long between its calls
 
 
 class FusedAdam(torch.optim.Adam):
@@ -23,13 +60,18 @@ class FusedAdam(torch.optim.Adam):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all groups."""
-        if closure is not None or not all(_ordinary(group) for group in self.param_groups):
-            return super().step(closure)
+        steps: list[tuple[Adam, list[_Place]]] = []
         for group in self.param_groups:
-            gradients = {weight: _flat(weight.grad) for weight in group["params"] if weight.grad is not None}
-            if gradients:
-                self._adam(group, gradients, [group["lr"]]).step(torch.get_num_threads())
-                self.count(gradients, 1)
+            gradients = {weight: weight.grad for weight in group["params"] if weight.grad is not None}
+            places = self._places(group, gradients)
+            if closure is not None or places is None or not all(map(_alike, gradients.values(), places)):
+                return super().step(closure)
+            flat = [_flat(gradient) for gradient in gradients.values()]
+            steps.append((_adam(group, places, flat, [group["lr"]]), places))
+        for adam, places in steps:
+            adam.step(torch.get_num_threads())
+            for place in places:
+                place.count(1)
         return None
 
     step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it into a profiler's record
@@ -38,16 +80,17 @@ class FusedAdam(torch.optim.Adam):
         """Steps of weights, by where their gradients will be, for the engine to take; None: they are left to `step`."""
         group = self.param_groups[0]
         known = set(map(id, group["params"]))
-        possible = all(id(weight) in known and weight.is_contiguous() for weight in gradients)
-        if len(self.param_groups) > 1 or not possible or not _ordinary(group):
+        if len(self.param_groups) > 1 or not all(id(weight) in known for weight in gradients):
             return None
-        return self._adam(group, {weight: gradient.reshape(-1) for weight, gradient in gradients.items()}, rates)
+        places = self._places(group, gradients)
+        if places is None or not all(place.contiguous for place in places):
+            return None
+        return _adam(group, places, [gradient.reshape(-1) for gradient in gradients.values()], rates)
 
     def count(self, weights: Collection[Tensor], steps: int) -> None:
         """Note that the engine has taken them."""
         for weight in weights:
-            number = self.state[weight]["step"].numpy()  # a sum of torch's takes ten times as long between its calls
-            number[()] = float(number) + steps
+            self._known[weight].count(steps)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or make them zeros."""
@@ -71,42 +114,42 @@ class FusedAdam(torch.optim.Adam):
         """Go on from what `state_dict` returned."""
         inspect.unwrap(torch.optim.Adam.load_state_dict)(self, state_dict)
 
-    def _adam(self, group: Mapping[str, Any], gradients: Mapping[Tensor, Weights], rates: Sequence[float]) -> Adam:
-        moments = [self._moments(weight, gradient) for weight, gradient in gradients.items()]
-        beta1, beta2 = group["betas"]
-        return Adam(beta1, beta2, group["eps"], group["weight_decay"], group["maximize"], rates, moments)
+    def _places(self, group: Mapping[str, Any], weights: Collection[Tensor]) -> list[_Place] | None:
+        """Of the weights; None where they, or what is asked for, are out of the ordinary."""
+        if group["amsgrad"] or group["decoupled_weight_decay"] or isinstance(group["lr"], Tensor):
+            return None
+        places = [self._place(weight) for weight in weights]
+        found = [place for place in places if place is not None]
+        return found if len(found) == len(places) and len({place.dtype for place in found}) <= 1 else None
 
-    def _moments(self, weight: Tensor, gradient: Weights) -> Moments:
-        state = self.state[weight] or self._begun(weight)
-        mean, square = _flat(state["exp_avg"]), _flat(state["exp_avg_sq"])
-        return Moments(_flat(weight), mean, square, gradient, float(state["step"].numpy()))
+    def _place(self, weight: Tensor) -> _Place | None:
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        place = self._known.get(weight)
+        if place is None or not place.stands(state):
+            place = self._known[weight] = _Place.of(weight, state)
+        return place
 
-    def _begun(self, weight: Tensor) -> dict[str, Tensor]:
-        """The state of a weight before its first step."""
-        self.state[weight] = {
-            "step": torch.zeros((), dtype=torch.float32),
-            "exp_avg": torch.zeros_like(weight),
-            "exp_avg_sq": torch.zeros_like(weight),
-        }
-        return self.state[weight]
-
-
-def _ordinary(group: Mapping[str, Any]) -> bool:
-    """Whether its weights are whole arrays of one precision, and nothing is asked for but the method as published."""
-    if group["amsgrad"] or group["decoupled_weight_decay"] or isinstance(group["lr"], Tensor):
-        return False
-    weights: list[Tensor] = group["params"]
-    dtypes = {weight.dtype for weight in weights}
-    return len(dtypes) <= 1 and dtypes.issubset(_PRECISIONS) and all(map(_plain, weights))
+    @property
+    def _known(self) -> dict[Tensor, Any]:
+        """What `_place` has found; no part of the state."""
+        return self.__dict__.setdefault("_found", {})
 
 
-def _plain(weight: Tensor) -> bool:
-    """Whether it lies in memory without holes, and its gradient likewise."""
-    whole = weight.is_contiguous() or (weight.ndim == 2 and weight.t().is_contiguous())
-    alike = weight.grad is None or (weight.grad.layout == torch.strided and weight.grad.stride() == weight.stride())
-    return weight.is_cpu and whole and alike
+def _adam(group: Mapping[str, Any], places: Sequence[_Place], flat: Sequence[Weights], rates: Sequence[float]) -> Adam:
+    moments = [place.moments(gradient) for place, gradient in zip(places, flat, strict=True)]
+    beta1, beta2 = group["betas"]
+    return Adam(beta1, beta2, group["eps"], group["weight_decay"], group["maximize"], rates, moments)
+
+
+def _alike(gradient: Tensor, place: _Place) -> bool:
+    """Whether a gradient lies in memory as its weight does."""
+    return gradient.layout == torch.strided and gradient.stride() == place.stride and gradient.dtype == place.dtype
 
 
 def _flat(tensor: Tensor) -> Weights:
     """As it lies in memory."""
-    return tensor.detach().as_strided((tensor.numel(),), (1,)).numpy()
+    plain = tensor.detach() if tensor.requires_grad else tensor  # each step costs, between two calls of the engine
+    return (plain if plain.is_contiguous() else plain.as_strided((plain.numel(),), (1,))).numpy().reshape(-1)
