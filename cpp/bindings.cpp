@@ -5,6 +5,7 @@
 #include "arguments.hpp"
 #include "finite.hpp"
 #include "results.hpp"
+#include "simd.hpp"
 #include "stepped.hpp"
 #include "threads.hpp"
 
@@ -91,6 +92,7 @@ NB_MODULE(_core, m) {
     m.attr("Explosion") = nb::handle(PyErr_NewException("spikeloop.engine._core.Explosion", PyExc_RuntimeError, nullptr));
     m.attr("Divergence") = nb::handle(PyErr_NewException("spikeloop.engine._core.Divergence", PyExc_RuntimeError, nullptr));
     nb::register_exception_translator(translate, nullptr);
+    m.def("instruction_set", &target_name);
     m.def("finite", &finite_door, "arrays"_a.noconvert());
     m.def("counts", &counts_door, "trains"_a.noconvert(), "size"_a);
     m.def("gathered", &gathered_door, "trains"_a.noconvert(), "index"_a.noconvert(), "threads"_a);

@@ -1,5 +1,6 @@
 // Neurons on their way through intervals without arrivals, each through its own: `advance` of lif.hpp for vectors of them.
 #pragma once
+#include <concepts>
 #include <numeric>
 
 #include "stage.hpp"
@@ -14,16 +15,16 @@ struct Pack {
     alignas(64) double time[kPlaces], until[kPlaces], v[kPlaces], i[kPlaces], free[kPlaces];
     alignas(64) double a[kPlaces], b[kPlaces], peak[kPlaces], threshold[kPlaces], reset[kPlaces], refractory[kPlaces];
     alignas(64) double ahead[kPlaces];  // how far the end is, as solving has it
-    int32_t place[kRoom];  // of each in what follows
-    double told[kRoom];     // its spikes until then are known already
+    int32_t place[kRoom];           // of each in what follows
+    double told[kRoom];             // its spikes until then are known already
     std::vector<Spike>* to[kRoom];  // where those that are not go; null: nowhere
     int32_t unit[kRoom];            // as whose they go there
-    State end[kRoom];       // where each is at the end of the interval
-    int32_t spikes[kRoom];  // how many it emitted that are not known
-    bool fired[kRoom];      // whether it emitted any at all
+    State end[kRoom];               // where each is at the end of the interval
+    int32_t spikes[kRoom];          // how many it emitted that are not known
+    bool fired[kRoom];              // whether it emitted any at all
     int count = 0;
-    int ratio = 0;          // see `whole_ratio`, where they have the same
-    bool alike = false;     // all are one kind of neuron, whose numbers are in every place
+    int ratio = 0;       // see `whole_ratio`, where they have the same
+    bool alike = false;  // all are one kind of neuron, whose numbers are in every place
 
     // Empty, for neurons of one ratio of time constants; `n`, and its response_peak `most`, is one of them.
     void begin(const Neuron& n, double most, int one_ratio, bool all_alike) {

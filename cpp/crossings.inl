@@ -49,7 +49,24 @@ SPIKELOOP_INLINE Doubles turning_point(const Group& n) {
     return (x < 1.0) & (t > 0.0) ? t : all_of(kInfinity);
 }
 
-// How far ahead of a neuron something is, which is what its crossing is solved for: in time.
+// How far ahead of a neuron something is, which is what its crossing is solved for; what is asked of it is explained in `InTime`.
+template <class A>
+concept Distance = requires(const Group& n, const Doubles& x) {
+    { A::ahead(x, x) } -> std::same_as<Doubles>;
+    { A::wait(n, x) } -> std::same_as<Doubles>;
+    { A::farthest() } -> std::same_as<Doubles>;
+    { A::twice(x) } -> std::same_as<Doubles>;
+    { A::flow(n, x) } -> std::same_as<Flows>;
+    { A::most(n, x) } -> std::same_as<Doubles>;
+    { A::current(n, x) } -> std::same_as<Doubles>;
+    { A::left(n, x, x, x) } -> std::same_as<Doubles>;
+    { A::digit(n, x) } -> std::same_as<Doubles>;
+    { A::at(n, x) } -> std::same_as<Derivatives>;
+    { A::start(n) } -> std::same_as<Doubles>;
+    { A::turn(n, x, x) } -> std::same_as<Turn>;
+};
+
+// In time.
 struct InTime {
     static SPIKELOOP_INLINE Doubles ahead(const Doubles& dt, const Doubles&) { return dt; }
     static SPIKELOOP_INLINE Doubles wait(const Group&, const Doubles& s) { return s; }  // until then, in time
@@ -131,7 +148,7 @@ struct InDecay {
 
 // Which of the rising neurons reach their threshold before the end, or by no more than rounding later, given what is kept of v
 // by then, what has come, and i.
-template <class Ahead>
+template <Distance Ahead>
 SPIKELOOP_INLINE Integers crossing(const Group& n, const Doubles& end, const Integers& rising, const Doubles& kept, const Doubles& come, const Flows& f) {
     const Doubles end_i = n.i * f.es;
     const Doubles end_v = kept + come, unsure = kUnsure * (magnitude(kept) + come);
@@ -150,7 +167,7 @@ struct Search {
 };
 
 // A step towards the root, kept inside the bracket; where V falls, or is above, the root lies before.
-template <class Ahead>
+template <Distance Ahead>
 SPIKELOOP_INLINE void narrow(const Group& n, Search& x) {
     const Derivatives f = Ahead::at(n, x.s);
     const Integers before = (f.gap < 0) & (f.rise > 0);
@@ -171,7 +188,7 @@ struct Course {
     Search search;
 };
 
-template <class Ahead>
+template <Distance Ahead>
 SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end, const Doubles& ahead) {
     Course c;
     c.ahead = ahead;
@@ -192,7 +209,7 @@ SPIKELOOP_INLINE Course course(Group& n, const Doubles& free, const Doubles& end
 
 // To the next spike of those that fire, which it returns, and the others to the end. Those that cannot reach the threshold
 // again, for there is no refractory period and too little current, go on to the end: `goes_on`.
-template <class Ahead>
+template <Distance Ahead>
 SPIKELOOP_INLINE Integers go(Group& n, Course& c, const Doubles& end, const Doubles& reset, const Doubles& refractory, Integers& goes_on,
                              Doubles& spike, Doubles& current) {
     const Doubles wait = c.later ? Ahead::wait(n, c.search.s) : all_of(0);
@@ -215,7 +232,7 @@ SPIKELOOP_INLINE Integers go(Group& n, Course& c, const Doubles& end, const Doub
 
 // The groups from place `first` on, side by side, for a search waits for its own results. Those that spike are put back, from
 // place `kept` on; returns where these end.
-template <class Ahead, int G>
+template <Distance Ahead, int G>
 SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept) {
     Group n[G];
     Course c[G];
@@ -268,7 +285,7 @@ SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept) {
 
 // Bring all of the pack to where they are bound for and empty it. It is given up, with where they are unknown, once one of them
 // has emitted more than `limit` spikes.
-template <class Ahead>
+template <Distance Ahead>
 void advance_by(Pack& p, int64_t limit) {
     constexpr int kPair = 2 * kDoubles;
     std::iota(p.place, p.place + p.count, 0), std::fill_n(p.spikes, p.count, 0), std::fill_n(p.fired, p.count, false);

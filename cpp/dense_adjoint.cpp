@@ -4,6 +4,7 @@
 // arrival brings to the weights of a block of neurons is then two products, added up afterwards, block by block, samples in
 // order: sums do not depend on the threads.
 #include <numeric>
+#include <optional>
 
 #include "dense.hpp"
 #include "marks.hpp"
@@ -184,10 +185,13 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
                 if (jobs[k].size() > 0) SPIKELOOP_BEST(sample_back(jobs[k], out, scratch, watch));
             }
         });
+        const bool last = slab + 1 == slabs.number;
+        std::optional<Undisturbed> as_a_whole;
+        if (last && std::any_of(stages.begin(), stages.end(), [](const auto& stage) { return bool(stage.summed); })) as_a_whole.emplace();
         parallel_for(parts.size(), adders, (int64_t(parts.size()) + adders - 1) / adders, [&](int64_t part) {
             const auto [k, block] = parts[part];
             SPIKELOOP_BEST(add_weights(jobs[k], count, block));
-            if (stages[k].summed && slab + 1 == slabs.number) {
+            if (last && stages[k].summed) {
                 const int64_t lane = block * kLanes<T>;
                 stages[k].summed(lane, int(std::min<int64_t>(kLanes<T>, jobs[k].size() - lane)));
             }

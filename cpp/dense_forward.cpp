@@ -22,7 +22,8 @@ constexpr int kWidest = 8;       // vectors of a block
 constexpr double kSpan = 32;     // of the exponents of what is grown: single precision leaves room for states up to 1e24
 constexpr double kApart = 32;    // time constants farther apart are not: too many intervals would cross a line of the grid
 constexpr int64_t kTogether = 32;  // blocks that pause together, at most
-constexpr int64_t kGroups = 6;     // of samples for each thread, at least: they take different times
+constexpr int64_t kGroups = 4;     // of samples for each thread, at least
+constexpr int64_t kFew = 4;        // samples that are worth a group, where it is not the last
 
 // Neurons first .. first + count; the lanes before `skip` belong to the block before.
 struct Block {
@@ -310,6 +311,16 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
     for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[layer.number][s]);
 }
 
+// Where groups of samples begin, and the end: of `most` samples, and of fewer towards the end, so that threads finish together.
+std::vector<int64_t> tapered(int64_t batch, int64_t most, int threads) {
+    std::vector<int64_t> first{0};
+    while (first.back() < batch) {
+        const int64_t left = batch - first.back(), share = threads > 1 ? left / (2 * threads) : left;
+        first.push_back(first.back() + std::min({std::max(share, kFew), most, left}));
+    }
+    return first;
+}
+
 }  // namespace
 
 template <class T>
@@ -334,9 +345,9 @@ const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T
     }
     const int threads = worthwhile(request.threads, work);
     const int64_t together = std::min(kTogether / most, request.batch / (threads * kGroups));
-    const Parts groups(request.batch, std::max<int64_t>(together, 1), threads);
-    parallel_for(groups.number, threads, 1, [&](int64_t group, Watch& watch) {
-        const int64_t first = groups.first(group), count = groups.size(group);
+    const std::vector<int64_t> groups = tapered(request.batch, std::max<int64_t>(together, 1), threads);
+    parallel_for(int64_t(groups.size()) - 1, threads, 1, [&](int64_t group, Watch& watch) {
+        const int64_t first = groups[group], count = groups[group + 1] - first;
         const auto all_layers = [&](int64_t from, int64_t samples) {
             for (const Layer<T>& layer : layers) pass(layer, from, samples, spikes, watch);
         };

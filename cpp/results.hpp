@@ -52,7 +52,7 @@ inline Spikes collect(const SpikesPerSample& spikes, int64_t first, int64_t size
     const int64_t total = start[batch];
     Spikes out{Made<double>(total), Made<int32_t>(total), std::move(start), std::nullopt};
     if (with_current) out.current.emplace(total);
-    parallel_for(batch, worthwhile(threads, kNanoseconds * double(total), true), 16, [&](int64_t b) {
+    parallel_for(batch, worthwhile(threads, kNanoseconds * double(total), true), 4, [&](int64_t b) {
         int64_t to = out.start[b];
         double* time = out.time.values.get();
         int32_t* unit = out.unit.values.get();

@@ -1,6 +1,8 @@
 // Fixed-width vectors (64 bytes, whatever the machine has) and the choice of the instruction set at run time.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #define SPIKELOOP_UNROLL _Pragma("GCC unroll 8")
@@ -26,18 +28,27 @@ inline constexpr int kDoubles = kLanes<double>;
 
 #if SPIKELOOP_TARGETS
 enum class Target { plain, avx2, avx512 };
+inline constexpr const char* kTargetNames[] = {"plain", "avx2", "avx512"};
 
-// The best of the instruction sets that `each_target.hpp` compiles for.
+// The best of the instruction sets that `each_target.hpp` compiles for and this machine has; no better one than SPIKELOOP_TARGET
+// names, if it is in the environment: so one machine can compute what others do.
 inline Target best_target() {
     static const Target best = [] {
         __builtin_cpu_init();
         const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
         const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-        return avx2 && avx512 ? Target::avx512 : avx2 ? Target::avx2 : Target::plain;
+        const Target found = avx2 && avx512 ? Target::avx512 : avx2 ? Target::avx2 : Target::plain;
+        const char* most = std::getenv("SPIKELOOP_TARGET");
+        for (const Target target : {Target::plain, Target::avx2})
+            if (most && std::strcmp(most, kTargetNames[int(target)]) == 0) return std::min(found, target);
+        return found;
     }();
     return best;
 }
+inline const char* target_name() { return kTargetNames[int(best_target())]; }
+#else
+inline const char* target_name() { return "only"; }
 #endif
 
 }  // namespace spikeloop

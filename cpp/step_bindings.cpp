@@ -175,11 +175,13 @@ Adam constants_of(const std::tuple<double, double, double, double, bool>& in) {
     return {beta1, beta2, epsilon, decay, maximise};
 }
 
-// Of an array of so many rows, `more` steps later.
+// Of an array (rows, columns), `more` steps later.
 template <class T>
-Moments<T> moments_of(const MomentsIn<T>& in, int64_t rows, int64_t more) {
+Moments<T> moments_of(const MomentsIn<T>& in, int64_t rows, int64_t columns, int64_t more) {
     const auto& [weight, mean, square, gradient, steps] = in;
-    return {weight.data(), mean.data(), square.data(), gradient.data(), rows, int64_t(weight.size()) / std::max<int64_t>(rows, 1), steps + double(more)};
+    for (const size_t size : {weight.size(), mean.size(), square.size(), gradient.size()})
+        if (int64_t(size) != rows * columns) throw std::invalid_argument("weights, their moments and gradients are of different sizes");
+    return {weight.data(), mean.data(), square.data(), gradient.data(), rows, columns, steps + double(more)};
 }
 
 // Lets a stage's weights take step number `steps` of the call, block by block, as soon as a block's gradient is there, which is left
@@ -190,7 +192,7 @@ void update_in(DenseBack<T>& back, const AdamIn<T>& in, int64_t steps, std::atom
     std::vector<Moments<T>> mine;
     for (size_t s = 0; s < back.sources.size(); ++s)
         for (const MomentsIn<T>& array : arrays)
-            if (std::get<3>(array).data() == back.weight[s]) mine.push_back(moments_of(array, back.sources[s].size, steps));
+            if (std::get<3>(array).data() == back.weight[s]) mine.push_back(moments_of(array, back.sources[s].size, back.neurons.size, steps));
     back.summed = [mine, adam = constants_of(constants), rate = rates.data()[steps], &finite](int64_t first, int count) {
         for (const Moments<T>& of : mine) {
             if (!update(adam, of, rate, first, count)) finite = false;
@@ -216,7 +218,7 @@ template <class T>
 void adam_step_door(const AdamIn<T>& adam, int threads) {
     nb::gil_scoped_release release;
     const auto& [constants, rates, arrays] = adam;
-    for (const MomentsIn<T>& array : arrays) update(constants_of(constants), moments_of(array, 1, 0), rates.data()[0], threads);
+    for (const MomentsIn<T>& array : arrays) update(constants_of(constants), moments_of(array, 1, int64_t(std::get<0>(array).size()), 0), rates.data()[0], threads);
 }
 
 // Batches of `size` samples, one after the other, with a step of Adam after each; or only one, whose gradients wait, without `adam`,
@@ -230,6 +232,8 @@ nb::object dense_steps_door(const std::vector<StepIn<T>>& in, double duration, i
     const Descent<T> all{in, duration, spike_limit, loss, readout, label.data(), slope_floor, threads};
     const int64_t samples = int64_t(label.shape(0));
     check(in, readout, samples);
+    if (size < 1 || (adam && int64_t(std::get<1>(*adam).size()) < (samples + size - 1) / size))
+        throw std::invalid_argument("a batch without samples, or a step without a rate");
     const int64_t units = int64_t(std::get<1>(in[readout]).shape(1));
     const auto names_a_unit = [=](int64_t unit) { return unit >= 0 && unit < units; };
     std::vector<Told> done;

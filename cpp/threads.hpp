@@ -38,6 +38,16 @@ struct Nested {
     ~Nested() { --depth(); }
 };
 
+// While there is one, this thread does not ask whether a call is to end: what it does must be done as a whole.
+struct Undisturbed {
+    Undisturbed() { ++number(); }
+    ~Undisturbed() { --number(); }
+    static int& number() {
+        thread_local int number = 0;
+        return number;
+    }
+};
+
 // Whether a call is to end: the thread that made it asks every 50 ms, all hear the answer.
 class Watch {
 public:
@@ -46,7 +56,7 @@ public:
     // Throws Interrupted once the call is to end; takes tens of nanoseconds.
     void look() {
         if (stop_.load(std::memory_order_relaxed)) throw Interrupted();
-        if (!asks_) return;
+        if (!asks_ || Undisturbed::number() > 0) return;
         static std::atomic<std::chrono::steady_clock::time_point> asked;  // outlives the parts of a long call
         const auto now = std::chrono::steady_clock::now();
         if (now - asked.load(std::memory_order_relaxed) <= std::chrono::milliseconds(50)) return;

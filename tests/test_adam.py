@@ -83,6 +83,45 @@ def test_what_is_out_of_the_ordinary_is_left_to_torch(odd: dict[str, Any]) -> No
     assert torch.equal(*ends)
 
 
+def test_arrays_of_different_sizes_are_refused() -> None:
+    weight, other = np.zeros(4, np.float32), np.zeros(3, np.float32)
+    for moments in (Moments(weight, other, weight, weight, 0.0), Moments(weight, weight, weight, other, 0.0)):
+        with pytest.raises(ValueError, match="different sizes"):
+            Adam(**CONSTANTS, rates=[0.1], moments=[moments]).step(1)
+    optimizer, larger = FusedAdam([torch.nn.Parameter(torch.ones(4))]), torch.nn.Parameter(torch.ones(5))
+    optimizer.param_groups[0]["params"][0].grad = torch.ones(4)
+    optimizer.step()
+    with pytest.raises(ValueError, match="its weight"):
+        FusedAdam([larger]).load_state_dict(optimizer.state_dict())
+
+
+def test_a_loaded_state_is_laid_as_its_weight_lies() -> None:
+    ends = []
+    for lay in (torch.Tensor.contiguous, lambda x: x.t().contiguous().t()):
+        weight = torch.nn.Parameter(lay(torch.arange(12.0).reshape(4, 3)))
+        optimizer = FusedAdam([weight], lr=0.1)
+        for step in range(6):
+            weight.grad = lay((torch.arange(12.0).reshape(4, 3) - 4) * (step + 1))
+            optimizer.step()
+            state = optimizer.state_dict()
+            for name in ("exp_avg", "exp_avg_sq"):
+                state["state"][0][name] = state["state"][0][name].contiguous()
+            optimizer = FusedAdam([weight], lr=0.1)
+            optimizer.load_state_dict(state)
+        ends.append(weight.detach())
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("overflow", [0.0, 1.0])
+def test_what_a_scaler_says_is_heeded(overflow: float) -> None:
+    weight = torch.nn.Parameter(torch.ones(4))
+    optimizer = FusedAdam([weight], lr=0.1, fused=True)
+    weight.grad = torch.ones(4)
+    optimizer.grad_scale, optimizer.found_inf = torch.ones(()), torch.tensor(overflow)  # type: ignore[attr-defined]
+    optimizer.step()
+    assert torch.equal(weight.detach(), torch.ones(4)) is (overflow == 1.0)
+
+
 def test_the_engine_is_given_only_what_it_can_do() -> None:
     one, other = (torch.nn.Parameter(torch.ones(4, 3)) for _ in range(2))
     across = torch.nn.Parameter(torch.ones(3, 4).t())

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 
 import pytest
@@ -140,6 +141,47 @@ class TestLoader:
             seen += label.tolist()
             assert same(drive, data.events[label])
         assert sorted(seen) == list(range(samples))
+
+    @given(st.integers(0, 40), st.integers(1, 12), st.lists(st.integers(0, 5), min_size=1))
+    def test_several_at_once_are_the_same_batches(self, samples, batch_size, most):
+        data = numbered(samples)
+        one, several = (loader(data, batch_size, shuffle=True, seed=3) for _ in range(2))
+        wanted, found, asked = labels_of(one), [], itertools.cycle(most)
+        for drive, label, count in several.several(lambda: next(asked)):
+            assert same(drive, data.events[label])
+            found += [part.tolist() for part in label.split(batch_size)]
+            assert len(label.split(batch_size)) == count
+            assert several.position == len(found)
+        assert found == wanted
+        assert (several.epoch, several.position) == (1, 0)
+
+    def test_as_many_are_gathered_as_have_so_many_events(self, monkeypatch):
+        asked = []
+
+        class Watched(EventDataset):
+            def batch(self, index, generator=None):
+                asked.append(len(index))
+                return super().batch(index)
+
+        full, empty = (Events.from_lists([[0.0] * n] * b, [[0] * n] * b, 1) for n, b in ((10, 400), (0, 20)))
+        monkeypatch.setattr("spikeloop.data.dataset._GATHERED", 1000)
+        list(loader(Watched(full, range(400)), 20))
+        assert asked == [20, 100, 100, 100, 80]
+        asked.clear()
+        list(loader(Watched(Events.cat([empty, full]), range(420)), 20))  # what is empty says little of the next
+        assert asked == [20, 320, 80]
+
+    def test_another_number_of_samples_than_asked_for(self):
+        class Twice(EventDataset):
+            def batch(self, index, generator=None):
+                return super().batch(index.repeat(2))
+
+        data = Twice(numbered(10).events, range(10))
+        with pytest.raises(ShapeMismatch, match="10 labels"):
+            list(loader(data, 5))
+        data.random = True
+        assert [count for *_, count in loader(data, 5).several(lambda: 7)] == [1, 1]
+        assert [len(label) for _, label in loader(data, 5)] == [10, 10]
 
     def test_a_new_order_each_epoch_and_the_same_for_the_same_seed(self):
         one, two = (loader(numbered(50), 8, shuffle=True, seed=4) for _ in range(2))

@@ -76,7 +76,7 @@ def test_crossings_solved_together_equal_the_naive_twin_and_those_solved_alone(r
 @pytest.mark.parametrize("own", ["nothing", "reset", "refractory"])
 @pytest.mark.parametrize("ratio", [1, 2, 3, 4, 4.5])
 def test_many_spikes_between_two_arrivals_equal_the_naive_twin(ratio: float, own: str) -> None:
-    """Where neurons share time constants of a whole ratio from 2 on, crossings are solved for in exp(-t / tau_mem)."""
+    """Where neurons share time constants of a whole ratio from 2 on, they are solved for in 1 - exp(-t / tau_mem)."""
     rng = np.random.default_rng(int(2 * ratio))
     fields = {"tau_mem": 10 * MS, "tau_syn": 10 * MS / ratio, "threshold": 1.0, "leak": 0.05, "reset": -0.1}
     fields |= {"refractory": 0.0} | {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,18 @@ from spikeloop import LI, LIF, AdEx, EventProp, Ideal, Network, Population, Proj
 from spikeloop.data import EventDataset, YinYang
 from spikeloop.data.dataset import loader
 from spikeloop.engine.step import Descent, Taken
-from spikeloop.errors import ActivityExplosion, InvalidEvents, InvalidNetwork, OutOfRange, SpikeloopError, Unsupported
+from spikeloop.errors import (
+    ActivityExplosion,
+    CheckpointError,
+    InvalidEvents,
+    InvalidNetwork,
+    OutOfRange,
+    SpikeloopError,
+    Unsupported,
+)
 from spikeloop.training import Adam, Decay, FirstSpike, LiftSilent, MaxOverTime, Settings, fit
 from spikeloop.training.course import Course
+from spikeloop.training.fused import FusedAdam
 from spikeloop.training.place import SpikingPlace
 from spikeloop.training.straight import Straight
 
@@ -378,7 +389,7 @@ def in_pieces(
     way = Course(net, data, settings, 2, place)
     begin = 0
     for size in sizes:
-        way.step(drive[begin : begin + size], label[begin : begin + size])
+        way.step(drive[begin : begin + size], label[begin : begin + size], -(-size // settings.batch_size))
         begin += size
     return way
 
@@ -473,11 +484,122 @@ def test_what_goes_at_once(changed: dict[str, Any], dropout: float, expected: bo
     way, _ = course(net, settings)
     drive, label = YinYang("train", size=60).batch(torch.arange(20))
     way.step(drive, label)
-    assert [len(label) for _, label in way.pieces()] == ([20, 40] if expected else [20] * 3)
+    assert [len(label) for _, label, _ in way.pieces()] == ([20, 40] if expected else [20] * 3)
     assert way.place.several(net, way.optimizer) is expected
 
 
 def test_pieces_are_no_longer_than_a_checkpoint_is_kept() -> None:
     way, data = course(network(LI(0.02, 0.005)), replace(SETTINGS, checkpoint_period=0.0))
     way.step(*data.batch(torch.arange(20)))
-    assert [len(label) for _, label in way.pieces()] == [20] * 3
+    assert [len(label) for _, label, _ in way.pieces()] == [20] * 3
+
+
+def test_an_optimiser_that_does_more_is_asked_after_every_batch(steps: list[int]) -> None:
+    class Counted(FusedAdam):
+        calls = 0
+
+        def step(self, closure: Any = None) -> None:
+            self.calls += 1
+            super().step(closure)
+
+    def wrapped(weights: list[torch.nn.Parameter], rate: float) -> torch.optim.Optimizer:
+        optimizer = Adam()(weights, rate)
+        plain, optimizer.calls = optimizer.step, 0  # type: ignore[attr-defined]
+
+        def step(closure: Any = None) -> None:
+            optimizer.calls += 1  # type: ignore[attr-defined]
+            plain(closure)
+
+        optimizer.step = step  # type: ignore[method-assign]
+        return optimizer
+
+    for make in (lambda weights, rate: Counted(weights, lr=rate, fused=True), wrapped):
+        way = in_pieces(network(LI(0.02, 0.005)), replace(SETTINGS, optimizer=make), [100])
+        assert way.optimizer.calls == 5  # type: ignore[attr-defined]
+    assert steps == [20] * 10
+
+
+def test_one_weight_in_two_places_is_left_to_the_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shared() -> Network:
+        net = network(LI(0.02, 0.005), deep=True)
+        weight = net.projection("middle", "output").weight
+        net.projection("hidden", "output").weight = torch.nn.Parameter(weight.detach())
+        return net
+
+    decaying = replace(SETTINGS, optimizer=lambda weights, rate: FusedAdam(weights, lr=rate, weight_decay=0.1))
+    one = in_pieces(shared(), decaying, [100])
+    with monkeypatch.context() as patched:
+        by_trials(patched)
+        check_same_end(one, in_pieces(shared(), decaying, [100]))
+
+
+def test_a_schedule_is_asked_once_a_step() -> None:
+    asked = list[float]()
+
+    def schedule(epoch: float, epochs: int) -> float:
+        asked.append(epoch)
+        return 1.0
+
+    settings = replace(SETTINGS, schedule=schedule, optimizer=torch.optim.SGD)  # goes batch by batch
+    in_pieces(network(LI(0.02, 0.005)), settings, [100])
+    assert asked == [step / 5 for step in range(5)]
+
+
+def test_a_state_of_other_weights_is_no_checkpoint_of_this_training(tmp_path: Path) -> None:
+    data, settings = YinYang("train", size=60), SETTINGS
+    net = network(LI(0.02, 0.005), deep=True)
+    net.projection("input", "hidden").weight.requires_grad_(False)
+    fit(net, data, settings, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="does not belong"):
+        fit(network(LI(0.02, 0.005), deep=True), data, settings, epochs=2, folder=tmp_path, resume=True)
+
+
+def test_a_training_is_resumed_where_weights_lie_transposed(tmp_path: Path) -> None:
+    ends = []
+    for epochs in ([2], [1, 2]):
+        for count in epochs:
+            net = network(LI(0.02, 0.005))
+            for projection in net.projections.values():
+                projection.weight.data = projection.weight.data.t().contiguous().t()
+            fit(net, YinYang("train", size=60), SETTINGS, epochs=count, folder=tmp_path / str(epochs), resume=True)
+        ends.append([parameter.detach() for parameter in net.parameters()])
+    for one, other in zip(*ends, strict=True):
+        assert torch.equal(one, other)
+
+
+class StopError(Exception):
+    """Raised by a handler."""
+
+
+def test_an_error_in_a_handler_leaves_weights_between_two_steps() -> None:
+    settings = replace(SETTINGS, batch_size=50, learning_rate=1e-3)
+    data = YinYang("train", size=5000)
+
+    def way() -> tuple[Course, tuple[Any, ...]]:
+        net = network(LI(0.02, 0.005))
+        place = SpikingPlace.of(net, data, settings, Ideal(), EventProp())
+        return Course(net, data, settings, 20, place), data.batch(torch.arange(5000).repeat(20))
+
+    def stop(*_: object) -> None:
+        raise StopError
+
+    between, (slow, (drive, label)) = set[bytes](), way()
+    digest = lambda course: b"".join(p.detach().numpy().tobytes() for p in course.parameters)  # noqa: E731
+    for begin in range(0, len(label), 50):
+        between.add(digest(slow))
+        slow.step(drive[begin : begin + 50], label[begin : begin + 50])
+    between.add(digest(slow))
+    before, stopped = signal.signal(signal.SIGALRM, stop), 0
+    try:
+        for delay in (0.06, 0.11, 0.16, 0.21):
+            fast, given = way()
+            signal.setitimer(signal.ITIMER_REAL, delay)
+            try:
+                fast.step(*given, 2000)
+            except StopError:
+                stopped += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert digest(fast) in between
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert stopped > 0

@@ -78,8 +78,8 @@ class Bench:
 
     def epoch(self, course: Course) -> None:
         """One of `fit`."""
-        for drive, label in course.pieces():
-            course.step(drive, label)
+        for piece in course.pieces():
+            course.step(*piece)
         course.close_epoch(None)
 
     def layers(self, record: Record) -> Iterator[Layer]:

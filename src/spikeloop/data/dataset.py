@@ -170,39 +170,46 @@ class Loader(Generic[Inputs_co]):
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Inputs_co, Tensor]]:
-        return self.several(lambda: 1)
+        return ((inputs, label) for inputs, label, _ in self.several(lambda: 1))
 
-    def several(self, most: Callable[[], int]) -> Iterator[tuple[Inputs_co, Tensor]]:
-        """An epoch, several batches at once, one after the other: `most()` at most, and only as they are gathered."""
+    def several(self, most: Callable[[], int]) -> Iterator[tuple[Inputs_co, Tensor, int]]:
+        """An epoch, several batches at once, one after the other, and how many: `most()` at most, and only as they are
+        gathered. Raises ShapeMismatch where a data set gathers another number of samples than it is asked for."""
         if not self._restored and self.position:  # an epoch that was left early
             self.epoch, self.position = self.epoch + 1, 0
         self._restored = False
         order = self._order()
         random = getattr(self.dataset, "random", True)
         for batches in self._drawn(order) if random else self._gathered(order, most):
-            self.position += -(-len(batches[1]) // self.batch_size)
+            self.position += batches[2]
             yield batches
         self.epoch, self.position = self.epoch + 1, 0
 
-    def _drawn(self, order: Tensor) -> Iterator[tuple[Inputs_co, Tensor]]:
+    def _drawn(self, order: Tensor) -> Iterator[tuple[Inputs_co, Tensor, int]]:
         """Batches that need chance, one by one."""
         for position in range(self.position, len(self)):
             chance = _stream(_AUGMENT, self.epoch, position, self.seed)
-            yield self.dataset.batch(order[position * self.batch_size :][: self.batch_size], chance)
+            yield *self.dataset.batch(order[position * self.batch_size :][: self.batch_size], chance), 1
 
-    def _gathered(self, order: Tensor, most: Callable[[], int]) -> Iterator[tuple[Inputs_co, Tensor]]:
+    def _gathered(self, order: Tensor, most: Callable[[], int]) -> Iterator[tuple[Inputs_co, Tensor, int]]:
         """The others, several at once: taking a slice costs less than a gather."""
-        first, at_once = self.position, 1
+        first, size, at_once = self.position, self.batch_size, 1
         while first < len(self):
             last = min(first + at_once, len(self))
-            inputs, label = self.dataset.batch(order[first * self.batch_size : last * self.batch_size])
-            begin, samples = 0, label.shape[0]
-            while begin < samples:
-                chosen = slice(begin, min(begin + max(most(), 1) * self.batch_size, samples))
-                yield cast(Inputs_co, inputs[chosen]), label[chosen]  # a part is of the same kind
-                begin = chosen.stop
+            index = order[first * size : last * size]
+            inputs, label = self.dataset.batch(index)
+            if len(label) != len(index):
+                raise ShapeMismatch(f"{len(label)} labels", where="data, batch", expected=f"{len(index)}, as asked for",
+                                    todo="A data set with `random = True` may return any number")  # fmt: skip
+            begin = first
+            while begin < last:
+                end = min(begin + max(most(), 1), last)
+                chosen = slice((begin - first) * size, min((end - first) * size, len(label)))
+                yield cast(Inputs_co, inputs[chosen]), label[chosen], end - begin  # a part is of the same kind
+                begin = end
             numbers = inputs.time.shape[0] if isinstance(inputs, Events) else inputs.numel()
-            first, at_once = last, max(_GATHERED * (last - first) // max(numbers, 1), 1)
+            most_at_once = _GATHERED * (last - first) // max(numbers, 1)
+            first, at_once = last, min(max(most_at_once, 1), 16 * (last - first))  # the next may not be as empty
 
     def _order(self) -> Tensor:
         """(samples,) int64: the order of the running epoch."""

@@ -176,6 +176,12 @@ def finite(arrays: Sequence[Weights]) -> bool:
 def counts(trains: Trains, size: int) -> NDArray[np.float32]:
     """(B, size): the number of events of each unit."""
 
+def instruction_set() -> str:
+    """Which the kernels run with: plain, avx2 or avx512; "only" where they were compiled for one.
+
+    SPIKELOOP_TARGET, in the environment when the module is first used, names the best one allowed.
+    """
+
 def gathered(trains: Trains, index: NDArray[np.int64], threads: int) -> Trains:
     """The samples ``index``, one after the other."""
 

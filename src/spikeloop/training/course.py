@@ -106,7 +106,7 @@ class Course:
         """Steps per epoch."""
         return len(self.batches)
 
-    def pieces(self) -> Iterator[tuple[Any, Tensor]]:
+    def pieces(self) -> Iterator[tuple[Any, Tensor, int]]:
         """What is left of the epoch, each piece to be given to `step`."""
         return self.batches.several(self._at_once)
 
@@ -116,17 +116,21 @@ class Course:
             return 1
         return int(min(PIECE, self.settings.checkpoint_period) / self._pace)
 
-    def step(self, drive: Any, label: Tensor) -> None:
-        """The batches in `drive`, one after the other: forward, loss, backward, update."""
-        while (done := self._step(drive, label) * self.settings.batch_size) < label.shape[0]:
-            drive, label = drive[done:], label[done:]
+    def step(self, drive: Any, label: Tensor, batches: int = 1) -> None:
+        """A batch, or several of the usual size one after the other: forward, loss, backward, update."""
+        size = label.shape[0] if batches == 1 else self.settings.batch_size
+        schedule, epoch, epochs, steps = self.settings.schedule, self.epoch, self.epochs, self.steps
+        factors = [schedule(epoch + step / steps, epochs) for step in range(self.taken, self.taken + batches)]
+        while factors:
+            taken = self._step(drive, label, size, factors)
+            factors = factors[taken:]
+            if factors:
+                drive, label = drive[taken * size :], label[taken * size :]
 
-    def _step(self, drive: Any, label: Tensor) -> int:
+    def _step(self, drive: Any, label: Tensor, size: int, factors: list[float]) -> int:
         """The first of the batches, and as many after it as go at once; how many."""
         began = time.perf_counter()
-        size, samples, steps = self.settings.batch_size, label.shape[0], self.steps
-        number = self.epoch * steps + self.taken
-        factors = self._factors(math.ceil(samples / size), steps)
+        samples, number = label.shape[0], self.epoch * self.steps + self.taken
         for parameter in self.parameters:
             parameter.grad = None
         tally = self.place.tally
@@ -147,11 +151,6 @@ class Course:
         self.sums.seconds += seconds
         self._pace = seconds / taken
         return taken
-
-    def _factors(self, count: int, steps: int) -> list[float]:
-        """On the learning rates, of the next steps."""
-        schedule, epoch, epochs = self.settings.schedule, self.epoch, self.epochs
-        return [schedule(epoch + step / steps, epochs) for step in range(self.taken, self.taken + count)]
 
     def _add(self, told: Told, samples: int) -> None:
         sums = self.sums

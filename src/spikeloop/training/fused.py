@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -14,6 +14,11 @@ from torch import Tensor
 
 from spikeloop.engine.adam import Adam, Moments
 from spikeloop.engine.arrays import Weights
+
+
+def is_native(optimizer: torch.optim.Optimizer) -> TypeGuard[FusedAdam]:
+    """Whether its steps are those of `FusedAdam`, and nobody's own."""
+    return type(optimizer) is FusedAdam and "step" not in vars(optimizer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +65,11 @@ class FusedAdam(torch.optim.Adam):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all groups."""
-        steps: list[tuple[Adam, list[_Place]]] = []
+        steps, scaled = list[tuple[Adam, list[_Place]]](), hasattr(self, "found_inf")  # by torch.amp.GradScaler
         for group in self.param_groups:
             gradients = {weight: weight.grad for weight in group["params"] if weight.grad is not None}
             places = self._places(group, gradients)
-            if closure is not None or places is None or not all(map(_alike, gradients.values(), places)):
+            if scaled or closure is not None or places is None or not all(map(_alike, gradients.values(), places)):
                 return super().step(closure)
             flat = [_flat(gradient) for gradient in gradients.values()]
             steps.append((_adam(group, places, flat, [group["lr"]]), places))
@@ -111,8 +116,10 @@ class FusedAdam(torch.optim.Adam):
         return inspect.unwrap(torch.optim.Adam.state_dict)(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned. Raises ValueError where it is of other weights."""
         inspect.unwrap(torch.optim.Adam.load_state_dict)(self, state_dict)
+        for weight, state in self.state.items():
+            _lay_alike(weight, state)
 
     def _places(self, group: Mapping[str, Any], weights: Collection[Tensor]) -> list[_Place] | None:
         """Of the weights; None where they, or what is asked for, are out of the ordinary."""
@@ -129,6 +136,7 @@ class FusedAdam(torch.optim.Adam):
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
         place = self._known.get(weight)
         if place is None or not place.stands(state):
+            _lay_alike(weight, state)
             place = self._known[weight] = _Place.of(weight, state)
         return place
 
@@ -147,6 +155,18 @@ def _adam(group: Mapping[str, Any], places: Sequence[_Place], flat: Sequence[Wei
 def _alike(gradient: Tensor, place: _Place) -> bool:
     """Whether a gradient lies in memory as its weight does."""
     return gradient.layout == torch.strided and gradient.stride() == place.stride and gradient.dtype == place.dtype
+
+
+def _lay_alike(weight: Tensor, state: dict[str, Tensor]) -> None:
+    """Let the means lie in memory as their weight does; a file knows nothing of that."""
+    for name in ("exp_avg", "exp_avg_sq"):
+        mean = state.get(name)
+        if mean is None:
+            continue
+        if mean.shape != weight.shape:
+            raise ValueError(f"the optimiser's state is {tuple(mean.shape)}, its weight {tuple(weight.shape)}")
+        if mean.stride() != weight.stride() or mean.dtype != weight.dtype:
+            state[name] = torch.empty_like(weight).copy_(mean)
 
 
 def _flat(tensor: Tensor) -> Weights:

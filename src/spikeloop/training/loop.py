@@ -121,8 +121,8 @@ def _interruption() -> Iterator[_Interruption]:
 
 def _run_epoch(course: Course, store: RunFolder | None, interruption: _Interruption, watch: Watch | None) -> None:
     saved = watched = time.monotonic()
-    for drive, label in course.pieces():
-        course.step(drive, label)
+    for piece in course.pieces():
+        course.step(*piece)
         now = time.monotonic()
         if interruption.asked:
             _stop(course, store)

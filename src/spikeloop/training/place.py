@@ -56,7 +56,7 @@ class Place(Protocol):
     def learn(self, network: Any, drive: Any, label: Tensor, number: int, ahead: Ahead) -> Learned:
         """Answer batches in training, as many as are given or fewer, and learn from each.
 
-        The gradients of the loss of the last one are left in ``parameter.grad``.
+        The gradients of the loss of the last one are left in ``parameter.grad`` where they wait for the optimiser.
         """
         ...
 

@@ -49,7 +49,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba, 1412.6980), one fused call per step.
+    """Adam (Kingma and Ba, 1412.6980), its steps taken by the engine.
 
     beta2: memory of the squared gradients. Exact gradients have heavy tails: with the usual 0.999 one grazing spike
     slows the weights it concerns for a thousand steps, with 0.95 for twenty. Large batches need that, see

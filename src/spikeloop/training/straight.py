@@ -31,7 +31,7 @@ from spikeloop.network import Key, Network
 from spikeloop.protocols import NOTHING, Rule, Substrate
 from spikeloop.record import Record
 from spikeloop.substrate.ideal import Ideal
-from spikeloop.training.fused import FusedAdam
+from spikeloop.training.fused import FusedAdam, is_native
 from spikeloop.training.readout import FirstSpike
 from spikeloop.training.step import Ahead, Learned, Terms, is_plain_leaf, leave
 
@@ -88,10 +88,7 @@ class Straight:
         """Whether nothing but the engine and Adam has a part in a step, no chance, and no spikes that are counted."""
         dropout = any(population.dropout for population in network.populations.values())
         return (
-            isinstance(optimizer, FusedAdam)
-            and self.terms.regulariser is None
-            and not dropout
-            and self._way(network) is not None
+            is_native(optimizer) and self.terms.regulariser is None and not dropout and self._way(network) is not None
         )
 
     def learn(self, network: Network, drive: Drive, label: Tensor, ahead: Ahead) -> Learned | None:
@@ -158,10 +155,9 @@ class Straight:
 
     def _native(self, sources: Mapping[Key, Tensor], optimizer: torch.optim.Optimizer) -> FusedAdam | None:
         """The optimiser, if it may be the engine's: nobody else has a part in the gradients, or wants to see them."""
-        alone = self.terms.regulariser is None and len(set(map(id, sources.values()))) == len(sources)
-        if not isinstance(optimizer, FusedAdam) or not alone or not all(map(is_plain_leaf, sources.values())):
-            return None
-        return optimizer
+        apart = len({source.data_ptr() for source in sources.values()}) == len(sources)
+        alone = self.terms.regulariser is None and apart and all(map(is_plain_leaf, sources.values()))
+        return optimizer if is_native(optimizer) and alone else None
 
     def _with_counts(
         self, loss: float, spikes: Mapping[str, Events], label: Tensor, silent: NDArray[np.uint8] | None
