@@ -1,6 +1,7 @@
 #include "adam.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "lif.hpp"  // of vectors.inl
@@ -18,18 +19,21 @@ bool update(const Adam& adam, const Moments<T>& of, double rate, int64_t first, 
 }
 
 template <class T>
-void update(const Adam& adam, const Moments<T>& of, double rate, int threads) {
+bool update(const Adam& adam, const Moments<T>& of, double rate, int threads) {
     constexpr int64_t kChunk = 4096;
     const int64_t chunks = (of.count() + kChunk - 1) / kChunk;
     const int adders = worthwhile(threads, 0.5 * double(of.count()), true);
+    std::atomic<bool> finite{true};
+    const Undisturbed as_a_whole;
     parallel_for(chunks, adders, (chunks + adders - 1) / adders, [&](int64_t chunk) {
-        SPIKELOOP_BEST(update_numbers(adam, of, rate, chunk * kChunk, std::min(of.count(), (chunk + 1) * kChunk)));
+        if (!SPIKELOOP_BEST(update_numbers(adam, of, rate, chunk * kChunk, std::min(of.count(), (chunk + 1) * kChunk)))) finite = false;
     });
+    return finite;
 }
 
 template bool update(const Adam&, const Moments<float>&, double, int64_t, int);
 template bool update(const Adam&, const Moments<double>&, double, int64_t, int);
-template void update(const Adam&, const Moments<float>&, double, int);
-template void update(const Adam&, const Moments<double>&, double, int);
+template bool update(const Adam&, const Moments<float>&, double, int);
+template bool update(const Adam&, const Moments<double>&, double, int);
 
 }  // namespace spikeloop

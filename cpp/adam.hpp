@@ -25,6 +25,6 @@ bool update(const Adam& adam, const Moments<T>& of, double rate, int64_t first, 
 
 // Of all, with the same numbers.
 template <class T>
-void update(const Adam& adam, const Moments<T>& of, double rate, int threads);
+bool update(const Adam& adam, const Moments<T>& of, double rate, int threads);
 
 }  // namespace spikeloop

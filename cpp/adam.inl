@@ -37,10 +37,10 @@ bool update_columns(const Adam& adam, const Moments<T>& of, double rate, int64_t
 
 // Numbers first .. last of all, as they lie in memory.
 template <class T>
-void update_numbers(const Adam& adam, const Moments<T>& of, double rate, int64_t first, int64_t last) {
+bool update_numbers(const Adam& adam, const Moments<T>& of, double rate, int64_t first, int64_t last) {
     constexpr int N = kLanes<T>;
     const Step<T> step(adam, rate, of.steps + 1);
     const int64_t whole = (last - first) / N, rest = first + whole * N;
-    update_rows<T, true>(step, of.from(first), whole, N, N);
-    if (rest < last) update_rows<T, false>(step, of.from(rest), 1, N, int(last - rest));
+    const bool finite = update_rows<T, true>(step, of.from(first), whole, N, N);
+    return (rest == last || update_rows<T, false>(step, of.from(rest), 1, N, int(last - rest))) && finite;
 }

@@ -184,32 +184,43 @@ Moments<T> moments_of(const MomentsIn<T>& in, int64_t rows, int64_t columns, int
     return {weight.data(), mean.data(), square.data(), gradient.data(), rows, columns, steps + double(more)};
 }
 
-// Lets a stage's weights take step number `steps` of the call, block by block, as soon as a block's gradient is there, which is left
-// as zeros.
+// Of the arrays that belong to a stage of an adjoint, those that are `small` or those that are not, for step number `steps`.
 template <class T>
-void update_in(DenseBack<T>& back, const AdamIn<T>& in, int64_t steps, std::atomic<bool>& finite) {
-    const auto& [constants, rates, arrays] = in;
-    std::vector<Moments<T>> mine;
+std::vector<Moments<T>> moments_of(const DenseBack<T>& back, const std::vector<MomentsIn<T>>& arrays, bool small, int64_t steps) {
+    constexpr int64_t kSmall = int64_t(1) << 18;  // numbers: beyond, blocks of columns would be far apart, and not in a cache
+    std::vector<Moments<T>> out;
     for (size_t s = 0; s < back.sources.size(); ++s)
         for (const MomentsIn<T>& array : arrays)
-            if (std::get<3>(array).data() == back.weight[s]) mine.push_back(moments_of(array, back.sources[s].size, back.neurons.size, steps));
-    back.summed = [mine, adam = constants_of(constants), rate = rates.data()[steps], &finite](int64_t first, int count) {
-        for (const Moments<T>& of : mine) {
-            if (!update(adam, of, rate, first, count)) finite = false;
-            for (int64_t row = 0; row < of.rows; ++row) std::fill_n(of.gradient + row * of.columns + first, count, T(0));
-        }
-    };
+            if (std::get<3>(array).data() == back.weight[s] && (int64_t(std::get<3>(array).size()) <= kSmall) == small)
+                out.push_back(moments_of(array, back.sources[s].size, back.neurons.size, steps));
+    return out;
 }
 
-// With a step of `adam`, if there is one, number `steps` of the call; whether the weights are numbers after it.
+// The adjoint, and a step of `in`, if it is given, number `steps` of the call: of small arrays block by block, as soon as a block's
+// gradient is there, of others afterwards. Gradients are left as zeros then. Whether the weights are numbers after it.
 template <class T>
-bool backward(const Descent<T>& all, const std::vector<DenseStage<T>>& stages, Step& step, SlopeFloor& slope, const AdamIn<T>* adam, int64_t steps) {
+bool backward(const Descent<T>& all, const std::vector<DenseStage<T>>& stages, Step& step, SlopeFloor& slope, const AdamIn<T>* in, int64_t steps) {
     std::vector<DenseBack<T>> back = back_of(all.in, stages, step.sent, step.answer, all.readout, all.slope_floor);
     std::atomic<bool> finite{true};
-    if (adam)
-        for (DenseBack<T>& each : back) update_in(each, *adam, steps, finite);
+    const Adam adam = in ? constants_of(std::get<0>(*in)) : Adam{};
+    const double rate = in ? std::get<1>(*in).data()[steps] : 0;
+    const auto arrays = [&](const DenseBack<T>& of, bool small) { return in ? moments_of(of, std::get<2>(*in), small, steps) : std::vector<Moments<T>>{}; };
+    for (DenseBack<T>& each : back)
+        if (std::vector<Moments<T>> mine = arrays(each, true); !mine.empty())
+            each.summed = [mine, adam, rate, &finite](int64_t first, int count) {
+                for (const Moments<T>& of : mine) {
+                    if (!update(adam, of, rate, first, count)) finite = false;
+                    for (int64_t row = 0; row < of.rows; ++row) std::fill_n(of.gradient + row * of.columns + first, count, T(0));
+                }
+            };
     if (!back.empty()) dense_adjoint<T>(back);
-    for (const auto& stage : back) slope.spikes += stage.slope.spikes, slope.acted += stage.slope.acted;
+    for (const DenseBack<T>& each : back) {
+        slope.spikes += each.slope.spikes, slope.acted += each.slope.acted;
+        for (const Moments<T>& of : arrays(each, false)) {
+            if (!update(adam, of, rate, all.threads)) finite = false;
+            std::fill_n(of.gradient, of.count(), T(0));
+        }
+    }
     return finite;
 }
 

@@ -603,3 +603,27 @@ def test_an_error_in_a_handler_leaves_weights_between_two_steps() -> None:
     finally:
         signal.signal(signal.SIGALRM, before)
     assert stopped > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_weights_beside_small_ones(monkeypatch: pytest.MonkeyPatch, steps: list[int], dtype: torch.dtype) -> None:
+    """More than 2^18 of them take their step after the adjoint, others with it."""
+
+    def large() -> Network:
+        generator = torch.Generator().manual_seed(0)
+        sizes = {"input": 5, "left": 520, "right": 520, "output": 3}
+        pairs = [("input", "left", 4.0), ("left", "right", 0.02), ("right", "output", 0.1)]
+        neuron = {"left": LIF(0.02, 0.005), "right": LIF(0.02, 0.005), "output": LI(0.02, 0.005)}
+        weights = [scale * torch.rand(sizes[a], sizes[b], generator=generator).to(dtype) for a, b, scale in pairs]
+        populations = {name: Population(size, neuron.get(name)) for name, size in sizes.items()}
+        ends = zip(pairs, weights, strict=True)
+        return Network(populations, [Projection(a, b, weight) for (a, b, _), weight in ends])
+
+    settings = replace(SETTINGS, learning_rate=1e-4)
+    one, other = in_pieces(large(), settings, [100]), in_pieces(large(), settings, [20] * 5)
+    check_same_end(one, other)
+    assert steps == [20] * 10
+    assert one.sums.spikes / one.sums.samples > 600
+    with monkeypatch.context() as patched:
+        by_trials(patched)
+        check_same_end(one, in_pieces(large(), settings, [100]))
