@@ -612,7 +612,7 @@ def test_large_weights_beside_small_ones(monkeypatch: pytest.MonkeyPatch, steps:
     def large() -> Network:
         generator = torch.Generator().manual_seed(0)
         sizes = {"input": 5, "left": 520, "right": 520, "output": 3}
-        pairs = [("input", "left", 4.0), ("left", "right", 0.02), ("right", "output", 0.1)]
+        pairs = [("input", "left", 4.0), ("left", "right", 0.1), ("right", "output", 0.1)]
         neuron = {"left": LIF(0.02, 0.005), "right": LIF(0.02, 0.005), "output": LI(0.02, 0.005)}
         weights = [scale * torch.rand(sizes[a], sizes[b], generator=generator).to(dtype) for a, b, scale in pairs]
         populations = {name: Population(size, neuron.get(name)) for name, size in sizes.items()}
