@@ -99,27 +99,16 @@ class Straight:
         way, sources = self._way(network), network.trainable()
         if way is None or not (sources and sources.keys() <= way.weights.keys()):
             return None
-        drives, steps = drives_of(network, drive, self.duration, 0.0)
-        if steps or not drives or not is_plain(label, len(next(iter(drives.values())))):
+        drives, currents = drives_of(network, drive, self.duration, 0.0)
+        if currents or not drives or not is_plain(label, len(next(iter(drives.values())))):
             return None
         drives, silent = drop(network, drives, len(label))
         gradients = {key: np.zeros(way.weights[key].shape, way.weights[key].dtype) for key in sources}
         optimizer = self._native(sources, ahead.optimizer)
         updated = {source: gradients[key] for key, source in sources.items()}
         adam = None if optimizer is None else optimizer.native(updated, ahead.rates)
-        descent = Descent(
-            way.stages,
-            self.terms.readout.population,
-            self.terms.readout.native,
-            self.duration,
-            self.substrate.spike_limit,
-            self.rule.slope_floor,
-            ahead.size,
-            self.terms.regulariser is not None,
-            torch.get_num_threads(),
-        )
         try:
-            taken = descent(
+            taken = self._descent(way, ahead.size)(
                 {name: trains_of(events) for name, events in drives.items()},
                 label.numpy(),
                 {name: dropped.numpy().view(np.uint8) for name, dropped in silent.items()},
@@ -136,17 +125,31 @@ class Straight:
         if not taken.waits:
             return Learned(taken.steps, waits=False)
         by_weight = {key: torch.from_numpy(gradient) for key, gradient in gradients.items()}
-        steps = list(taken.steps)
+        *steps, told = taken.steps
         if taken.trains is not None:
-            last = slice((len(steps) - 1) * ahead.size, len(steps) * ahead.size)
+            last = slice(len(steps) * ahead.size, (len(steps) + 1) * ahead.size)
             spikes = {name: events[last] for name, events in drives.items()}
             spikes |= {name: events_of(taken.trains[name], way.sizes[name]) for name in way.spiking}
             with torch.no_grad():
-                loss, count = self._with_counts(steps[-1].loss, spikes, label[last], taken.silent)
+                loss, count = self._with_counts(told.loss, spikes, label[last], taken.silent)
                 add_count_gradients(by_weight, way.stages, network, spikes, count, sources)
-            steps[-1] = replace(steps[-1], loss=loss)
+            told = replace(told, loss=loss)
         leave(sources, by_weight)
-        return Learned(steps, taken.waits)
+        return Learned([*steps, told])
+
+    def _descent(self, way: Way, size: int) -> Descent:
+        """The steps, but for their batches."""
+        return Descent(
+            way.stages,
+            self.terms.readout.population,
+            self.terms.readout.native,
+            self.duration,
+            self.substrate.spike_limit,
+            self.rule.slope_floor,
+            size,
+            self.terms.regulariser is not None,
+            torch.get_num_threads(),
+        )
 
     def _way(self, network: Network) -> Way | None:
         """Through the network and to all that the loss is of; None where there is none."""
