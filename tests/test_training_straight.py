@@ -627,3 +627,18 @@ def test_large_weights_beside_small_ones(monkeypatch: pytest.MonkeyPatch, steps:
     with monkeypatch.context() as patched:
         by_trials(patched)
         check_same_end(one, in_pieces(large(), settings, [100]))
+
+
+def test_a_batch_of_no_samples_is_a_step_of_its_own(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+    drive, label = YinYang("train", size=20).batch(torch.arange(20))
+    ends = []
+    for straight in (True, False):
+        with monkeypatch.context() as patched:
+            if not straight:
+                by_trials(patched)
+            way, _ = course(network(LI(0.02, 0.005)))
+            for some in (slice(20), slice(0, 0), slice(20)):
+                way.step(drive[some], label[some])
+        ends.append(way)
+    check_same_end(*ends)
+    assert steps == [20, 20]

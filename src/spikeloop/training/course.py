@@ -118,7 +118,7 @@ class Course:
 
     def step(self, drive: Any, label: Tensor, batches: int = 1) -> None:
         """A batch, or several of the usual size one after the other: forward, loss, backward, update."""
-        size = label.shape[0] if batches == 1 else self.settings.batch_size
+        size = max(label.shape[0], 1) if batches == 1 else self.settings.batch_size
         schedule, epoch, epochs, steps = self.settings.schedule, self.epoch, self.epochs, self.steps
         factors = [schedule(epoch + step / steps, epochs) for step in range(self.taken, self.taken + batches)]
         while factors:
