@@ -164,17 +164,19 @@ def test_dropout_delays_and_a_slope_floor(monkeypatch: pytest.MonkeyPatch, steps
     check_alike(monkeypatch, steps, make, rule=EventProp(slope_floor=0.5))
 
 
-def test_labels_whose_unit_is_silent_are_pushed(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
-    def quiet() -> Network:
-        net = network(LIF(0.02, 0.005))
-        with torch.no_grad():
-            net.projection("hidden", "output").weight.mul_(0.1)
-        return net
+def quiet(factor: float) -> Network:
+    """One whose outputs hear less, and seldom spike."""
+    net = network(LIF(0.02, 0.005))
+    with torch.no_grad():
+        net.projection("hidden", "output").weight.mul_(factor)
+    return net
 
-    check_alike(monkeypatch, steps, quiet)
+
+def test_labels_whose_unit_is_silent_are_pushed(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+    check_alike(monkeypatch, steps, lambda: quiet(0.1))
     both = replace(SETTINGS, regulariser=LiftSilent(("hidden", "output"), minimum=0.5))
     steps.clear()
-    check_alike(monkeypatch, steps, quiet, both)
+    check_alike(monkeypatch, steps, lambda: quiet(0.1), both)
 
 
 def test_frozen_weights_a_shared_one_and_hooks(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
@@ -426,16 +428,10 @@ def test_batches_at_once_are_as_many_by_themselves(
 
 
 def test_a_silent_label_among_batches_at_once(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
-    def quiet() -> Network:
-        net = network(LIF(0.02, 0.005))
-        with torch.no_grad():
-            net.projection("hidden", "output").weight.mul_(0.35)
-        return net
-
     settings = replace(SETTINGS, batch_size=5, learning_rate=1e-3)
-    one, calls, learn = in_pieces(quiet(), settings, [5] * 20), list[int](), Straight.learn
+    one, calls, learn = in_pieces(quiet(0.35), settings, [5] * 20), list[int](), Straight.learn
     monkeypatch.setattr(Straight, "learn", lambda *given: (calls.append(len(given[3])), learn(*given))[1])
-    other = in_pieces(quiet(), settings, [100])
+    other = in_pieces(quiet(0.35), settings, [100])
     check_same_end(one, other)
     assert steps == [5] * 40
     assert 1 < len(calls) < 20
