@@ -84,19 +84,24 @@ SPIKELOOP_INLINE const BlockFlows& flows_over(const FlowTable& table, int64_t bl
 // Samples, but of the lanes that are looked at one by one.
 template <int W>
 __attribute__((noinline)) void take_samples(const Layer& layer, Walk& x, Range range) {
+    constexpr int L = kLanes<float>;
     const Sampling& sampling = layer.request.sampling;
     const double* times = sampling.times(x.passage->sample);
     BlockFlows made;
+    alignas(64) float membrane[W * L];
     for (int64_t k = range.first; k < range.last; ++k) {
         const double dt = times[k] - x.begin();
         const BlockFlows& f = flows_over<W>(layer.table, x.block, layer.table.ticks(dt), dt, made);
+        for (int l = 0; l < W * L; l += L) store(membrane + l, load(x.v + l) * load(f.em + l) + load(x.i + l) * load(f.g + l));
         double* row = sampling.value + (x.passage->sample * sampling.count + k) * sampling.units;
-        for (const auto& [l, column] : layer.sampled[x.block])
+        for (const auto& [l, column] : layer.sampled[x.block]) {
+            const int64_t m = x.first() + l;
             if (!x.is_close(l))
-                row[column] = double(x.v[l] * f.em[l] + x.i[l] * f.g[l]) + lane_of(layer, x, l).seen(times[k]) + layer.neurons.leak[x.first() + l];
-            else if (!layer.alone[x.first() + l])
-                row[column] = layer.neurons.leak[x.first() + l] + membrane_at(layer.neuron[x.first() + l], {double(x.v[l]), double(x.i[l]), lane_of(layer, x, l).free},
-                                                                              x.begin(), times[k], layer.request.spike_limit);
+                row[column] = double(membrane[l]) + (layer.disturbance.noise[m] > 0 ? lane_of(layer, x, l).seen(times[k]) : 0) + layer.neurons.leak[m];
+            else if (!layer.alone[m])
+                row[column] = layer.neurons.leak[m] + membrane_at(layer.neuron[m], {double(x.v[l]), double(x.i[l]), lane_of(layer, x, l).free},
+                                                                  x.begin(), times[k], layer.request.spike_limit);
+        }
     }
 }
 
