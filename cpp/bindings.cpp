@@ -43,23 +43,17 @@ nb::object counts_door(const TrainsIn& trains, int64_t size) {
 
 // The samples `index`, one after the other.
 nb::object gathered_door(const TrainsIn& trains, const Array<const int64_t, 1>& index, int threads) {
-    constexpr double kNanoseconds = 1;  // about, of one event
+    constexpr double kEvent = 1, kSample = 50;  // about, ns
     const Trains all = trains_of(trains);
     const int64_t batch = batch_of(trains), samples = int64_t(index.size()), *chosen = index.data();
-    Made<int64_t> start(samples + 1);
-    start[0] = 0;
-    for (int64_t s = 0; s < samples; ++s) {
+    for (int64_t s = 0; s < samples; ++s)
         if (chosen[s] < 0 || chosen[s] >= batch) throw std::out_of_range("a sample that does not exist");
-        start[s + 1] = start[s] + all.size(chosen[s]);
-    }
-    const int64_t total = start[samples];
-    Spikes out{Made<double>(total), Made<int32_t>(total), std::move(start), std::nullopt};
-    parallel_for(samples, worthwhile(threads, kNanoseconds * double(total)), 64, [&](int64_t s) {
+    Spikes out(samples, [&](int64_t s) { return all.size(chosen[s]); });
+    parallel_for(samples, worthwhile(threads, kEvent * double(out.size()) + kSample * double(samples)), 64, [&](int64_t s) {
         const int64_t from = all.start[chosen[s]], to = out.start[s], count = out.start[s + 1] - to;
-        std::copy_n(all.time + from, count, out.time.values.get() + to);
-        std::copy_n(all.unit + from, count, out.unit.values.get() + to);
+        std::copy_n(all.time + from, count, out.time.get() + to), std::copy_n(all.unit + from, count, out.unit.get() + to);
     });
-    return out.to_python();
+    return handed_over(out);
 }
 
 // An exception of this module with the sample, the unit and the number of the population that it is about.

@@ -1,8 +1,10 @@
 // Feed-forward populations with dense projections, whole weight rows at a time, several of them in one call.
 #pragma once
 #include <functional>
+#include <memory>
 
 #include "stage.hpp"
+#include "threads.hpp"
 
 namespace spikeloop {
 
@@ -61,10 +63,14 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
     if (!in_order) std::stable_sort(out.begin(), out.end(), [](const Arrival& x, const Arrival& y) { return x.time < y.time; });
 }
 
+// What else is done with samples first .. first + count, of which `spikes` has those of each stage, as soon as they have passed: by the
+// thread that has them in its cache.
+using Passed = std::function<void(const std::vector<SpikesPerSample>& spikes, int64_t first, int64_t count, Watch& watch)>;
+
 // The spikes of each stage, kept until this thread's next call; batch, begin and end, spike limit and threads are those of the first
 // stage's request.
 template <class T>
-const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages);
+const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages, const Passed& passed = {});
 
 // One population's adjoint: what it listened to (with `trains`), its record, and where gradients go; null where not wanted.
 template <class T>
@@ -83,5 +89,28 @@ struct DenseBack {
 // `stages` in forward order, carried out from the last to the first; batch and threads are those of the first one's request.
 template <class T>
 void dense_adjoint(std::vector<DenseBack<T>>& stages);
+
+// The same for samples that are taken back a few at a time, by whichever thread has them, and added up together.
+template <class T>
+class DenseAdjoint {
+public:
+    // `stages`: as they will be given, but for what is of samples: spikes, cotangents, trains.
+    explicit DenseAdjoint(const std::vector<DenseBack<T>>& stages);
+    ~DenseAdjoint();
+    // For `count` samples, of which none have been taken back yet.
+    void begin(int64_t count);
+    // All samples of these stages: those from `place` on.
+    void back(std::vector<DenseBack<T>>& stages, int64_t place, Watch& watch);
+    // Their samples from `first` on, as many as these are, on so many threads.
+    void back(std::vector<DenseBack<T>>& stages, int64_t first, int threads);
+    // How much they leave until it is added up.
+    double bytes() const;
+    // Everybody's weights, on so many threads; `stages` need nothing that is of samples. `last`: nothing else will be added to them.
+    void add_up(std::vector<DenseBack<T>>& stages, int threads, bool last);
+
+private:
+    struct Inside;
+    std::unique_ptr<Inside> inside_;
+};
 
 }  // namespace spikeloop

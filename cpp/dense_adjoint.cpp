@@ -3,6 +3,7 @@
 // change: it is taken back from mark to mark, neuron by neuron, and leaves what its modes are from which arrival on. What an
 // arrival brings to the weights of a block of neurons is then two products, added up afterwards, block by block, samples in
 // order: sums do not depend on the threads.
+#include <deque>
 #include <numeric>
 #include <optional>
 
@@ -40,21 +41,35 @@ struct SampleAdjoint {
     SlopeFloor slope{0};
 };
 
-// One stage of the call.
+// What is the same for all samples of a stage, and what they leave of it.
 template <class T>
-struct Job {
-    DenseBack<T>* stage;
+struct Frame {
     std::vector<SampleAdjoint<T>>& samples;
     std::vector<Neuron> neuron;
     std::vector<Modes> modes;  // of each neuron, or the one that all have
-    bool one_tau, want_weight = false, want_arrival_time = false;
+    bool one_tau;
     bool starts = false, leaps = false;  // not all neurons start at rest; the run is longer than `span`
     bool refractory = false;  // any neuron is
     int ratio = 0;  // that of its neurons
     double span = 0, back_span = 0;
-    const Backward& request() const { return stage->request; }
-    int64_t size() const { return stage->neurons.size; }
+    int64_t size() const { return int64_t(neuron.size()); }
     int64_t blocks() const { return (size() + kLanes<T> - 1) / kLanes<T>; }
+};
+
+// One stage of some samples.
+template <class T>
+struct Job {
+    DenseBack<T>* stage;
+    const Frame<T>& frame;
+    const std::vector<Neuron>& neuron = frame.neuron;
+    const std::vector<Modes>& modes = frame.modes;
+    const bool one_tau = frame.one_tau, starts = frame.starts, leaps = frame.leaps, refractory = frame.refractory;
+    const int ratio = frame.ratio;
+    const double span = frame.span, back_span = frame.back_span;
+    bool want_arrival_time = false;
+    const Backward& request() const { return stage->request; }
+    int64_t size() const { return frame.size(); }
+    int64_t blocks() const { return frame.blocks(); }
     const Modes& modes_of(int64_t m) const { return modes[one_tau ? 0 : m]; }
     // Whether nothing need be replayed: all that is needed at marks is the current at spikes, and that is known.
     bool knows_currents() const { return request().current && !refractory && !wants_membrane(); }
@@ -123,25 +138,20 @@ namespace spikeloop {
 namespace {
 
 template <class T>
-Job<T> make_job(DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
+Frame<T> make_frame(const DenseBack<T>& stage, std::vector<SampleAdjoint<T>>& samples) {
     constexpr double kSpan = 16;  // of the modes' exponents
-    Job<T> job{&stage, samples, {}, {}, stage.neurons.one_tau()};
+    Frame<T> frame{samples, {}, {}, stage.neurons.one_tau()};
     double fastest = 0;
     for (int64_t m = 0; m < stage.neurons.size; ++m) {
-        const Neuron& n = job.neuron.emplace_back(stage.neurons[m]);
-        fastest = std::max({fastest, n.a, n.b}), job.starts |= n.initial() != 0, job.refractory |= n.refractory > 0;
+        const Neuron& n = frame.neuron.emplace_back(stage.neurons[m]);
+        fastest = std::max({fastest, n.a, n.b}), frame.starts |= n.initial() != 0, frame.refractory |= n.refractory > 0;
     }
-    job.span = kSpan / fastest, job.back_span = 1 / job.span;
-    job.starts |= stage.request.start.membrane != nullptr, job.leaps = stage.request.duration >= job.span;
-    for (const Neuron& n : job.neuron)
-        if (!job.one_tau || job.modes.empty()) job.modes.emplace_back(n, job.span);
-    job.ratio = stage.neurons.ratio();
-    for (size_t s = 0; s < stage.sources.size(); ++s) {
-        job.want_arrival_time |= stage.time[s] || stage.source_time[s];
-        job.want_weight |= stage.weight[s] != nullptr;
-    }
-    stage.neuron.assign(stage.neurons.size, {});
-    return job;
+    frame.span = kSpan / fastest, frame.back_span = 1 / frame.span;
+    frame.starts |= stage.request.start.membrane != nullptr, frame.leaps = stage.request.duration >= frame.span;
+    for (const Neuron& n : frame.neuron)
+        if (!frame.one_tau || frame.modes.empty()) frame.modes.emplace_back(n, frame.span);
+    frame.ratio = stage.neurons.ratio();
+    return frame;
 }
 
 template <class T>
@@ -154,57 +164,133 @@ double arrivals_of(const DenseBack<T>& stage) {
 }  // namespace
 
 template <class T>
+struct DenseAdjoint<T>::Inside {
+    std::vector<Frame<T>> frames;
+    int64_t count = 0;  // samples
+
+    std::vector<Job<T>> jobs(std::vector<DenseBack<T>>& stages) const {
+        std::vector<Job<T>> jobs;
+        for (DenseBack<T>& stage : stages) {
+            jobs.push_back({&stage, frames[jobs.size()]});
+            Job<T>& job = jobs.back();
+            for (size_t s = 0; s < stage.sources.size(); ++s) job.want_arrival_time |= stage.time[s] || stage.source_time[s];
+        }
+        return jobs;
+    }
+
+    // Sample number `sample` of the jobs, which is that of `place` here.
+    void back(const std::vector<Job<T>>& jobs, int64_t sample, int64_t place, Watch& watch) {
+        Scratch<T>& scratch = own<Scratch<T>>();
+        for (size_t k = jobs.size(); k-- > 0;) {
+            SampleAdjoint<T>& out = frames[k].samples[place];
+            out.sample = sample, out.slope = {jobs[k].request().slope_floor};
+            if (jobs[k].size() == 0)
+                out.neuron.clear();  // it may have been a stage of an earlier call
+            else
+                SPIKELOOP_BEST(sample_back(jobs[k], out, scratch, watch));
+        }
+    }
+};
+
+template <class T>
+DenseAdjoint<T>::DenseAdjoint(const std::vector<DenseBack<T>>& stages) : inside_(std::make_unique<Inside>()) {
+    auto& kept = own<std::deque<std::vector<SampleAdjoint<T>>>>();  // their room serves the next call
+    kept.resize(std::max(kept.size(), stages.size()));
+    for (size_t k = 0; k < stages.size(); ++k) inside_->frames.push_back(make_frame(stages[k], kept[k]));
+}
+
+template <class T>
+DenseAdjoint<T>::~DenseAdjoint() = default;
+
+template <class T>
+void DenseAdjoint<T>::begin(int64_t count) {
+    inside_->count = count;
+    for (Frame<T>& frame : inside_->frames) frame.samples.resize(std::max<size_t>(frame.samples.size(), count));
+}
+
+template <class T>
+void DenseAdjoint<T>::back(std::vector<DenseBack<T>>& stages, int64_t place, Watch& watch) {
+    const auto jobs = inside_->jobs(stages);
+    for (int64_t s = 0; s < stages[0].request.batch; ++s) inside_->back(jobs, s, place + s, watch);
+}
+
+template <class T>
+void DenseAdjoint<T>::back(std::vector<DenseBack<T>>& stages, int64_t first, int threads) {
+    const auto jobs = inside_->jobs(stages);
+    parallel_for(inside_->count, threads, 2, [&](int64_t s, Watch& watch) { inside_->back(jobs, first + s, s, watch); });
+}
+
+template <class T>
+double DenseAdjoint<T>::bytes() const {
+    double bytes = 0;
+    for (const Frame<T>& frame : inside_->frames)
+        for (int64_t s = 0; s < inside_->count; ++s) {
+            const SampleAdjoint<T>& out = frame.samples[s];
+            bytes += double(out.row.size() * sizeof(T*) + (out.one.size() + out.two.size()) * sizeof(T) + out.changes.size() * sizeof(Change<T>));
+        }
+    return bytes;
+}
+
+template <class T>
+void DenseAdjoint<T>::add_up(std::vector<DenseBack<T>>& stages, int threads, bool last) {
+    std::vector<std::pair<size_t, int64_t>> parts;  // stage and block
+    double work = 0;
+    for (size_t k = 0; k < stages.size(); ++k) {
+        const Frame<T>& frame = inside_->frames[k];
+        const auto& weight = stages[k].weight;
+        if (std::none_of(weight.begin(), weight.end(), [](const T* each) { return each != nullptr; })) continue;
+        for (int64_t block = 0; block < frame.blocks(); ++block) parts.push_back({k, block});
+        for (int64_t s = 0; s < inside_->count; ++s) {
+            const SampleAdjoint<T>& out = frame.samples[s];
+            work += 2.0 * double(out.reach) * double(std::min<int64_t>(frame.blocks(), int64_t(out.changes.size())));
+        }
+    }
+    const int adders = worthwhile(threads, work, true);
+    std::optional<Undisturbed> as_a_whole;
+    if (last && std::any_of(stages.begin(), stages.end(), [](const auto& stage) { return bool(stage.summed); })) as_a_whole.emplace();
+    parallel_for(parts.size(), adders, (int64_t(parts.size()) + adders - 1) / adders, [&](int64_t part) {
+        const auto [k, block] = parts[part];
+        const Frame<T>& frame = inside_->frames[k];
+        SPIKELOOP_BEST(add_weights(frame, inside_->count, block));
+        if (last && stages[k].summed) {
+            const int64_t lane = block * kLanes<T>;
+            stages[k].summed(lane, int(std::min<int64_t>(kLanes<T>, frame.size() - lane)));
+        }
+    });
+    for (size_t k = 0; k < stages.size(); ++k)
+        for (int64_t s = 0; s < inside_->count; ++s) {
+            const SampleAdjoint<T>& out = inside_->frames[k].samples[s];
+            for (size_t p = 0; p < out.neuron.size(); ++p) stages[k].neuron[out.active[p]] += out.neuron[p];
+            stages[k].slope.acted += out.slope.acted, stages[k].slope.spikes += out.slope.spikes;
+        }
+}
+
+template <class T>
 void dense_adjoint(std::vector<DenseBack<T>>& stages) {
     const int64_t batch = stages[0].request.batch;
-    std::vector<Job<T>> jobs;
-    auto& kept = own<std::vector<std::vector<SampleAdjoint<T>>>>();  // their room serves the next call
-    kept.resize(std::max(kept.size(), stages.size()));
-    double work = 0, bytes = 1, sums = 0;
-    std::vector<std::pair<size_t, int64_t>> parts;  // of the sums: stage and block
-    for (DenseBack<T>& stage : stages) {
-        const Job<T>& job = jobs.emplace_back(make_job(stage, kept[jobs.size()]));
-        if (batch == 0) continue;
-        const double events = arrivals_of(stage), spikes = double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]);
-        const double blocks = double(job.blocks()), active = stage.request.membrane.empty() ? std::min(blocks, spikes / double(batch) + 1) : blocks;
-        work += 50.0 * spikes + 2.0 * events * active, sums += 2.0 * events * active;
-        bytes += events * (sizeof(T*) + 2 * sizeof(T) * (job.one_tau ? 1 : active * kLanes<T>)) + spikes * sizeof(Change<T>);
-        for (int64_t block = 0; block < job.blocks() && job.want_weight; ++block) parts.push_back({jobs.size() - 1, block});
-    }
+    for (DenseBack<T>& stage : stages) stage.neuron.assign(stage.neurons.size, {});
     if (batch == 0) return;
+    double work = 0, bytes = 1;
+    for (const DenseBack<T>& stage : stages) {
+        const double events = arrivals_of(stage), spikes = double(stage.request.spikes.start[batch] - stage.request.spikes.start[0]);
+        const double blocks = double((stage.neurons.size + kLanes<T> - 1) / kLanes<T>);
+        const double active = stage.request.membrane.empty() ? std::min(blocks, spikes / double(batch) + 1) : blocks;
+        work += 50.0 * spikes + 2.0 * events * active;
+        bytes += events * (sizeof(T*) + 2 * sizeof(T) * (stage.neurons.one_tau() ? 1 : active * kLanes<T>)) + spikes * sizeof(Change<T>);
+    }
     const int threads = worthwhile(stages[0].request.threads, work);
     const Parts slabs(batch, std::clamp<int64_t>(int64_t(double(kSlabBytes) * double(batch) / bytes), 1, batch), 1);
-    const int adders = worthwhile(threads, sums / double(slabs.number), true);
-    for (Job<T>& job : jobs) job.samples.resize(std::max<size_t>(job.samples.size(), (batch + slabs.number - 1) / slabs.number));
+    DenseAdjoint<T> adjoint(stages);
     for (int64_t slab = 0; slab < slabs.number; ++slab) {
         const int64_t first = slabs.first(slab), count = slabs.size(slab);
-        parallel_for(count, threads, 2, [&](int64_t s, Watch& watch) {
-            Scratch<T>& scratch = own<Scratch<T>>();
-            for (size_t k = jobs.size(); k-- > 0;) {
-                SampleAdjoint<T>& out = jobs[k].samples[s];
-                out.sample = first + s, out.slope = {jobs[k].request().slope_floor};
-                if (jobs[k].size() > 0) SPIKELOOP_BEST(sample_back(jobs[k], out, scratch, watch));
-            }
-        });
-        const bool last = slab + 1 == slabs.number;
-        std::optional<Undisturbed> as_a_whole;
-        if (last && std::any_of(stages.begin(), stages.end(), [](const auto& stage) { return bool(stage.summed); })) as_a_whole.emplace();
-        parallel_for(parts.size(), adders, (int64_t(parts.size()) + adders - 1) / adders, [&](int64_t part) {
-            const auto [k, block] = parts[part];
-            SPIKELOOP_BEST(add_weights(jobs[k], count, block));
-            if (last && stages[k].summed) {
-                const int64_t lane = block * kLanes<T>;
-                stages[k].summed(lane, int(std::min<int64_t>(kLanes<T>, jobs[k].size() - lane)));
-            }
-        });
-        for (Job<T>& job : jobs)
-            for (int64_t s = 0; s < count; ++s) {
-                const SampleAdjoint<T>& out = job.samples[s];
-                for (size_t p = 0; p < out.neuron.size(); ++p) job.stage->neuron[out.active[p]] += out.neuron[p];
-                job.stage->slope.acted += out.slope.acted, job.stage->slope.spikes += out.slope.spikes;
-            }
+        adjoint.begin(count);
+        adjoint.back(stages, first, threads);
+        adjoint.add_up(stages, threads, slab + 1 == slabs.number);
     }
 }
 
+template class DenseAdjoint<float>;
+template class DenseAdjoint<double>;
 template void dense_adjoint(std::vector<DenseBack<float>>&);
 template void dense_adjoint(std::vector<DenseBack<double>>&);
 

@@ -211,11 +211,11 @@ void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
 
 // What `count` samples bring to the weights of a block of neurons, in order.
 template <class T, bool OneTau, bool Whole>
-void add_weights(const Job<T>& job, int64_t count, int64_t block) {
+void add_weights(const Frame<T>& frame, int64_t count, int64_t block) {
     constexpr int N = kLanes<T>;
-    const int lanes = int(std::min<int64_t>(N, job.size() - block * N));
+    const int lanes = int(std::min<int64_t>(N, frame.size() - block * N));
     for (int64_t sample = 0; sample < count; ++sample) {
-        const SampleAdjoint<T>& out = job.samples[sample];
+        const SampleAdjoint<T>& out = frame.samples[sample];
         const Change<T>* changes = out.changes.data() + out.first_change[block];
         const Change<T>* end = out.changes.data() + out.first_change[block + 1];
         if (changes == end) continue;
@@ -234,10 +234,10 @@ void add_weights(const Job<T>& job, int64_t count, int64_t block) {
 }
 
 template <class T>
-void add_weights(const Job<T>& job, int64_t count, int64_t block) {
-    const bool whole = (block + 1) * kLanes<T> <= job.size();
-    if (job.one_tau)
-        whole ? add_weights<T, true, true>(job, count, block) : add_weights<T, true, false>(job, count, block);
+void add_weights(const Frame<T>& frame, int64_t count, int64_t block) {
+    const bool whole = (block + 1) * kLanes<T> <= frame.size();
+    if (frame.one_tau)
+        whole ? add_weights<T, true, true>(frame, count, block) : add_weights<T, true, false>(frame, count, block);
     else
-        whole ? add_weights<T, false, true>(job, count, block) : add_weights<T, false, false>(job, count, block);
+        whole ? add_weights<T, false, true>(frame, count, block) : add_weights<T, false, false>(frame, count, block);
 }

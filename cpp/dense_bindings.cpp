@@ -22,10 +22,14 @@ nb::list dense_forward_door(const std::vector<std::tuple<std::vector<DenseIn<T>>
         nb::gil_scoped_release release;
         const auto& spikes = dense_forward<T>(stages);
         for (size_t k = 0; k < stages.size(); ++k)
-            out.push_back(collect(spikes[k], stages[k].neurons.size, count_of(std::get<3>(in[k])), threads, std::is_same_v<T, float>));
+            out.push_back(collect(spikes[k], stages[k].neurons.size, data(count_of(std::get<3>(in[k]))), threads, std::is_same_v<T, float>));
     }
     nb::list result;
-    for (auto& spikes : out) result.append(nb::make_tuple(spikes.to_python(), spikes.current ? spikes.current->to_python() : nb::none()));
+    for (Spikes& spikes : out) {
+        nb::object current = nb::none();
+        if (spikes.current) current = handed_over(std::move(spikes.current), std::array{size_t(spikes.size())});
+        result.append(nb::make_tuple(handed_over(spikes), current));
+    }
     return result;
 }
 

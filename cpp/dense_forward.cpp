@@ -324,7 +324,7 @@ std::vector<int64_t> tapered(int64_t batch, int64_t most, int threads) {
 }  // namespace
 
 template <class T>
-const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages) {
+const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages, const Passed& passed) {
     const Request& request = stages[0].request;
     auto& spikes = own<std::vector<SpikesPerSample>>();
     spikes.resize(stages.size());
@@ -357,11 +357,12 @@ const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T
             for (int64_t s = first; s < first + count; ++s) all_layers(s, 1);
             throw;
         }
+        if (passed) passed(spikes, first, count, watch);
     });
     return spikes;
 }
 
-template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<float>>&);
-template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<double>>&);
+template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<float>>&, const Passed&);
+template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<double>>&, const Passed&);
 
 }  // namespace spikeloop

@@ -31,12 +31,12 @@ nb::tuple disturbed_door(const std::vector<SourceIn>& sources, const Maybe<const
     const int64_t n = population.size;
     const double* d = disturbance.data();
     const Disturbance disturbed{d, d + n, d + 2 * n, d + 3 * n, d + 4 * n, key, tick};
-    const auto spikes = [&] {
+    Spikes spikes = [&] {
         nb::gil_scoped_release release;
-        return collect(loop ? disturbed_loop(in, loop->data(), population, disturbed, request) : disturbed_forward(in, population, disturbed, request), n, {},
+        return collect(loop ? disturbed_loop(in, loop->data(), population, disturbed, request) : disturbed_forward(in, population, disturbed, request), n, nullptr,
                        request.threads);
-    };
-    return spikes().to_python();
+    }();
+    return handed_over(spikes);
 }
 
 // cycles, addresses, start of each run
@@ -96,11 +96,11 @@ nb::tuple leave_door(const TrainsIn& spikes, const ExitIn& exit, const Array<int
     const auto& [late, sends, bus, buses, depth, cycle, duration] = exit;
     const Exit out{data(late), sends.data(), data(bus), buses, depth, cycle, duration};
     const int64_t batch = int64_t(std::get<2>(spikes).shape(0)) - 1, units = int64_t(sends.shape(0));
-    const auto left = [&] {
+    Spikes left = [&] {
         nb::gil_scoped_release release;
-        return collect(leave(trains_of(spikes), batch, out, lost.data(), threads), units, {}, threads);
-    };
-    return left().to_python();
+        return collect(leave(trains_of(spikes), batch, out, lost.data(), threads), units, nullptr, threads);
+    }();
+    return handed_over(left);
 }
 
 nb::object normals(uint64_t key, int64_t count) {

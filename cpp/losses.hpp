@@ -45,21 +45,31 @@ struct FirstSpikeLoss {
     }
 };
 
-// -log softmax(scale * value)[label] for values (batch, classes); the mean's derivative is written to `slope`, as large.
+// -log softmax(scale * value)[label] for values (batch, classes), sample by sample: tell(sample, loss). The derivative of their sum,
+// times `weight`, is written to `slope`, as large.
+template <class T, class Tell>
+void cross_entropies(const T* value, int64_t batch, int64_t classes, const int64_t* label, double scale, double weight, T* slope, Tell&& tell) {
+    std::vector<double> share(classes);
+    for (int64_t b = 0; b < batch; ++b, value += classes, slope += classes) {
+        const int64_t wanted = label[b];
+        if (wanted < 0 || wanted >= classes) {
+            tell(b, std::numeric_limits<double>::quiet_NaN());
+            continue;
+        }
+        double highest = -kInfinity, norm = 0;
+        for (int64_t c = 0; c < classes; ++c) highest = std::max(highest, scale * double(value[c]));
+        for (int64_t c = 0; c < classes; ++c) norm += share[c] = std::exp(scale * double(value[c]) - highest);
+        for (int64_t c = 0; c < classes; ++c) slope[c] = T((share[c] / norm - (c == wanted)) * scale * weight);
+        tell(b, std::log(norm) - (scale * double(value[wanted]) - highest));
+    }
+}
+
+// Their mean, and its derivative.
 template <class T>
 double cross_entropy(const T* value, int64_t batch, int64_t classes, const int64_t* label, double scale, T* slope) {
     double sum = 0;
     const double share_of_mean = 1.0 / double(std::max<int64_t>(batch, 1));
-    std::vector<double> share(classes);
-    for (int64_t b = 0; b < batch; ++b, value += classes, slope += classes) {
-        const int64_t wanted = label[b];
-        if (wanted < 0 || wanted >= classes) return std::numeric_limits<double>::quiet_NaN();
-        double highest = -kInfinity, norm = 0;
-        for (int64_t c = 0; c < classes; ++c) highest = std::max(highest, scale * double(value[c]));
-        for (int64_t c = 0; c < classes; ++c) norm += share[c] = std::exp(scale * double(value[c]) - highest);
-        sum += std::log(norm) - (scale * double(value[wanted]) - highest);
-        for (int64_t c = 0; c < classes; ++c) slope[c] = T((share[c] / norm - (c == wanted)) * scale * share_of_mean);
-    }
+    cross_entropies(value, batch, classes, label, scale, share_of_mean, slope, [&](int64_t, double loss) { sum += loss; });
     return sum * share_of_mean;
 }
 

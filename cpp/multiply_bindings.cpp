@@ -1,5 +1,6 @@
 // Python's way to the array as a multiplier.
 #include "multiply.hpp"
+#include "arguments.hpp"
 #include "results.hpp"
 
 namespace nb = nanobind;

@@ -72,10 +72,10 @@ nb::list queue_forward_door(const std::vector<QueueIn<T>>& sources, const std::v
         nb::gil_scoped_release release;
         const auto spikes = queue_forward<T>(in, stage, {batch, size_of(stage), begin, until, spike_limit, threads});
         for (size_t p = 0; p < stage.size(); ++p)
-            out.push_back(collect(spikes, stage[p].first, stage[p].neurons.size, size_of(stage), count_of(asks[p]), threads));
+            out.push_back(collect(spikes, stage[p].first, stage[p].neurons.size, size_of(stage), data(count_of(asks[p])), threads));
     }
     nb::list result;
-    for (auto& spikes : out) result.append(spikes.to_python());
+    for (Spikes& spikes : out) result.append(handed_over(spikes));
     return result;
 }
 

@@ -123,10 +123,10 @@ nb::list forward_door(const std::vector<CellsIn>& cells, const std::vector<LinkI
         const SteppedRun request = run_of(run);
         const auto spikes = stepped_forward<T>(populations, in, request);
         for (size_t p = 0; p < cells.size(); ++p)
-            out.push_back(collect(spikes[p], populations[p].cells.size, std::get<6>(asks[p]), request.threads));
+            out.push_back(collect(spikes[p], populations[p].cells.size, data(std::get<6>(asks[p])), request.threads));
     }
     nb::list result;
-    for (auto& spikes : out) result.append(spikes.to_python());
+    for (Spikes& spikes : out) result.append(handed_over(spikes));
     return result;
 }
 

@@ -164,6 +164,7 @@ class Loader(Generic[Inputs_co]):
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
         self.seed, self.epoch, self.position = seed, 0, 0
         self._restored = False
+        self._at_once = 1  # batches that are gathered together
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.dataset), self.batch_size)
@@ -193,9 +194,9 @@ class Loader(Generic[Inputs_co]):
 
     def _gathered(self, order: Tensor, most: Callable[[], int]) -> Iterator[tuple[Inputs_co, Tensor, int]]:
         """The others, several at once: taking a slice costs less than a gather."""
-        first, size, at_once = self.position, self.batch_size, 1
+        first, size = self.position, self.batch_size
         while first < len(self):
-            last = min(first + at_once, len(self))
+            last = min(first + self._at_once, len(self))
             index = order[first * size : last * size]
             inputs, label = self.dataset.batch(index)
             if len(label) != len(index):
@@ -209,7 +210,8 @@ class Loader(Generic[Inputs_co]):
                 begin = end
             numbers = inputs.time.shape[0] if isinstance(inputs, Events) else inputs.numel()
             most_at_once = _GATHERED * (last - first) // max(numbers, 1)
-            first, at_once = last, min(max(most_at_once, 1), 16 * (last - first))  # the next may not be as empty
+            self._at_once = min(max(most_at_once, 1), 16 * (last - first))  # the next may not be as empty
+            first = last
 
     def _order(self) -> Tensor:
         """(samples,) int64: the order of the running epoch."""
