@@ -151,9 +151,9 @@ private:
 
 // One batch after the other, on its way down and back.
 template <class T>
-class Walk {
+class Batches {
 public:
-    explicit Walk(const Descent<T>& down) : down_(down), way_(down), adjoint_(way_.back) {
+    explicit Batches(const Descent<T>& down) : down_(down), way_(down), adjoint_(way_.back) {
         if (down.learning) steps_.emplace(*down.learning, way_);
     }
 
@@ -205,20 +205,7 @@ private:
         const Parts slabs(count, std::clamp<int64_t>(int64_t(kSlabBytes / left_), 1, count), 1);
         double left = 0;
         for (int64_t slab = 0; slab < slabs.number; ++slab) {
-            const int64_t from = slabs.first(slab);
-            adjoint_.begin(slabs.size(slab));
-            dense_forward<T>(stages_of(down_, first + from, slabs.size(slab), highest_),
-                             [&](const std::vector<SpikesPerSample>& spikes, int64_t place, int64_t samples, Watch& watch) {
-                Group group;
-                for (size_t k = 0; k < spikes.size(); ++k) {
-                    const auto* mine = spikes[k].data() + place;
-                    Sent& sent = group.sent.emplace_back(Spikes(samples, [&](int64_t s) { return mine[s].size(); }, kWithCurrents));
-                    for (int64_t s = 0; s < samples; ++s) sent.spikes.put(s, mine[s], 0, down_.stages[k].neurons.size);
-                }
-                by_peaks(group, first + from + place, samples, place, 1.0 / double(count), each.data() + from + place);
-                auto back = way_.of(down_, group, first + from + place, samples, highest_.time.data() + place * down_.units());
-                if (!back.empty()) adjoint_.back(back, place, watch);
-            });
+            there_and_back(first, slabs.first(slab), slabs.size(slab), each);
             left += adjoint_.bytes();
             adjoint_.add_up(all, down_.threads, slab + 1 == slabs.number);
         }
@@ -226,6 +213,29 @@ private:
         if (steps_) steps_->end(down_.threads);
         add_slopes(all, out);
         out.told.push_back(mean(each));
+    }
+
+    // Samples `from` .. `from` + `count` of the batch that begins with sample `first`.
+    void there_and_back(int64_t first, int64_t from, int64_t count, std::vector<Told>& each) {
+        adjoint_.begin(count);
+        const double weight = 1.0 / double(each.size());
+        const auto passed = [&](const std::vector<SpikesPerSample>& spikes, int64_t place, int64_t samples, Watch& watch) {
+            Group group;
+            for (size_t k = 0; k < spikes.size(); ++k) {
+                const auto* mine = spikes[k].data() + place;
+                Sent& sent = group.sent.emplace_back(Spikes(samples, [&](int64_t s) { return mine[s].size(); }, kWithCurrents));
+                for (int64_t s = 0; s < samples; ++s) sent.spikes.put(s, mine[s], 0, down_.stages[k].neurons.size);
+            }
+            by_peaks(group, first + from + place, samples, place, weight, each.data() + from + place);
+            auto back = way_.of(down_, group, first + from + place, samples, highest_.time.data() + place * down_.units());
+            if (!back.empty()) adjoint_.back(back, place, watch);
+        };
+        try {
+            dense_forward<T>(stages_of(down_, first + from, count, highest_), passed);
+        } catch (Explosion& e) {
+            e.sample += from;
+            throw;
+        }
     }
 
     // What samples tell, and the loss's derivatives by their peaks, which stand from `place` on. `weight`: of a sample in the mean.
@@ -290,12 +300,12 @@ Descended descend(const Descent<T>& down) {
     const auto names_a_unit = [=](int64_t unit) { return unit >= 0 && unit < units; };
     Descended out;
     out.slope.floor = down.slope_floor;
-    Walk<T> walk(down);
+    Batches<T> batches(down);
     for (int64_t first = 0; first < down.samples && !out.waits; first += down.size) {
         const int64_t count = std::min(down.size, down.samples - first);
         if (!std::all_of(down.label + first, down.label + first + count, names_a_unit)) break;
         try {
-            if (!walk.take(first, count, int64_t(out.told.size()), out)) break;
+            if (!batches.take(first, count, int64_t(out.told.size()), out)) break;
         } catch (const Explosion&) {
             if (out.told.empty()) throw;
             out.waits = false;
