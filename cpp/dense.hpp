@@ -70,7 +70,22 @@ using Passed = std::function<void(const std::vector<SpikesPerSample>& spikes, in
 // The spikes of each stage, kept until this thread's next call; batch, begin and end, spike limit and threads are those of the first
 // stage's request.
 template <class T>
-const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages, const Passed& passed = {});
+const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages);
+
+// The same for some samples after the others. The stages are its caller's to keep.
+template <class T>
+class DenseForward {
+public:
+    explicit DenseForward(const std::vector<DenseStage<T>>& stages);
+    ~DenseForward();
+    // Samples first .. first + count.
+    void run(int64_t first, int64_t count, const Passed& passed = {});
+    const std::vector<SpikesPerSample>& spikes() const;
+
+private:
+    struct Inside;
+    std::unique_ptr<Inside> inside_;
+};
 
 // One population's adjoint: what it listened to (with `trains`), its record, and where gradients go; null where not wanted.
 template <class T>
@@ -97,13 +112,13 @@ public:
     // `stages`: as they will be given, but for what is of samples: spikes, cotangents, trains.
     explicit DenseAdjoint(const std::vector<DenseBack<T>>& stages);
     ~DenseAdjoint();
-    // For `count` samples, of which none have been taken back yet.
+    // For `count` samples, whose places are 0 .. count.
     void begin(int64_t count);
-    // All samples of these stages: those from `place` on.
-    void back(std::vector<DenseBack<T>>& stages, int64_t place, Watch& watch);
-    // Their samples from `first` on, as many as these are, on so many threads.
-    void back(std::vector<DenseBack<T>>& stages, int64_t first, int threads);
-    // How much they leave until it is added up.
+    // All samples that these stages have, on this thread: they are the ones of `place` and what follows.
+    void take_back(std::vector<DenseBack<T>>& stages, int64_t place, Watch& watch);
+    // For every place a sample of these stages, from `first` on, on so many threads.
+    void take_all_back(std::vector<DenseBack<T>>& stages, int64_t first, int threads);
+    // How much all samples have left to be added up.
     double bytes() const;
     // Everybody's weights, on so many threads; `stages` need nothing that is of samples. `last`: nothing else will be added to them.
     void add_up(std::vector<DenseBack<T>>& stages, int threads, bool last);

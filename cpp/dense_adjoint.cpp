@@ -209,13 +209,13 @@ void DenseAdjoint<T>::begin(int64_t count) {
 }
 
 template <class T>
-void DenseAdjoint<T>::back(std::vector<DenseBack<T>>& stages, int64_t place, Watch& watch) {
+void DenseAdjoint<T>::take_back(std::vector<DenseBack<T>>& stages, int64_t place, Watch& watch) {
     const auto jobs = inside_->jobs(stages);
     for (int64_t s = 0; s < stages[0].request.batch; ++s) inside_->back(jobs, s, place + s, watch);
 }
 
 template <class T>
-void DenseAdjoint<T>::back(std::vector<DenseBack<T>>& stages, int64_t first, int threads) {
+void DenseAdjoint<T>::take_all_back(std::vector<DenseBack<T>>& stages, int64_t first, int threads) {
     const auto jobs = inside_->jobs(stages);
     parallel_for(inside_->count, threads, 2, [&](int64_t s, Watch& watch) { inside_->back(jobs, first + s, s, watch); });
 }
@@ -226,6 +226,7 @@ double DenseAdjoint<T>::bytes() const {
     for (const Frame<T>& frame : inside_->frames)
         for (int64_t s = 0; s < inside_->count; ++s) {
             const SampleAdjoint<T>& out = frame.samples[s];
+            if (out.changes.empty()) continue;  // the rest may be that of an earlier sample
             bytes += double(out.row.size() * sizeof(T*) + (out.one.size() + out.two.size()) * sizeof(T) + out.changes.size() * sizeof(Change<T>));
         }
     return bytes;
@@ -284,7 +285,7 @@ void dense_adjoint(std::vector<DenseBack<T>>& stages) {
     for (int64_t slab = 0; slab < slabs.number; ++slab) {
         const int64_t first = slabs.first(slab), count = slabs.size(slab);
         adjoint.begin(count);
-        adjoint.back(stages, first, threads);
+        adjoint.take_all_back(stages, first, threads);
         adjoint.add_up(stages, threads, slab + 1 == slabs.number);
     }
 }

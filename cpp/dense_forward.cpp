@@ -324,32 +324,51 @@ std::vector<int64_t> tapered(int64_t batch, int64_t most, int threads) {
 }  // namespace
 
 template <class T>
-const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages, const Passed& passed) {
-    const Request& request = stages[0].request;
-    auto& spikes = own<std::vector<SpikesPerSample>>();
+struct DenseForward<T>::Inside {
+    const Request& request;
+    std::vector<Layer<T>> layers;
+    std::vector<SpikesPerSample>& spikes;
+    double work = 0;   // of a sample, ns, a rough guess: crossings, then arrivals at vectors
+    int64_t most = 1;  // blocks of a layer
+};
+
+template <class T>
+DenseForward<T>::DenseForward(const std::vector<DenseStage<T>>& stages)
+    : inside_(new Inside{stages[0].request, {}, own<std::vector<SpikesPerSample>>()}) {
+    auto& [request, layers, spikes, work, most] = *inside_;
     spikes.resize(stages.size());
     for (SpikesPerSample& stage : spikes) {
         stage.resize(request.batch);
         for (auto& sample : stage) sample.clear();
     }
-    std::vector<Layer<T>> layers;
-    double work = 0;  // a rough guess: crossings, then arrivals at vectors
-    int64_t most = 1;
     for (const DenseStage<T>& stage : stages) {
         layers.push_back(make_layer(stage, int64_t(layers.size())));
-        work += 50.0 * double(request.batch * stage.neurons.size);
+        work += 50.0 * double(stage.neurons.size);
         for (const auto& source : stage.sources)
-            if (source.stage < 0)
-                work += double(source.trains.start[request.batch] - source.trains.start[0]) * double(stage.neurons.size / kLanes<T> + 1) * 10;
+            if (source.stage < 0 && request.batch > 0)
+                work += double(source.trains.start[request.batch] - source.trains.start[0]) / double(request.batch) * double(stage.neurons.size / kLanes<T> + 1) * 10;
         most = std::max(most, int64_t(layers.back().blocks.size()));
     }
-    const int threads = worthwhile(request.threads, work);
-    const int64_t together = std::min(kTogether / most, request.batch / (threads * kGroups));
-    const std::vector<int64_t> groups = tapered(request.batch, std::max<int64_t>(together, 1), threads);
+}
+
+template <class T>
+DenseForward<T>::~DenseForward() = default;
+
+template <class T>
+const std::vector<SpikesPerSample>& DenseForward<T>::spikes() const {
+    return inside_->spikes;
+}
+
+template <class T>
+void DenseForward<T>::run(int64_t begin, int64_t samples, const Passed& passed) {
+    const Inside& all = *inside_;
+    const int threads = worthwhile(all.request.threads, all.work * double(samples));
+    const int64_t together = std::min(kTogether / all.most, samples / (threads * kGroups));
+    const std::vector<int64_t> groups = tapered(samples, std::max<int64_t>(together, 1), threads);
     parallel_for(int64_t(groups.size()) - 1, threads, 1, [&](int64_t group, Watch& watch) {
-        const int64_t first = groups[group], count = groups[group + 1] - first;
-        const auto all_layers = [&](int64_t from, int64_t samples) {
-            for (const Layer<T>& layer : layers) pass(layer, from, samples, spikes, watch);
+        const int64_t first = begin + groups[group], count = groups[group + 1] - groups[group];
+        const auto all_layers = [&](int64_t from, int64_t number) {
+            for (const Layer<T>& layer : inside_->layers) pass(layer, from, number, inside_->spikes, watch);
         };
         try {
             all_layers(first, count);
@@ -357,12 +376,20 @@ const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T
             for (int64_t s = first; s < first + count; ++s) all_layers(s, 1);
             throw;
         }
-        if (passed) passed(spikes, first, count, watch);
+        if (passed) passed(inside_->spikes, first, count, watch);
     });
-    return spikes;
 }
 
-template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<float>>&, const Passed&);
-template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<double>>&, const Passed&);
+template <class T>
+const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<T>>& stages) {
+    DenseForward<T> forward(stages);
+    forward.run(0, stages[0].request.batch);
+    return forward.spikes();
+}
+
+template class DenseForward<float>;
+template class DenseForward<double>;
+template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<float>>&);
+template const std::vector<SpikesPerSample>& dense_forward(const std::vector<DenseStage<double>>&);
 
 }  // namespace spikeloop

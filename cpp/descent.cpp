@@ -6,10 +6,12 @@
 #include <atomic>
 #include <utility>
 
+#include "simd.hpp"
+
 namespace spikeloop {
 namespace {
 
-constexpr double kSlabBytes = 1 << 19;  // of what samples leave until it is added up: it should stay in the cache
+constexpr double kRoom = 1 << 19;  // bytes for what samples leave until it is added up: it should stay in the cache
 
 // The spikes of a stage, and the loss's derivatives by their times.
 struct Sent {
@@ -105,7 +107,8 @@ public:
             for (size_t s = 0; s < way.back[k].sources.size(); ++s)
                 for (Moments<T> of : learning.arrays) {
                     if (of.gradient != way.back[k].weight[s]) continue;
-                    const int64_t count = std::exchange(of.rows, way.back[k].sources[s].size) * std::exchange(of.columns, way.back[k].neurons.size);
+                    const int64_t count = of.count();
+                    of.rows = way.back[k].sources[s].size, of.columns = way.back[k].neurons.size;
                     if (of.count() != count) throw std::invalid_argument("weights and their gradients are of different sizes");
                     (count <= kSmall ? small_ : large_)[k].push_back(of);
                 }
@@ -131,10 +134,6 @@ public:
                 std::fill_n(of.gradient, of.count(), T(0));
             }
     }
-    // No step: what has been summed so far is forgotten.
-    void give_up() {
-        for (const Moments<T>& of : learning_.arrays) std::fill_n(of.gradient, of.count(), T(0));
-    }
     bool finite() const { return finite_; }
 
 private:
@@ -153,7 +152,7 @@ private:
 template <class T>
 class Batches {
 public:
-    explicit Batches(const Descent<T>& down) : down_(down), way_(down), adjoint_(way_.back) {
+    explicit Batches(const Descent<T>& down) : down_(down), way_(down) {
         if (down.learning) steps_.emplace(*down.learning, way_);
     }
 
@@ -163,7 +162,9 @@ public:
             const bool in_groups = std::holds_alternative<PeaksLoss>(down_.loss) && !down_.tell;
             in_groups ? by_groups(first, count, number, out) : as_a_whole(first, count, number, out);
         } catch (...) {
-            if (steps_) steps_->give_up();
+            for (const DenseBack<T>& stage : way_.back)  // what has been added to gradients so far is forgotten
+                for (size_t s = 0; s < stage.sources.size(); ++s)
+                    if (stage.weight[s]) std::fill_n(stage.weight[s], stage.sources[s].size * stage.neurons.size, T(0));
             throw;
         }
         return !steps_ || steps_->finite();
@@ -201,41 +202,51 @@ private:
         out.waits = !steps_;
         std::vector<DenseBack<T>> all = way_.back;
         if (steps_) steps_->begin(all, number);
+        if (!adjoint_) adjoint_.emplace(way_.back), bytes_ = guess(first, count);
         std::vector<Told> each(count);
-        const Parts slabs(count, std::clamp<int64_t>(int64_t(kSlabBytes / left_), 1, count), 1);
-        double left = 0;
-        for (int64_t slab = 0; slab < slabs.number; ++slab) {
-            there_and_back(first, slabs.first(slab), slabs.size(slab), each);
-            left += adjoint_.bytes();
-            adjoint_.add_up(all, down_.threads, slab + 1 == slabs.number);
+        const auto stages = stages_of(down_, first, count, highest_);
+        DenseForward<T> forward(stages);
+        for (int64_t begin = 0, end; begin < count; begin = end) {
+            end = begin + Parts(count - begin, std::max<int64_t>(int64_t(kRoom / bytes_), 2 * down_.threads), 1).size(0);
+            adjoint_->begin(end - begin);
+            forward.run(begin, end - begin, [&](const std::vector<SpikesPerSample>& spikes, int64_t at, int64_t samples, Watch& watch) {
+                Group group = found(spikes, at, samples);
+                by_peaks(group, first + at, samples, at, 1.0 / double(count), each.data() + at);
+                auto back = way_.of(down_, group, first + at, samples, highest_.time.data() + at * down_.units());
+                if (!back.empty()) adjoint_->take_back(back, at - begin, watch);
+            });
+            bytes_ = std::max(adjoint_->bytes() / double(end - begin), 1.0);
+            adjoint_->add_up(all, down_.threads, end == count);
         }
-        left_ = std::max(left / double(count), 1.0);
         if (steps_) steps_->end(down_.threads);
         add_slopes(all, out);
         out.told.push_back(mean(each));
     }
 
-    // Samples `from` .. `from` + `count` of the batch that begins with sample `first`.
-    void there_and_back(int64_t first, int64_t from, int64_t count, std::vector<Told>& each) {
-        adjoint_.begin(count);
-        const double weight = 1.0 / double(each.size());
-        const auto passed = [&](const std::vector<SpikesPerSample>& spikes, int64_t place, int64_t samples, Watch& watch) {
-            Group group;
-            for (size_t k = 0; k < spikes.size(); ++k) {
-                const auto* mine = spikes[k].data() + place;
-                Sent& sent = group.sent.emplace_back(Spikes(samples, [&](int64_t s) { return mine[s].size(); }, kWithCurrents));
-                for (int64_t s = 0; s < samples; ++s) sent.spikes.put(s, mine[s], 0, down_.stages[k].neurons.size);
+    // Bytes that a sample leaves, if every neuron spikes once.
+    double guess(int64_t first, int64_t count) const {
+        double bytes = 1;
+        for (const DenseBack<T>& stage : way_.back) {
+            const double modes = stage.neurons.one_tau() ? 1 : double(stage.neurons.size + kLanes<T>);
+            for (const DenseSource<T>& source : stage.sources) {
+                const int64_t* start = source.trains.start + first;
+                const double arrivals = source.stage >= 0 ? double(source.size) : double(start[count] - start[0]) / double(count);
+                bytes += arrivals * (sizeof(T*) + 2 * sizeof(T) * modes);
             }
-            by_peaks(group, first + from + place, samples, place, weight, each.data() + from + place);
-            auto back = way_.of(down_, group, first + from + place, samples, highest_.time.data() + place * down_.units());
-            if (!back.empty()) adjoint_.back(back, place, watch);
-        };
-        try {
-            dense_forward<T>(stages_of(down_, first + from, count, highest_), passed);
-        } catch (Explosion& e) {
-            e.sample += from;
-            throw;
+            bytes += 16.0 * double(stage.neurons.size);
         }
+        return bytes;
+    }
+
+    // Samples of a batch from `at` on.
+    Group found(const std::vector<SpikesPerSample>& spikes, int64_t at, int64_t samples) const {
+        Group group;
+        for (const SpikesPerSample& stage : spikes) {
+            const auto* mine = stage.data() + at;
+            Sent& sent = group.sent.emplace_back(Spikes(samples, [&](int64_t s) { return mine[s].size(); }, kWithCurrents));
+            for (int64_t s = 0; s < samples; ++s) sent.spikes.put(s, mine[s]);
+        }
+        return group;
     }
 
     // What samples tell, and the loss's derivatives by their peaks, which stand from `place` on. `weight`: of a sample in the mean.
@@ -276,17 +287,17 @@ private:
     static constexpr bool kWithCurrents = std::is_same_v<T, float>;
     const Descent<T>& down_;
     Way<T> way_;
-    DenseAdjoint<T> adjoint_;
+    std::optional<DenseAdjoint<T>> adjoint_;  // of batches that go by groups
     std::optional<Steps<T>> steps_;
     Highest highest_;
-    double left_ = 1 << 10;  // bytes that a sample leaves
+    double bytes_ = 0;  // that a sample leaves, as far as is known
 };
 
 template <class T>
 void check(const Descent<T>& down) {
     bool fits = down.readout >= 0 && down.readout < int64_t(down.stages.size());
     for (size_t k = 0; k < down.stages.size(); ++k)
-        for (const DenseSource<T>& source : down.stages[k].sources) fits &= source.stage < int64_t(k);
+        for (const DenseSource<T>& source : down.stages[k].sources) fits &= source.stage < int64_t(k) && (source.stage >= 0 || source.trains.start);
     if (!fits) throw std::invalid_argument("stages do not belong together");
     if (down.size < 1) throw std::invalid_argument("a batch without samples");
 }
@@ -308,7 +319,6 @@ Descended descend(const Descent<T>& down) {
             if (!batches.take(first, count, int64_t(out.told.size()), out)) break;
         } catch (const Explosion&) {
             if (out.told.empty()) throw;
-            out.waits = false;
             break;
         }
     }

@@ -26,14 +26,18 @@ struct Spikes {
     int64_t size() const { return start[batch]; }
     Trains trains() const { return {time.get(), unit.get(), start.get()}; }
 
-    // Sample b's: those of `spikes` that are of neurons first .. first + size, renumbered from 0.
-    void put(int64_t b, const std::vector<Spike>& spikes, int64_t first, int64_t size) {
+    // Sample b's: those of `spikes` that are `mine(spike)`, their neurons renumbered from `first` on.
+    template <class Mine>
+    void put(int64_t b, const std::vector<Spike>& spikes, int64_t first, Mine&& mine) {
         int64_t to = start[b];
         for (const Spike& spike : spikes) {
-            if (spike.unit < first || spike.unit >= first + size) continue;
+            if (!mine(spike)) continue;
             if (current) current[to] = spike.current;
             time[to] = spike.time, unit[to++] = int32_t(spike.unit - first);
         }
+    }
+    void put(int64_t b, const std::vector<Spike>& spikes) {
+        put(b, spikes, 0, [](const Spike&) { return true; });
     }
 };
 
@@ -47,7 +51,7 @@ inline Spikes collect(std::span<const std::vector<Spike>> spikes, int64_t first,
     };
     Spikes out(int64_t(spikes.size()), size_of, with_current);
     parallel_for(out.batch, worthwhile(threads, kNanoseconds * double(out.size()), true), 4, [&](int64_t b) {
-        out.put(b, spikes[b], first, size);
+        size == all ? out.put(b, spikes[b]) : out.put(b, spikes[b], first, mine);
         for (int64_t k = out.start[b]; count && k < out.start[b + 1]; ++k) count[b * size + out.unit[k]] += 1;
     });
     return out;
