@@ -23,7 +23,7 @@ constexpr double kSpan = 32;     // of the exponents of what is grown: single pr
 constexpr double kApart = 32;    // time constants farther apart are not: too many intervals would cross a line of the grid
 constexpr int64_t kTogether = 32;  // blocks that pause together, at most
 constexpr int64_t kGroups = 4;     // of samples for each thread, at least
-constexpr int64_t kFew = 4;        // samples that are worth a group, where it is not the last
+constexpr int64_t kFew = 2;        // samples that are worth a group, where it is not the last
 
 // Neurons first .. first + count; the lanes before `skip` belong to the block before.
 struct Block {
