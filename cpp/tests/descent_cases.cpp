@@ -188,7 +188,7 @@ void failures_end_a_run_between_two_steps() {
 // Whoever interrupts a run in the middle of a step finds weights of whole steps, and no gradient.
 void an_interrupted_run_leaves_whole_steps() {
     Size is;
-    is.inputs = 200, is.hidden = 600, is.events = 2000, is.samples = 60, is.size = 20;
+    is.inputs = 200, is.hidden = 300, is.events = 1200, is.samples = 60, is.size = 20;
     Network<float> whole(is), none(is);
     const size_t steps = descend(whole.descent(2)).told.size();
     CHECK(steps == 3);
