@@ -63,9 +63,8 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
     if (!in_order) std::stable_sort(out.begin(), out.end(), [](const Arrival& x, const Arrival& y) { return x.time < y.time; });
 }
 
-// What else is done with samples first .. first + count, of which `spikes` has those of each stage, as soon as they have passed: by the
-// thread that has them in its cache.
-using Passed = std::function<void(const std::vector<SpikesPerSample>& spikes, int64_t first, int64_t count, Watch& watch)>;
+// What else is done with samples first .. first + count as soon as they have passed: by the thread that has them in its cache.
+using Passed = std::function<void(int64_t first, int64_t count, Watch& watch)>;
 
 // The spikes of each stage, kept until this thread's next call; batch, begin and end, spike limit and threads are those of the first
 // stage's request.
@@ -80,7 +79,7 @@ public:
     ~DenseForward();
     // Samples first .. first + count.
     void run(int64_t first, int64_t count, const Passed& passed = {});
-    const std::vector<SpikesPerSample>& spikes() const;
+    const std::vector<SpikesPerSample>& spikes() const;  // of each stage, those of samples that have passed
 
 private:
     struct Inside;

@@ -209,8 +209,8 @@ private:
         for (int64_t begin = 0, end; begin < count; begin = end) {
             end = begin + Parts(count - begin, std::max<int64_t>(int64_t(kRoom / bytes_), 2 * down_.threads), 1).size(0);
             adjoint_->begin(end - begin);
-            forward.run(begin, end - begin, [&](const std::vector<SpikesPerSample>& spikes, int64_t at, int64_t samples, Watch& watch) {
-                Group group = found(spikes, at, samples);
+            forward.run(begin, end - begin, [&](int64_t at, int64_t samples, Watch& watch) {
+                Group group = found(forward.spikes(), at, samples);
                 by_peaks(group, first + at, samples, at, 1.0 / double(count), each.data() + at);
                 auto back = way_.of(down_, group, first + at, samples, highest_.time.data() + at * down_.units());
                 if (!back.empty()) adjoint_->take_back(back, at - begin, watch);
