@@ -18,7 +18,15 @@ namespace {
 constexpr int kPieces = 8;     // of a long interval, for a closer look
 constexpr double kLong = 0.2;  // such an interval, in tau_syn
 constexpr int64_t kTogether = 16;  // samples that pass a block together
+constexpr int64_t kWalks = 24;     // blocks of samples that go on side by side
 constexpr float kSlack = 1e-5f;    // relative: the bound must not fail for single precision
+
+// A neuron with noise in single precision; see `Neuron`, `Stride`.
+struct Restless {
+    float a, b, share, peak, rms, step;
+    Restless(const Neuron& n, const Stride& stride, double rms)
+        : a(float(n.a)), b(float(n.b)), share(float(n.a / (n.b - n.a))), peak(float(stride.peak)), rms(float(rms)), step(float(stride.length)) {}
+};
 
 // One population, the same for all samples; all per neuron but for the weights.
 struct Layer {
@@ -32,8 +40,10 @@ struct Layer {
     FlowTable table;
     std::vector<Neuron> neuron;
     std::vector<Stride> stride;
+    std::vector<Restless> restless;
     std::vector<float> initial, level, floor, most, top, reach;  // padded; top: `peak` with room for rounding; reach: of the noise
     std::vector<uint8_t> alone;   // it is not solved together with others
+    std::vector<uint8_t> quiet;   // its threshold is out of reach
     std::vector<std::vector<std::pair<int, int64_t>>> sampled;  // by block: (lane, column of the samples)
     double quickest = kInfinity;  // earliest peak of a response
     double long_time = kInfinity;  // an interval worth a look in pieces
@@ -71,13 +81,26 @@ struct Walk {
     double begin() const { return passage->time[n]; }
     double end() const { return passage->time[n + 1]; }
     bool is_close(int l) const { return close[l / kLanes<float>] >> l % kLanes<float> & 1; }
+    // What the sweep knows of a neuron that has been looked at until `time`.
+    void stand(int l, double time) { level[l] = lane[l].level(time), noise[l] = float(lane[l].noise.path.x), seen[l] = float(lane[l].noise.path.time); }
 };
 
-// Lanes of walks whose crossings are solved together.
+// A neuron with noise at the beginning of an interval.
+struct Noisy {
+    Walk* walk;
+    int lane;
+    float v, i;
+    Samples samples;
+};
+
+// Lanes of walks that are brought on together.
 struct Waiting {
     Pack pack;
-    std::pair<Walk*, int> lane[Pack::kRoom];
+    std::pair<Walk*, int> lane[Pack::kRoom];  // of the pack
+    std::vector<Noisy> noisy;
     bool full() const { return pack.count + kBlock > Pack::kRoom; }
+    size_t count() const { return size_t(pack.count) + noisy.size(); }
+    void clear() { pack.count = 0, noisy.clear(); }
 };
 
 void lay_out_weights(Layer& layer) {
@@ -103,10 +126,12 @@ void describe(Layer& layer) {
     for (int64_t m = 0; m < size; ++m) {
         const Neuron& n = layer.neuron.emplace_back(layer.neurons[m]);
         layer.stride.emplace_back(n);
+        layer.restless.emplace_back(n, layer.stride[m], d.noise[m]);
         layer.initial[m] = float(n.initial()), layer.level[m] = look_from(n, d.noise[m]);
         layer.floor[m] = float(d.floor[m] - layer.neurons.leak[m]), layer.most[m] = float(d.most[m]);
         layer.top[m] = float(layer.stride[m].peak) * (1 + kSlack), layer.reach[m] = float(kNoiseReach * d.noise[m]);
         layer.table.a[m] = n.a, layer.table.b[m] = n.b;
+        layer.quiet.push_back(layer.level[m] > 2 * std::max(layer.most[m], layer.floor[m]));  // V comes no higher than `most`, its bound no higher than twice that
         layer.alone.push_back(d.noise[m] > 0 || d.threshold_noise[m] > 0 || n.rises_to_threshold());
         layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b)), layer.long_time = std::min(layer.long_time, kLong / n.b);
         layer.jumps |= std::isfinite(layer.floor[m]) || std::isfinite(layer.most[m]);
@@ -153,6 +178,21 @@ void start(const Layer& layer, const Passage& way, int64_t block, Walk& x) {
         if (layer.disturbance.threshold_noise[m] > 0) x.level[m - x.first()] = lane_of(layer, x, int(m - x.first())).level(0.0);
 }
 
+// The noise that samples see of neurons that never spike, where nothing else depends on it.
+void add_noise(const Layer& layer, const Walk& x) {
+    const Sampling& sampling = layer.request.sampling;
+    const double* times = sampling.times(x.passage->sample);
+    for (const auto& [l, column] : layer.sampled[x.block]) {
+        const int64_t m = x.first() + l;
+        const double rms = layer.disturbance.noise[m];
+        if (!(rms > 0) || !layer.quiet[m]) continue;
+        Stream random{keyed(x.passage->key, uint64_t(layer.disturbance.name[m])) ^ kSamplingKey};
+        NoisePath path;
+        double* value = sampling.value + x.passage->sample * sampling.count * sampling.units + column;
+        for (int64_t k = 0; k < x.next_sample; ++k, value += sampling.units) path.bring(times[k], layer.neuron[m].a, rms, random), *value += path.x;
+    }
+}
+
 }  // namespace
 }  // namespace spikeloop
 
@@ -187,25 +227,31 @@ struct Workshop {
 // Samples first .. first + count.
 void pass(const Layer& layer, int64_t first, int64_t count, SpikesPerSample& spikes, Watch& watch) {
     Workshop& shop = own<Workshop>();
-    if (shop.passages.size() < size_t(count)) shop.passages.resize(count), shop.walks.resize(count);
+    const int64_t walks = layer.blocks * count, side_by_side = std::min(walks, kWalks);
+    if (shop.passages.size() < size_t(count)) shop.passages.resize(count);
+    if (shop.walks.size() < size_t(side_by_side)) shop.walks.resize(side_by_side);
     for (int64_t s = 0; s < count; ++s) prepare(layer, first + s, spikes, shop.passages[s]);
-    for (int64_t block = 0; block < layer.blocks; ++block) {
-        shop.waiting.pack.count = 0;
-        shop.going.clear();
-        for (int64_t s = 0; s < count; ++s) {
-            start(layer, shop.passages[s], block, shop.walks[s]);
-            shop.going.push_back(&shop.walks[s]);
+    shop.waiting.clear(), shop.going.clear();
+    int64_t next = 0;  // block by block, sample by sample
+    const auto begin = [&](Walk& walk) { start(layer, shop.passages[next % count], next / count, walk), ++next; };
+    // Goes on with a walk, and with others in its place, until neurons of it wait; false: no walk is left.
+    const auto waits = [&](Walk& walk) {
+        for (;;) {
+            layer.tonic ? watch.look() : watch.glance();  // a walk of those may take long
+            if (shop.waiting.full()) SPIKELOOP_BEST(settle(layer, shop.waiting));
+            if (!SPIKELOOP_BEST(go_on(layer, walk, shop.waiting))) return true;
+            add_noise(layer, walk);
+            if (next == walks) return false;
+            begin(walk);
         }
-        while (!shop.going.empty()) {
-            size_t kept = 0;
-            for (Walk* walk : shop.going) {
-                layer.tonic ? watch.look() : watch.glance();  // a walk of those may take long
-                if (shop.waiting.full()) SPIKELOOP_BEST(settle(layer, shop.waiting));
-                if (!SPIKELOOP_BEST(go_on(layer, *walk, shop.waiting))) shop.going[kept++] = walk;
-            }
-            shop.going.resize(kept);
-            SPIKELOOP_BEST(settle(layer, shop.waiting));
-        }
+    };
+    while (next < side_by_side) {
+        Walk& walk = shop.walks[next];
+        shop.going.push_back(&walk), begin(walk);
+    }
+    while (!shop.going.empty()) {
+        std::erase_if(shop.going, [&](Walk* walk) { return !waits(*walk); });
+        SPIKELOOP_BEST(settle(layer, shop.waiting));
     }
     for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[s]);
 }

@@ -97,7 +97,7 @@ __attribute__((noinline)) void take_samples(const Layer& layer, Walk& x, Range r
         for (const auto& [l, column] : layer.sampled[x.block]) {
             const int64_t m = x.first() + l;
             if (!x.is_close(l))
-                row[column] = double(membrane[l]) + (layer.disturbance.noise[m] > 0 ? lane_of(layer, x, l).seen(times[k]) : 0) + layer.neurons.leak[m];
+                row[column] = double(membrane[l]) + (layer.disturbance.noise[m] > 0 && !layer.quiet[m] ? lane_of(layer, x, l).seen(times[k]) : 0) + layer.neurons.leak[m];
             else if (!layer.alone[m])
                 row[column] = layer.neurons.leak[m] + membrane_at(layer.neuron[m], {double(x.v[l]), double(x.i[l]), lane_of(layer, x, l).free},
                                                                   x.begin(), times[k], layer.request.spike_limit);
@@ -138,10 +138,10 @@ uint32_t look_again(const Layer& layer, Walk& x, int pieces, double dt) {
     return some;
 }
 
-// Lanes whose bound reached their level: those without noise wait, the others are looked at one by one. True: some wait.
+// Lanes whose bound reached their level: they wait, but for those where only the threshold is noisy. True: some wait.
 template <int W>
-bool look(const Layer& layer, Walk& x, Waiting& waiting, const BlockFlows& f, Range range) {
-    const int known = waiting.pack.count;
+bool look(const Layer& layer, Walk& x, Waiting& waiting, Range range) {
+    const size_t known = waiting.count();
     for (int k = 0; k < W; ++k)
         for (uint32_t close = x.close[k]; close; close &= close - 1) {
             const int l = k * kLanes<float> + __builtin_ctz(close);
@@ -154,17 +154,22 @@ bool look(const Layer& layer, Walk& x, Waiting& waiting, const BlockFlows& f, Ra
                 continue;
             }
             Samples samples = samples_of(layer, x, l, range);
-            const Flow whole{f.em[l], f.es[l], f.g[l]};
-            if (lane.follow(s, x.begin(), x.end(), whole, *x.passage->spikes, samples)) x.next_v[l] = float(s.v), x.next_i[l] = float(s.i);
-            x.level[l] = lane.level(x.end());
-            x.noise[l] = float(lane.noise.path.x), x.seen[l] = float(lane.noise.path.time);
+            if (lane.noise.rms > 0) {
+                waiting.noisy.push_back({&x, l, x.v[l], x.i[l], samples});
+                continue;
+            }
+            if (lane.follow(s, x.begin(), x.end(), *x.passage->spikes, samples)) x.next_v[l] = float(s.v), x.next_i[l] = float(s.i);
+            x.stand(l, x.end());
         }
-    return waiting.pack.count > known;
+    return waiting.count() > known;
 }
+
+#include "noisy.inl"
 
 // The neurons that wait, at the ends of their intervals.
 inline void settle(const Layer& layer, Waiting& waiting) {
     const int count = waiting.pack.count;
+    advance(layer, waiting.noisy);
     advance(waiting.pack, layer.request.spike_limit);
     for (int k = 0; k < count; ++k) {
         const auto [walk, l] = waiting.lane[k];
@@ -237,7 +242,7 @@ bool sweep(const Layer& layer, Walk& x, Waiting& waiting) {
                 while (sees && range.last < sampling.count && samples[range.last] <= way.time[n + 1]) ++range.last;
                 x.next_sample = range.last;
                 if (sees) take_samples<W>(layer, x, range);
-                if (some && look<W>(layer, x, waiting, f, range)) {
+                if (some && look<W>(layer, x, waiting, range)) {
                     std::memcpy(x.v, x.next_v, sizeof v), std::memcpy(x.i, x.next_i, sizeof i);
                     x.n = n + 1;
                     return false;

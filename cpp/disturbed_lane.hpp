@@ -19,6 +19,13 @@ struct Samples {
     }
 };
 
+// A stretch of a noisy membrane's way, from t for `length`; its noise would be x1 after `step`.
+struct NoisyStretch {
+    double t, length, step, v, i, x0, x1;
+    bool held;   // at reset
+    bool drawn;  // else the membrane is far from its threshold, and its noise unknown
+};
+
 inline constexpr uint64_t kSamplingKey = 0x5851f42d4c957f2dull;
 
 // The value of a free neuron's bound at which it has to be looked at; `rms` of its noise.
@@ -52,8 +59,7 @@ struct Lane {
         noise = Noise{}, sampled = NoisePath{};
         noise.stride = &stride;
         noise.rms = d.noise[m], noise.threshold_rms = d.threshold_noise[m];
-        const uint64_t own = keyed(sample_key, uint64_t(d.name[m]));
-        noise.random.key = own, sampling = Stream{own ^ kSamplingKey};
+        noise.random.key = keyed(sample_key, uint64_t(d.name[m])), sampling = Stream{noise.random.key ^ kSamplingKey};
         if (neuron.rises_to_threshold()) noise.path.time = 0;  // starts at reset
         draw_threshold();
     }
@@ -69,22 +75,27 @@ struct Lane {
         if ((fired += number) > limit) throw Explosion(sample, unit);
     }
 
-    // From `begin` to `end` without arrivals; whether the sweep's own values do not hold. `whole` is its
-    // flow, `samples` are those in between.
-    bool follow(State& s, double begin, double end, const Flow& whole, std::vector<Spike>& spikes, Samples& samples) {
+    void spike(double time, std::vector<Spike>& spikes) {
+        count_spike();
+        if (sends) spikes.push_back({time, int32_t(unit)});
+    }
+
+    // Without noise on its membrane from `begin` to `end`, one spike after the other: a threshold may change at a spike, and
+    // samples in between are taken. Whether the sweep's own values do not hold.
+    bool follow(State& s, double begin, double end, std::vector<Spike>& spikes, Samples& samples) {
         const bool was_held = free > begin;
         const int64_t before = fired;
-        const auto on_spike = [&](double time) {
-            count_spike();
-            if (sends) spikes.push_back({time, int32_t(unit)});
-            return true;
-        };
-        if (noise.rms > 0 && samples.count > 0)
-            advance_noisy(neuron, s, noise, begin, end, whole, on_spike, [&](const NoisyStretch& x) { see(x, samples); });
-        else if (noise.rms > 0)
-            advance_noisy(neuron, s, noise, begin, end, whole, on_spike, [](const NoisyStretch&) {});
-        else
-            advance_seen(s, begin, end, on_spike, samples);
+        for (double t = begin, until = begin; t < end; t = until) {
+            const State from = s;
+            bool fires = false;
+            until = end;
+            advance(neuron, s, t, end, true, [&](double time) {
+                fires = true, until = time;
+                return false;
+            });
+            samples.until(until, !fires, [&](double time) { return membrane_at(neuron, from, t, time, 0); });
+            if (fires) spike(until, spikes);
+        }
         free = s.free;
         return was_held || fired > before;
     }
@@ -97,7 +108,7 @@ struct Lane {
             return false;
         };
         if (noise.rms > 0)
-            advance_noisy(neuron, s, noise, begin, end, flow(end - begin, neuron.a, neuron.b), on_spike, [](const NoisyStretch&) {});
+            advance_noisy(neuron, s, noise, begin, end, on_spike);
         else
             advance(neuron, s, begin, end, true, on_spike);
         free = s.free;
@@ -124,30 +135,7 @@ struct Lane {
         return sampled.x;
     }
 
-  private:
-    void count_spike() {
-        count_spikes(1);
-        draw_threshold();
-    }
-
-    // One spike after the other: a threshold may change at a spike, and samples in between are taken.
-    template <class OnSpike>
-    void advance_seen(State& s, double begin, double end, OnSpike&& on_spike, Samples& samples) {
-        for (double t = begin; t < end;) {
-            const State before = s;
-            double spiked = -1;
-            advance(neuron, s, t, end, true, [&](double time) {
-                spiked = time;
-                return false;
-            });
-            const double until = spiked < 0 ? end : spiked;
-            samples.until(until, spiked < 0, [&](double time) { return membrane_at(neuron, before, t, time, 0); });
-            if (spiked < 0) return;
-            on_spike(spiked);
-            t = spiked;
-        }
-    }
-
+    // Takes the samples of a stretch of its way.
     void see(const NoisyStretch& x, Samples& samples) {
         samples.until(x.t + x.length, true, [&](double time) {
             if (x.held) return x.v;
@@ -157,6 +145,12 @@ struct Lane {
             const double part = std::min((time - x.t) / x.step, 1.0), spread = 2 * noise.rms * noise.rms * neuron.a * x.step;
             return v + x.x0 + (x.x1 - x.x0) * part + std::sqrt(spread * part * (1 - part)) * sampling.normal();
         });
+    }
+
+  private:
+    void count_spike() {
+        count_spikes(1);
+        draw_threshold();
     }
 };
 

@@ -40,21 +40,25 @@ struct Stream {
     uint64_t word() { return mixed(key + kGolden * ++count); }
     double uniform() { return fraction(word()); }  // in (0, 1)
     double normal() {
-        const Ziggurat& z = kZiggurat;
-        for (;;) {
-            const uint64_t w = word();
-            const int k = int(w & 255);  // the layer; bit 8 is the sign
-            const double x = fraction(w) * z.x[k];
-            if (x < z.x[k + 1]) [[likely]] return negated(x, w & 256);
-            if (k == 0) return negated(tail(), w & 256);
-            if (z.y[k] + uniform() * (z.y[k + 1] - z.y[k]) < std::exp(-0.5 * x * x)) return negated(x, w & 256);
-        }
+        const uint64_t w = word();
+        const int k = int(w & 255);  // the layer; bit 8 is the sign
+        const double x = fraction(w) * kZiggurat.x[k];
+        return x < kZiggurat.x[k + 1] ? negated(x, w & 256) : normal_at_edge(w);
     }
 
   private:
     static double fraction(uint64_t w) { return (double(int64_t(w >> 11)) + 0.5) * 0x1p-53; }  // signed: one instruction
     // -x where bit 8 is set: no branch, which would go wrong every other time.
     static double negated(double x, uint64_t bit) { return std::bit_cast<double>(std::bit_cast<uint64_t>(x) ^ (bit << 55)); }
+    // One time in eighty, out of the way.
+    __attribute__((noinline)) double normal_at_edge(uint64_t w) {
+        const Ziggurat& z = kZiggurat;
+        const int k = int(w & 255);
+        const double x = fraction(w) * z.x[k];
+        if (k == 0) return negated(tail(), w & 256);
+        if (z.y[k] + uniform() * (z.y[k + 1] - z.y[k]) < std::exp(-0.5 * x * x)) return negated(x, w & 256);
+        return normal();
+    }
     double tail() {
         for (;;) {
             const double x = -std::log(uniform()) / Ziggurat::edge, y = -std::log(uniform());
@@ -74,8 +78,9 @@ inline constexpr double kLongAgo = -1e6;  // seconds: noise of then says nothing
 
 // 1 - exp(-x) for x >= 0, to 1e-11 of it: what noise forgets.
 inline double forgotten(double x) {
-    if (x > 0.06) return x < 40 ? -std::expm1(-x) : 1.0;
-    return x * (1 - x * (1.0 / 2 - x * (1.0 / 6 - x * (1.0 / 24 - x * (1.0 / 120 - x * (1.0 / 720))))));
+    if (x > 0.25) return x < 40 ? -std::expm1(-x) : 1.0;
+    const double high = 1.0 / 720 - x * (1.0 / 5040 - x * (1.0 / 40320 - x * (1.0 / 362880)));
+    return x * (1 - x * (1.0 / 2 - x * (1.0 / 6 - x * (1.0 / 24 - x * (1.0 / 120 - x * high)))));
 }
 
 // Noise X of one membrane, tau_mem dX = -X dt + rms sqrt(2 tau_mem) dW, known at one time.
@@ -131,13 +136,6 @@ inline double bridge_crossing(double a, double b, double spread, double step, St
     return step * ratio / (1 + ratio);
 }
 
-// A stretch of a noisy membrane's way, from t for `length`; its noise would be x1 after `step`.
-struct NoisyStretch {
-    double t, length, step, v, i, x0, x1;
-    bool held;   // at reset
-    bool drawn;  // else the membrane is far from its threshold, and its noise unknown
-};
-
 // The highest that v can be within the next `dt`, over which its flow is `f`.
 inline double highest(const Neuron& n, const Stride& stride, const State& s, double dt, const Flow& f) {
     const double end_v = s.v * f.em + s.i * f.g;
@@ -158,23 +156,22 @@ inline bool stays_below(const Neuron& n, const Noise& noise, double room, double
     return room > 0 && room * room > reach * reach * std::min(2 * since, 1.0);
 }
 
-// As `advance` (lif.hpp), with noise on the membrane: V = v + X, X starts again from 0 when V is released from reset.
-// `whole` is the flow from t0 to t1. X is drawn only where V may reach the threshold.
-template <class OnSpike, class OnStretch>
-inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t1, const Flow& whole, OnSpike&& spike, OnStretch&& stretch) {
+// As `advance` (lif.hpp), with noise on the membrane: V = v + X, X starts again from 0 when V is released from reset. X is drawn
+// only where V may reach the threshold. `noisy.inl` does the same for many.
+template <class OnSpike>
+inline void advance_noisy(const Neuron& n, State& s, Noise& noise, double t0, double t1, OnSpike&& spike) {
+    const Flow whole = flow(t1 - t0, n.a, n.b);
     double t = t0;
     const Stride& stride = *noise.stride;
     while (t < t1) {
         if (s.free > t) {
             const double until = std::min(s.free, t1);
-            stretch(NoisyStretch{t, until - t, until - t, s.v, s.i, 0, 0, true, true});
             s.i *= std::exp(-n.b * (until - t));
             t = until;
             continue;
         }
         const auto stays_below = [&](double most, double dt) { return n.threshold > 0 && spikeloop::stays_below(n, noise, n.threshold - most, t, t + dt); };
         const auto pass = [&](double dt, const Flow& f) {
-            stretch(NoisyStretch{t, dt, dt, s.v, s.i, 0, 0, false, false});
             s.v = s.v * f.em + s.i * f.g, s.i *= f.es, t += dt;
         };
         const double rest = t1 - t, step = std::min(rest, stride.length);
@@ -196,7 +193,6 @@ inline void advance_noisy(Neuron& n, State& s, Noise& noise, double t0, double t
         const double next_x = x * f.em + noise.rms * (full ? stride.kick : std::sqrt(1 - f.em * f.em)) * noise.random.normal();
         const double spread = 2 * noise.rms * noise.rms * n.a * step;
         const double wait = bridge_crossing(n.threshold - s.v - x, n.threshold - next_v - next_x, spread, step, noise.random);
-        stretch(NoisyStretch{t, wait < 0 ? step : wait, step, s.v, s.i, x, next_x, false, true});
         if (wait < 0) {
             t += step;
             s.v = next_v, s.i *= f.es, noise.path.x = next_x, noise.path.time = t;

@@ -73,10 +73,15 @@ SPIKELOOP_INLINE Vector<T> put(const Vector<T>& x, int lane, T number) {
     return lanes == lane ? number - Vector<T>{} : x;
 }
 
-// The larger of both, lane by lane.
+// The larger and the smaller of both, lane by lane.
 template <class V>
 SPIKELOOP_INLINE V larger(const V& x, const V& y) {
     return x > y ? x : y;
+}
+
+template <class V>
+SPIKELOOP_INLINE V smaller(const V& x, const V& y) {
+    return x < y ? x : y;
 }
 
 // The larger of x and 0.
@@ -194,7 +199,6 @@ SPIKELOOP_INLINE double total<float>(const Vector<float>& x) {
 #endif
 
 SPIKELOOP_INLINE Doubles all_of(double x) { return x - Doubles{}; }  // 0 + x would be computed, for it is not -0 where x is
-SPIKELOOP_INLINE Doubles smaller(Doubles x, Doubles y) { return x < y ? x : y; }
 SPIKELOOP_INLINE Doubles magnitude(Doubles x) { return x < 0 ? -x : x; }
 #if SPIKELOOP_TARGET == 512
 SPIKELOOP_INLINE Doubles root(const Doubles& x) { return Doubles(_mm512_maskz_sqrt_pd(0xff, __m512d(x))); }
