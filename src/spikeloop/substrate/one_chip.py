@@ -17,7 +17,7 @@ from spikeloop.chip.host import Backlog, Continued, addressed, send
 from spikeloop.chip.inputs import Switching
 from spikeloop.chip.learning import Processed
 from spikeloop.chip.lower_events import lift_events, lower_events
-from spikeloop.chip.lower_weights import Lowered, lower_weights
+from spikeloop.chip.lower_weights import Lowered
 from spikeloop.chip.ppu import Executed
 from spikeloop.chip.sensing import sensors_of
 from spikeloop.chip.setup import Setup, strength_of_currents
@@ -36,7 +36,7 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     began, wish, network = time.perf_counter(), setup.wish, trial.network
     before = continued(trial)
     draw = draw if before is None else before.number
-    lowered = lower_weights(network, setup.placement, setup.scales, wish.strict)
+    lowered = setup.latest.lowered(network, setup.placement, setup.scales, wish.strict)
     instruments = instruments_of(setup, network, trial.observe)
     inputs, currents = lower_inputs.lower_steps(
         network, trial.steps, setup.placement, setup.inputs, wish.speedup,
