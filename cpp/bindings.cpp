@@ -14,6 +14,7 @@ using namespace nb::literals;
 
 namespace spikeloop {
 
+void define_chip(nb::module_& m);
 void define_codes(nb::module_& m);
 void define_correlation(nb::module_& m);
 void define_dense(nb::module_& m);
@@ -49,7 +50,7 @@ nb::object gathered_door(const TrainsIn& trains, const Array<const int64_t, 1>& 
     for (int64_t s = 0; s < samples; ++s)
         if (chosen[s] < 0 || chosen[s] >= batch) throw std::out_of_range("a sample that does not exist");
     Spikes out(samples, [&](int64_t s) { return all.size(chosen[s]); });
-    parallel_for(samples, worthwhile(threads, kEvent * double(out.size()) + kSample * double(samples)), 64, [&](int64_t s) {
+    parallel_groups(samples, worthwhile(threads, kEvent * double(out.size()) + kSample * double(samples)), 64, [&](int64_t s) {
         const int64_t from = all.start[chosen[s]], to = out.start[s], count = out.start[s + 1] - to;
         std::copy_n(all.time + from, count, out.time.get() + to), std::copy_n(all.unit + from, count, out.unit.get() + to);
     });
@@ -91,6 +92,7 @@ NB_MODULE(_core, m) {
     m.def("counts", &counts_door, "trains"_a.noconvert(), "size"_a);
     m.def("gathered", &gathered_door, "trains"_a.noconvert(), "index"_a.noconvert(), "threads"_a);
     m.def("latest", &latest_door, "trains"_a.noconvert());
+    define_chip(m);
     define_codes(m);
     define_correlation(m);
     define_dense(m);

@@ -76,15 +76,29 @@ void wire(const uint8_t* code, const float* height, const int32_t* synapse, cons
 }
 
 void highest(const uint8_t* reading, int64_t runs, int64_t times, int64_t channels, uint8_t* value, int64_t* which, int threads) {
-    parallel_for(runs, worthwhile(threads, 0.5 * double(runs * times * channels)), 8, [=](int64_t run) {
-        const uint8_t* seen = reading + run * times * channels;
-        uint8_t* best = value + run * channels;
-        int64_t* at = which + run * channels;
-        std::copy_n(seen, channels, best), std::fill_n(at, channels, 0);
-        for (int64_t time = 1; time < times; ++time) {
-            seen += channels;
-            for (int64_t channel = 0; channel < channels; ++channel)
-                if (seen[channel] > best[channel]) [[unlikely]] best[channel] = seen[channel], at[channel] = time;
+    constexpr int kBits = 23;  // a reading and how early it is in one number: the first of equal ones is the highest
+    constexpr int64_t kTimes = int64_t(1) << kBits;
+    struct Keys {
+        std::vector<int32_t> of;
+    };
+    parallel_groups(runs, worthwhile(threads, 0.5 * double(runs * times * channels)), 16, [=](int64_t run) {
+        for (int64_t first = 0; first < times; first += kTimes) {
+            const int64_t count = std::min(kTimes, times - first);
+            const uint8_t* seen = reading + (run * times + first) * channels;
+            std::vector<int32_t>& keys = own<Keys>().of;
+            keys.assign(size_t(channels), -1);
+            int32_t* __restrict key = keys.data();
+            for (int64_t early = count; early-- > 0; seen += channels)
+                for (int64_t channel = 0; channel < channels; ++channel) {
+                    const int32_t here = int32_t(seen[channel]) << kBits | int32_t(early);
+                    key[channel] = here > key[channel] ? here : key[channel];
+                }
+            uint8_t* best = value + run * channels;
+            int64_t* at = which + run * channels;
+            for (int64_t channel = 0; channel < channels; ++channel) {
+                const uint8_t most = uint8_t(key[channel] >> kBits);
+                if (first == 0 || most > best[channel]) best[channel] = most, at[channel] = first + count - 1 - (key[channel] & (kTimes - 1));
+            }
         }
     });
 }

@@ -50,7 +50,7 @@ inline Spikes collect(std::span<const std::vector<Spike>> spikes, int64_t first,
         return size == all ? int64_t(spikes[b].size()) : std::count_if(spikes[b].begin(), spikes[b].end(), mine);
     };
     Spikes out(int64_t(spikes.size()), size_of, with_current);
-    parallel_for(out.batch, worthwhile(threads, kNanoseconds * double(out.size()), true), 4, [&](int64_t b) {
+    parallel_groups(out.batch, worthwhile(threads, kNanoseconds * double(out.size()), true), 16, [&](int64_t b) {
         size == all ? out.put(b, spikes[b]) : out.put(b, spikes[b], first, mine);
         for (int64_t k = out.start[b]; count && k < out.start[b + 1]; ++k) count[b * size + out.unit[k]] += 1;
     });

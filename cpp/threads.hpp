@@ -2,6 +2,7 @@
 #pragma once
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -213,6 +214,14 @@ void parallel_for(int64_t count, int threads, int64_t chunk, Work&& work) {
     const auto work_on = [&] { run(std::this_thread::get_id() == caller); };
     if (others < 1 || !Helpers::of_this_process().run(others, work_on)) run(true);
     if (error) std::rethrow_exception(error);
+}
+
+// The same for work that takes less than to ask the clock, as it does whether the call is to end: `together` at a time.
+template <class Work>
+void parallel_groups(int64_t count, int threads, int64_t together, Work&& work) {
+    parallel_for((count + together - 1) / together, threads, 1, [&](int64_t group) {
+        for (int64_t index = group * together; index < std::min((group + 1) * together, count); ++index) work(index);
+    });
 }
 
 }  // namespace spikeloop

@@ -90,6 +90,29 @@ def test_spikes_after_the_end_are_lost_at_the_chips_edge(network):
     assert record.lowering.dropped == record.cost.events_lost == 2  # the other is rounded to the end
 
 
+def test_weights_that_changed_are_lowered_anew_and_what_a_record_has_is_its_own(network):
+    """A chip remembers what became of the weights the last time."""
+    substrate, weight = ready(network), network.projections["input_to_hidden"].weight
+
+    def lowered():
+        record = run(network, drive(12), 50e-3, substrate=substrate, number=0)
+        return record.executed["input_to_hidden"], record.spikes["output"].time
+
+    with torch.no_grad():
+        weight.fill_(0.3)
+        first, spikes = lowered()
+        kept = first.clone()
+        first.zero_()
+        again, same = lowered()
+        weight[:, 0] = -0.3
+        changed, others = lowered()
+    assert torch.equal(again, kept)
+    assert torch.equal(same, spikes)
+    assert (changed[:, 0] < 0).all()
+    assert torch.equal(changed[:, 1:], kept[:, 1:])
+    assert others.shape != spikes.shape or not torch.equal(others, spikes)
+
+
 # ---- up ------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,9 +16,11 @@ from spikeloop.engine.disturbed import converted
 
 def cadc_times(period: int, cycles: int, delay: Float) -> tuple[Float, NDArray[np.int64]]:
     """Seconds and cycles, (B, T) each, at which runs of ``cycles`` are sampled; delay: (B,) s of each run's first."""
-    count = max((cycles - 1 - int(np.ceil(delay.max(initial=0.0) / CYCLE))) // period + 1, 0) if period else 0
+    count = max((cycles - 1 - math.ceil(delay.max(initial=0.0) / CYCLE)) // period + 1, 0) if period else 0
     time = delay[:, None] + np.arange(count) * period * CYCLE
-    return time, np.floor(time / CYCLE + 1e-6).astype(np.int64)
+    cycle = time / CYCLE
+    cycle += 1e-6
+    return time, np.floor(cycle, out=cycle).astype(np.int64)
 
 
 def cadc(potential: Float, gain: Float, offset: Float, noise: float, key: int) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spikeloop.chip.correlation import Sensors
@@ -44,6 +45,7 @@ from spikeloop.chip.geometry import (
 )
 from spikeloop.chip.inputs import Inputs, Switching
 from spikeloop.chip.terms import Switches, Terms
+from spikeloop.engine.bus import in_order
 from spikeloop.errors import OutOfRange, WrongType, kind_of
 
 if TYPE_CHECKING:
@@ -246,11 +248,14 @@ class AddressedEvents:
 
     def __post_init__(self) -> None:
         where = "addressed events"
-        check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, where)
-        check("address", self.address, self.cycle.shape, 0, 0xFFFF, where)
-        check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), where)
+        fine = in_order(self.cycle, self.address, self.start, torch.get_num_threads())
+        if not fine:
+            check("cycle", self.cycle, np.shape(self.cycle)[:1], 0, 2**53, where)
+            check("address", self.address, self.cycle.shape, 0, 0xFFFF, where)
+            check("start", self.start, np.shape(self.start)[:1], 0, len(self.cycle), where)
         check("muted", self.muted, (0 if np.shape(self.muted)[:1] == (0,) else len(self), CIRCUITS), 0, 1, where)
-        _check_runs(self.cycle, self.start, where)
+        if not fine:
+            _check_runs(self.cycle, self.start, where)
         if self.currents is not None:
             self.currents.__post_init__()
             if len(self.currents.switch) not in (1, len(self)):

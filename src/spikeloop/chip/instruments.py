@@ -60,6 +60,8 @@ class Watch:
 
     def madc(self, of: Indices, noise: Noise, key: int) -> NDArray[np.uint16]:
         """(B, Tm, M) readings."""
+        if not len(self.instruments.madc_circuit):
+            return np.zeros((*self.of_madc.shape, 0), np.uint16)
         potential = self._potential(of[self.instruments.madc_circuit.astype(np.int64)], self.of_madc)
         return adc.madc(potential, _white(noise.madc, key, potential.shape))
 
@@ -74,7 +76,7 @@ class Watch:
         column = np.empty(CIRCUITS, np.int64)
         column[np.concatenate(known)] = np.arange(seen.shape[2])
         place = column[neuron]
-        return seen if np.array_equal(place, np.arange(seen.shape[2])) else np.take(seen, place, axis=2)
+        return seen if place.tolist() == list(range(seen.shape[2])) else np.take(seen, place, axis=2)
 
 
 @lru_cache(maxsize=16)

@@ -12,8 +12,7 @@ from spikeloop.chip import transfer
 from spikeloop.chip.configuration import CIRCUITS, CYCLE, DEPTH, AddressedEvents, Integers
 from spikeloop.chip.mapping import Placement
 from spikeloop.chip.scales import Scale
-from spikeloop.engine.arriving import only
-from spikeloop.engine.bus import addressed, hold_back
+from spikeloop.engine.bus import Sent, addressed, hold_back, lifted
 from spikeloop.events import Events
 
 Float = NDArray[np.float64]
@@ -26,42 +25,47 @@ def lower_events(
 
     Of many at once some are sent later: a link passes one a cycle, and drops what comes when too many wait there.
     """
-    parts = [_sent(events, placement.address[name], speedup) for name, events in drive.items()]
+    depth = DEPTH if len(drive) == 1 else None
+    parts = [_sent(events, placement.address[name], speedup, depth) for name, events in drive.items()]
     cycle, address, start = parts[0]
     if len(parts) > 1:
         sample = np.concatenate([np.repeat(np.arange(len(start) - 1), np.diff(start)) for _, _, start in parts])
-        cycle, address = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+        cycle, address = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
         order = np.lexsort((cycle, sample))
         cycle, address, start = cycle[order], address[order], np.asarray(sum(part[2] for part in parts))
-    sent = np.ascontiguousarray(cycle, np.int64)
-    hold_back(sent, np.ascontiguousarray(start, np.int64), DEPTH)
-    return AddressedEvents._trusted(sent, address, start, muted, trial)
+        hold_back(cycle, start, DEPTH)
+    return AddressedEvents._trusted(cycle, address, start, muted, trial)
 
 
-def _sent(events: Events, address: NDArray[np.int64], speedup: float) -> tuple[Integers, Integers, Integers]:
+def _sent(events: Events, address: NDArray[np.int64], speedup: float, depth: int | None) -> Sent:
     trains = events._arrays
-    return *addressed(trains, speedup * CYCLE, address, torch.get_num_threads()), trains[2]
+    return *addressed(trains, speedup * CYCLE, address, torch.get_num_threads(), depth), trains[2]
 
 
 def lift_events(
-    cycle: Integers, circuit: Integers, start: Integers, placed: Mapping[str, Integers], speedup: float
+    cycle: Integers,
+    address: Integers,
+    start: Integers,
+    placed: Mapping[str, Integers],
+    speedup: float,
+    sender: Integers | None = None,
 ) -> dict[str, Events]:
-    """The spikes of populations from events with time stamps (cycles) and the circuits that sent them.
+    """The spikes of populations from events with time stamps (cycles) and addresses.
 
-    placed: by population, (N, circuits of a neuron), the first of each being the one that spikes.
+    sender: the circuit of each address; None: addresses are circuits.  placed: by population, (N, circuits of a
+    neuron), the first of each being the one that spikes.
     """
-    time = ((cycle + 0.5) * (CYCLE * speedup)).astype(np.float64, copy=False)
+    events = (
+        np.ascontiguousarray(cycle, np.int64),
+        np.ascontiguousarray(address, np.uint16),
+        np.ascontiguousarray(start, np.int64),
+    )
     found: dict[str, Events] = {}
     for name, of in placed.items():
         unit = np.full(CIRCUITS, -1, np.int32)
         unit[of[:, 0]] = np.arange(len(of))
-        mine = unit[circuit]
-        keep = mine >= 0
-        parts = (time, mine, start.astype(np.int64))
-        if not keep.all():
-            parts = only(parts, keep)
-        when, who, first = (torch.from_numpy(part) for part in parts)
-        found[name] = Events._trusted(when, who, first, len(of))  # in order, as a Readout is
+        mine = lifted(events, unit if sender is None else unit[sender], CYCLE * speedup, torch.get_num_threads())
+        found[name] = Events._of(mine, len(of))  # in order, as a Readout is
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,31 @@ class Lowered:
     clipped: int
     rounded: int
     rounding: float
+
+
+class Latest:
+    """What became of the weights of a network on a chip the last time, for a while they may stay the same.
+
+    All else that it depends on (`lower_weights`) stays the same for good.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[list[object], Lowered] | None = None
+
+    def lowered(
+        self, network: Network, placement: Placement, scales: Mapping[str, Scale], strict: bool = False
+    ) -> Lowered:
+        """As `lower_weights`; the array's weights cannot be written to, the others are the caller's."""
+        held = [_values(projection.weight.detach()) for projection in network.projections.values()]
+        known = self._known
+        if known is None or known[0] != held:
+            known = self._known = held, lower_weights(network, placement, scales, strict)
+            known[1].weight.flags.writeable = False
+        return replace(known[1], executed={name: weight.clone() for name, weight in known[1].executed.items()})
+
+
+def _values(weight: Tensor) -> object:
+    return weight.dtype, weight.shape, weight.contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def lower_weights(network: Network, placement: Placement, scales: Mapping[str, Scale], strict: bool = False) -> Lowered:

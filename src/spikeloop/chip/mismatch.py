@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.engine.disturbed import keyed as stream_of
+from spikeloop.engine.disturbed import uniforms as uniforms_of
 
 Float = NDArray[np.float64]
 Words = NDArray[np.uint64]
@@ -101,14 +102,13 @@ def _words(value: int | Words) -> Words:
 
 def uniforms(seed: int, quantity: int, shape: tuple[int, ...]) -> Float:
     """Numbers in (0, 1), one for each coordinate of ``shape``."""
-    return _uniform(_streams(seed, quantity, shape), 1).reshape(shape)
+    return _drawn(seed, quantity, shape, 1).reshape(shape)
 
 
 def normals(seed: int, quantity: int, shape: tuple[int, ...]) -> Float:
     """Standard normal numbers, one for each coordinate of ``shape``."""
-    stream = _streams(seed, quantity, shape)
-    radius = np.sqrt(-2 * np.log(_uniform(stream, 1)))
-    return (radius * np.cos(2 * np.pi * _uniform(stream, 2))).reshape(shape)
+    radius = np.sqrt(-2 * np.log(_drawn(seed, quantity, shape, 1)))
+    return (radius * np.cos(2 * np.pi * _drawn(seed, quantity, shape, 2))).reshape(shape)
 
 
 def normals_at(stream: Words) -> Float:
@@ -116,8 +116,9 @@ def normals_at(stream: Words) -> Float:
     return np.sqrt(-2 * np.log(_uniform(stream, 1))) * np.cos(2 * np.pi * _uniform(stream, 2))
 
 
-def _streams(seed: int, quantity: int, shape: tuple[int, ...]) -> Words:
-    return keyed(np.asarray(stream_of(int(seed), quantity), np.uint64), np.arange(math.prod(shape), dtype=np.uint64))
+def _drawn(seed: int, quantity: int, shape: tuple[int, ...], number: int) -> Float:
+    """The ``number``-th uniform number, from 1 on, of the stream of each coordinate, flat."""
+    return uniforms_of(stream_of(int(seed), quantity), math.prod(shape), number)
 
 
 def _uniform(stream: Words, count: int) -> Float:

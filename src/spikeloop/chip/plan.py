@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -23,8 +24,9 @@ class Step:
     """Neurons that run together.
 
     neuron: (n,), which of the chip's, ascending; head: (n,), their circuits; population: as the engine takes them.
-    watched: which of the n an instrument looks at.  inside: (number of an earlier sending step, wires from it).  loop:
-    wires among themselves.  sending: (n,), whose spikes become events.  label: (n,), bits 0-10 of those.
+    watched: which of the n an instrument looks at, in the order in which instruments name them.  inside: (number of an
+    earlier sending step, wires from it).  loop: wires among themselves.  sending: (n,), whose spikes become events.
+    label: (n,), bits 0-10 of those.
     """
 
     neuron: Indices
@@ -36,7 +38,7 @@ class Step:
     sending: NDArray[np.bool_]
     label: Indices
 
-    @property
+    @cached_property
     def sends(self) -> bool:
         """Whether anybody's spikes become events."""
         return bool(self.sending.any())
@@ -61,6 +63,7 @@ class Plan:
     address: NDArray[np.int64]
     source: NDArray[np.int32]
     outside: list[Wires]
+    _wired: tuple[bytes, dict[Wires, NDArray[np.float32]]]
 
     def __init__(
         self, routing: Routing, neurons: Neurons, instruments: Instruments, coupled: NDArray[np.bool_] | None = None
@@ -68,10 +71,27 @@ class Plan:
         self.routing, self.neurons = routing, neurons
         self.height = (routing.row_sign.astype(np.float32)[:, :, None] * neurons.synapse).ravel()
         watched = neurons.of[np.concatenate([instruments.cadc_circuit, instruments.madc_circuit]).astype(np.int64)]
-        self.steps = _steps(routing, neurons, np.unique(watched), coupled)
+        self.steps = _steps(routing, neurons, np.array(list(dict.fromkeys(watched.tolist())), np.int64), coupled)
         self.address = np.zeros(0, np.int64)
         self.source = np.full(1 << 16, -1, np.int32)
         self.outside = [Wires(_NONE.astype(np.int32), _NONE, (0, len(step.neuron))) for step in self.steps]
+        self._wired = b"", {}
+
+    def weights(self, code: NDArray[np.uint8], threads: int) -> Callable[[Wires], NDArray[np.float32]]:
+        """What gives the weights of wires, (S, N), for codes, flat in half, row, column; kept while those are the same.
+
+        Nobody writes to them.
+        """
+        held, known = code.tobytes(), self._wired
+        if known[0] != held:
+            known = self._wired = held, {}
+
+        def of(wires: Wires) -> NDArray[np.float32]:
+            if wires not in known[1]:
+                known[1][wires] = wires.weights(code, self.height, threads)
+            return known[1][wires]
+
+        return of
 
     def sources_of(self, address: Integers) -> NDArray[np.int32]:
         """The source that each of ``address`` is, whose wires are known from then on."""
@@ -101,7 +121,10 @@ def plan_of(routing: ByValue[Routing], instruments: ByValue[Instruments], neuron
 
 
 def _steps(routing: Routing, neurons: Neurons, watched: Indices, coupled: NDArray[np.bool_] | None) -> list[Step]:
-    """coupled: (N, N), which compartments are of one neuron; they run together, and whatever may get events is run."""
+    """coupled: (N, N), which compartments are of one neuron; they run together, and whatever may get events is run.
+
+    watched: each neuron once.
+    """
     fires = neurons.population.values[2] < NOT_SPIKING
     fires[watched] = True
     if coupled is not None:
@@ -124,7 +147,7 @@ def _steps(routing: Routing, neurons: Neurons, watched: Indices, coupled: NDArra
                 neuron,
                 neurons.head[neuron],
                 neurons.population.part(neuron),
-                np.flatnonzero(np.isin(neuron, watched)).astype(np.int32),
+                np.searchsorted(neuron, watched[np.isin(watched, neuron)]).astype(np.int32),
                 tuple((k, part) for k, part in inside if len(part.cell)),
                 wires.part(members, members) if loops else None,
                 sending[neuron],

@@ -18,6 +18,7 @@ from spikeloop.chip.calibration import refractory_code
 from spikeloop.chip.configuration import CIRCUITS, Analog, Chip, Flags, Instruments
 from spikeloop.chip.drivers import Drivers
 from spikeloop.chip.inputs import Inputs
+from spikeloop.chip.lower_weights import Latest
 from spikeloop.chip.mapping import Placement, Rows, place, site_key
 from spikeloop.chip.receptors import lines_of
 from spikeloop.chip.scales import Float, Scale, calibrated_scale
@@ -60,7 +61,8 @@ class Wish:
 class Setup:
     """What stays the same from run to run of a network on a chip.
 
-    scales: by population (that of its output) and by compartment.  watch: instruments, by what they look at.
+    scales: by population (that of its output) and by compartment.  watch: instruments, by what they look at.  latest:
+    weights.
     """
 
     wish: Wish
@@ -73,6 +75,7 @@ class Setup:
     inputs: Inputs | None = None
     drivers: Drivers | None = None
     watch: dict[object, Instruments] = field(default_factory=dict)
+    latest: Latest = field(default_factory=Latest)
 
     @cached_property
     def placed(self) -> int:

@@ -32,10 +32,9 @@ from spikeloop.chip.plan import Step, plan_of
 from spikeloop.chip.ppu import Task
 from spikeloop.chip.prepared import check_again, neurons_on
 from spikeloop.chip.stretch import Going, stretch
-from spikeloop.chip.wiring import Wires
 from spikeloop.engine.arrays import Trains
 from spikeloop.engine.arriving import only
-from spikeloop.engine.bus import Entry, Exit, arrived, leave
+from spikeloop.engine.bus import Entry, Exit, Left, arrived, leave
 from spikeloop.engine.disturbed import Passage, Population, forward, keyed
 from spikeloop.engine.disturbed import normals as stream
 from spikeloop.engine.multiply import multiply
@@ -181,7 +180,8 @@ class _Emulation:
         check_again(routing, analog, instruments)
         self.neurons = neurons_on(analog, routing, twin)
         self.plan = plan_of(routing, instruments, self.neurons)
-        self.code = np.ascontiguousarray(configuration.weight, np.uint8).reshape(-1)
+        code = np.ascontiguousarray(configuration.weight, np.uint8).reshape(-1)
+        self.weights = self.plan.weights(code, self.threads)
         self.lost = np.zeros(self.batch, np.int64)
         phase = self.noise.cadc_phase * uniforms(self.key(Quantity.CADC_PHASE), 0, (self.batch,))
         self.watch = watch(configuration.instruments, cycles, phase)
@@ -197,7 +197,7 @@ class _Emulation:
 
     def readout(self) -> Readout:
         """Run stage after stage and read the instruments."""
-        sent: list[Trains] = []
+        sent: list[Left] = []
         arrived = self._from_outside()
         for number, step in enumerate(self.plan.steps):
             spikes = self._run(number, step, arrived, sent)
@@ -211,32 +211,32 @@ class _Emulation:
     # ---- events ------------------------------------------------------------------------------------------------
 
     def _from_outside(self) -> Trains:
-        drive = self.drive
-        cycle, address, start = (np.ascontiguousarray(of, np.int64) for of in (drive.cycle, drive.address, drive.start))
+        drive, plan = self.drive, self.plan
+        cycle, start = (np.ascontiguousarray(of, np.int64) for of in (drive.cycle, drive.start))
+        address = np.ascontiguousarray(drive.address, np.uint16)
         entry = Entry(0 if Imperfection.CAPACITY in self.twin.ideal else LINKS, DEPTH, CYCLE, self.cycles)
-        time, source = arrived((cycle, address, start), entry, self.lost, self.threads), self.plan.sources_of(address)
+        time, source, known = arrived((cycle, address, start), plan.source, entry, self.lost, self.threads)
+        if not known:
+            source = plan.sources_of(address)
         if self.lost.any():  # what comes when the run is over is lost, too
             return only((time, source, start), time >= 0)
         return time, source, start
 
-    def _run(self, number: int, step: Step, arrived: Trains, sent: list[Trains]) -> Trains:
+    def _run(self, number: int, step: Step, arrived: Trains, sent: list[Left]) -> Trains:
         outside = self.plan.outside[number]
-        sources = [(arrived, self._weights(outside))] if len(outside.cell) else []
-        sources += [(sent[k], self._weights(wires)) for k, wires in step.inside]
+        sources = [(arrived, self.weights(outside))] if len(outside.cell) else []
+        sources += [(sent[k].trains, self.weights(wires)) for k, wires in step.inside]
         sampling = self.watch.sampling(step.watched)
         spikes = forward(
             sources,
             self._population(step),
             Passage(self.batch, self.duration, CYCLE, self.key(Quantity.ENGINE), self.threads),
-            loop=None if step.loop is None else self._weights(step.loop),
+            loop=None if step.loop is None else self.weights(step.loop),
             silent=self._muted(step),
             sampling=sampling,
         )
         self.watch.keep(sampling, step.neuron)
         return spikes
-
-    def _weights(self, wires: Wires) -> NDArray[np.float32]:
-        return wires.weights(self.code, self.plan.height, self.threads)
 
     def _population(self, step: Step) -> Population:
         """The stage's neurons with this run's thresholds."""
@@ -251,24 +251,24 @@ class _Emulation:
             return None
         return np.ascontiguousarray(self.drive.muted[:, step.head], np.uint8)
 
-    def _on_the_bus(self, number: int, spikes: Trains, step: Step) -> Trains:
+    def _on_the_bus(self, number: int, spikes: Trains, step: Step) -> Left:
         """Spikes as they leave: with jitter, one after the other; units stay those of the stage."""
         late = None
         if self.noise.jitter:
-            late = self.noise.jitter * stream(keyed(self.key(Quantity.JITTER), number), len(spikes[0]))
+            late = stream(keyed(self.key(Quantity.JITTER), number), len(spikes[0]))
         output = None if Imperfection.CAPACITY in self.twin.ideal else step.output
-        exits = Exit(step.sending.view(np.uint8), output, OUTPUTS, DEPTH, CYCLE, self.duration)
+        exits = Exit(
+            step.sending.view(np.uint8), output, OUTPUTS, DEPTH, CYCLE, self.duration, self.cycles, step.label,
+            self.noise.jitter,
+        )  # fmt: skip
         return leave(spikes, late, exits, self.lost, self.threads)
 
-    def _time_stamps(self, sent: list[Trains]) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]]:
-        steps = [step for step in self.plan.steps if step.sends]
-        labels = [step.label[unit] for step, (_, unit, _) in zip(steps, sent, strict=True)]
-        time = np.concatenate([np.zeros(0), *(time for time, _, _ in sent)])
-        address = np.concatenate([np.zeros(0, np.int64), *labels]).astype(np.uint16)
-        cycle = np.minimum(np.floor(time / CYCLE + 1e-9), self.cycles - 1).astype(np.int64)
-        start = sum((start for _, _, start in sent), np.zeros(self.batch + 1, np.int64))
-        if len(sent) > 1:
-            sample = np.concatenate([np.repeat(np.arange(self.batch), np.diff(start)) for _, _, start in sent])
-            order = np.argsort(cycle + sample * self.cycles, kind="stable")
-            cycle, address = cycle[order], address[order]
-        return cycle, address, start
+    def _time_stamps(self, sent: list[Left]) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]]:
+        if len(sent) == 1:
+            return sent[0].cycle, sent[0].address, sent[0].trains[2]
+        cycle = np.concatenate([np.zeros(0, np.int64), *(each.cycle for each in sent)])
+        address = np.concatenate([np.zeros(0, np.uint16), *(each.address for each in sent)])
+        start = sum((each.trains[2] for each in sent), np.zeros(self.batch + 1, np.int64))
+        samples = [np.repeat(np.arange(self.batch), np.diff(each.trains[2])) for each in sent]
+        order = np.argsort(cycle + np.concatenate([np.zeros(0, np.int64), *samples]) * self.cycles, kind="stable")
+        return cycle[order], address[order], start

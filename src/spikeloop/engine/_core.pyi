@@ -202,13 +202,68 @@ def disturbed_forward(
 def served(events: Trains, buses: int, depth: float, threads: int) -> Float:
     """The cycle in which each event (cycle, bus, start) is passed on, negative for those that are lost."""
 
+def sent(
+    events: Trains, seconds: float, of: NDArray[np.int64], depth: int, threads: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    """In which whole cycles events are sent, rounded, but put off as in `hold_back`, and the address of each."""
+
+def hold_back(cycle: NDArray[np.int64], start: NDArray[np.int64], depth: int) -> None:
+    """Puts off events so that no more than `depth` wait for a link that passes one a cycle; changes `cycle`."""
+
+def in_order(
+    events: tuple[NDArray[np.int64], NDArray[np.int64] | NDArray[np.uint16], NDArray[np.int64]], threads: int
+) -> bool:
+    """Whether events (cycle, address, start) surely are what a chip takes."""
+
+def entered(
+    events: tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]],
+    source: NDArray[np.int32],
+    how: tuple[int, int, float, int],
+    lost: NDArray[np.int64],
+    threads: int,
+) -> tuple[Float, NDArray[np.int32], bool]:
+    """Seconds at which events (cycle, address, start) have come in, negative for those that have not; their sources,
+    and whether all are known; how: links, depth, seconds of a cycle, cycles; `lost` is counted on."""
+
+def left(
+    spikes: Trains,
+    exit: tuple[
+        Float | None,
+        float,
+        NDArray[np.uint8],
+        NDArray[np.int32] | None,
+        int,
+        float,
+        float,
+        float,
+        int,
+        NDArray[np.int64],
+    ],
+    lost: NDArray[np.int64],
+    threads: int,
+) -> tuple[Trains, NDArray[np.int64], NDArray[np.uint16]]:
+    """Spikes as they leave, their time stamps and addresses; `lost` is counted on.
+
+    exit: delays and their rms, who sends, whose bus, buses, depth, seconds of a cycle, duration, cycles, labels.
+    """
+
+def lifted(
+    cycle: NDArray[np.int64],
+    address: NDArray[np.uint16],
+    start: NDArray[np.int64],
+    units: NDArray[np.int32],
+    period: float,
+    threads: int,
+) -> Trains:
+    """Events from time stamps and addresses, of those addresses that have a unit, not -1."""
+
+def uniforms(key: int, count: int, number: int) -> Float:
+    """The `number`-th uniform number of each of the first `count` streams of `key`."""
+
 def address(
     events: Trains, seconds: float, of: NDArray[np.int64], threads: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """In which whole cycles events are sent, rounded, and the address of each."""
-
-def hold_back(cycle: NDArray[np.int64], start: NDArray[np.int64], depth: int) -> None:
-    """Puts off events so that no more than `depth` wait for a link that passes one a cycle; changes `cycle`."""
 
 def arrived(
     events: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],

@@ -81,6 +81,11 @@ def normals(key: int, count: int) -> Float:
     return _core.normals(key, count)
 
 
+def uniforms(key: int, count: int, number: int) -> Float:
+    """The ``number``-th uniform number, from 1 on, of each of the first ``count`` streams of ``key``."""
+    return _core.uniforms(key, count, number)
+
+
 def converted(potential: Float, slope: Float, base: Float, rms: float, key: int, threads: int) -> NDArray[np.uint8]:
     """What 8-bit converters read of (B, T, C) potentials: round(slope potential + base + noise), within 0..255.
 

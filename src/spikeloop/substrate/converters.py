@@ -54,7 +54,6 @@ def membranes_of(setup: Setup, trial: Trial, out: Readout) -> tuple[Traces, dict
     """Samples, of those that were made the nearest to what was asked for, and highest samples, in model units."""
     membrane, peak = Traces(), dict[str, Peak]()
     cycle, network = CYCLE * setup.wish.speedup, trial.network
-    seconds = out.cadc_cycle * cycle
     cut = trial.observe.state or trial.start is not None
     number = _numbers(trial, out)
     slow, fast = watched(trial.observe, setup.wish.speedup)
@@ -68,10 +67,11 @@ def membranes_of(setup: Setup, trial: Trial, out: Readout) -> tuple[Traces, dict
             unit = trial.observe.neurons(name, len(head))
             at = _nearest(trial.observe.membrane[name], trial.duration, CADC_PERIOD_MIN * cycle, number, cut)
             value = torch.from_numpy(lifted(reading))[:, at][:, :, unit]
-            membrane[name] = Samples(torch.from_numpy(seconds)[:, at], unit, value)
+            membrane[name] = Samples(torch.from_numpy(out.cadc_cycle * cycle)[:, at], unit, value)
         if name in trial.observe.peak and reading.shape[1]:
             most, which = highest(reading, torch.get_num_threads())
-            time = np.take_along_axis(seconds, which, 1)
+            which += reading.shape[1] * np.arange(len(which))[:, None]
+            time = out.cadc_cycle.take(which) * cycle
             peak[name] = Peak(torch.from_numpy(time), torch.from_numpy(lifted(most)))
     traces = _fast(setup, trial, out, fast, cut)
     return {**membrane, **traces[MEMBRANE]}, peak, traces[ADAPTATION]

@@ -17,7 +17,7 @@ from spikeloop.chip.host import Backlog, Continued, addressed, send
 from spikeloop.chip.inputs import Switching
 from spikeloop.chip.learning import Processed
 from spikeloop.chip.lower_events import lift_events, lower_events
-from spikeloop.chip.lower_weights import Lowered, lower_weights
+from spikeloop.chip.lower_weights import Lowered
 from spikeloop.chip.ppu import Executed
 from spikeloop.chip.sensing import sensors_of
 from spikeloop.chip.setup import Setup, strength_of_currents
@@ -36,7 +36,7 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     began, wish, network = time.perf_counter(), setup.wish, trial.network
     before = continued(trial)
     draw = draw if before is None else before.number
-    lowered = lower_weights(network, setup.placement, setup.scales, wish.strict)
+    lowered = setup.latest.lowered(network, setup.placement, setup.scales, wish.strict)
     instruments = instruments_of(setup, network, trial.observe)
     inputs, currents = lower_inputs.lower_steps(
         network, trial.steps, setup.placement, setup.inputs, wish.speedup,
@@ -62,8 +62,7 @@ def emulated(trial: Trial, setup: Setup, draw: int) -> Record:
     )  # fmt: skip
     learned = _learned(trial, setup, out)
     parts = {**({} if state is None else {PART: state}), **({} if learned is None else {LEARNED: learned[0]})}
-    return replace(
-        record,
+    return record._with(
         state=State(time=trial.end, parts=parts) if trial.observe.state else None,
         **({} if learned is None else learned[1]),
     )
@@ -156,7 +155,7 @@ def _lowering(setup: Setup, lowered: Lowered, dropped: int) -> Lowering:
         masked=setup.masked,
         dropped=dropped,
         placement={name: torch.from_numpy(of) for name, of in circuit},
-        run={name: torch.zeros(len(of), dtype=torch.int64) for name, of in circuit},
+        run={name: torch.from_numpy(np.zeros(len(of), np.int64)) for name, of in circuit},
         calibration=f"{setup.calibration.chip}, version {setup.calibration.version}",
     )
 
@@ -172,7 +171,6 @@ def _muted(setup: Setup, trial: Trial) -> NDArray[np.bool_]:
 
 def _spikes(setup: Setup, trial: Trial, out: Readout) -> dict[str, Events]:
     """Events of every spiking population."""
-    circuit = setup.placement.sender[out.address]
     populations = trial.network.populations
     spiking = {name: of for name, of in setup.placement.circuit.items() if populations[name].spiking}
-    return lift_events(out.cycle, circuit, out.start, spiking, setup.wish.speedup)
+    return lift_events(out.cycle, out.address, out.start, spiking, setup.wish.speedup, setup.placement.sender)
