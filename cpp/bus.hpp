@@ -100,17 +100,6 @@ bool in_order(const Sent<Word>& events, int64_t batch, int64_t count, int thread
     return fine;
 }
 
-// In which whole cycles of `seconds` events are sent, and to which addresses: that of each of `units` units.
-inline void address(const Trains& events, int64_t batch, double seconds, const int64_t* of, int64_t units, int64_t* cycle, int64_t* to, int threads) {
-    parallel_for(batch, worthwhile(threads, 2.0 * double(events.start[batch])), 16, [=](int64_t s) {
-        for (int64_t e = events.start[s]; e < events.start[s + 1]; ++e) {
-            if (events.unit[e] < 0 || events.unit[e] >= units) throw std::out_of_range("an event of a unit that does not exist");
-            const double exact = events.time[e] / seconds;
-            cycle[e] = int64_t(exact < 0x1p51 ? nearest_whole(exact) : std::nearbyint(exact)), to[e] = of[events.unit[e]];
-        }
-    });
-}
-
 // How events come in: by one of `links` each (address >> 14), at most kLinks, which passes one a cycle, or at once where there are
 // none. depth: how many may wait at each.  cycle: s.  cycles: how many a run takes.  source: of each address.
 struct Entry {
@@ -184,43 +173,6 @@ inline void by_time(std::vector<Spike>& run) {
         if ((moves += k - to) > kFar * run.size())
             return std::stable_sort(run.begin(), run.end(), [](const Spike& x, const Spike& y) { return x.time < y.time; });
     }
-}
-
-// Spikes of a batch as they leave, in order of time; `lost` (batch,) counts those that do not. What is returned is kept until
-// this thread's next call.
-inline const SpikesPerSample& leave(const Trains& spikes, int64_t batch, const Exit& exit, int64_t* lost, int threads) {
-    struct Kept {
-        SpikesPerSample runs;
-    };
-    SpikesPerSample& out = own<Kept>().runs;
-    out.resize(batch);
-    const auto earlier = [](const Spike& x, const Spike& y) { return x.time < y.time; };
-    const auto in_order = [&](std::vector<Spike>& run) {
-        if (!std::is_sorted(run.begin(), run.end(), earlier)) std::stable_sort(run.begin(), run.end(), earlier);
-    };
-    with_buses(batch, exit.buses, exit.depth, spikes.start[batch], threads, [&](int64_t s, Buses& buses) {
-        std::vector<Spike>& run = out[s];
-        run.clear();
-        for (int64_t e = spikes.start[s]; e < spikes.start[s + 1]; ++e) run.push_back({spikes.time[e], spikes.unit[e]});
-        if (exit.late) {
-            for (size_t k = 0; k < run.size(); ++k) run[k].time = std::clamp(run[k].time + exit.late[spikes.start[s] + k], 0.0, exit.duration);
-            in_order(run);
-        }
-        size_t kept = 0;
-        for (Spike spike : run) {
-            const double left = exit.bus ? buses.pass(exit.bus[spike.unit], spike.time / exit.cycle) : 0;
-            if (!exit.sends[spike.unit]) continue;
-            if (left < 0) {
-                ++lost[s];
-                continue;
-            }
-            if (exit.bus) spike.time = left * exit.cycle;
-            run[kept++] = spike;
-        }
-        run.resize(kept);
-        in_order(run);
-    });
-    return out;
 }
 
 // Spikes that left, and what a chip makes of them: time stamps and addresses.

@@ -39,28 +39,6 @@ nb::tuple disturbed_door(const std::vector<SourceIn>& sources, const Maybe<const
     return handed_over(spikes);
 }
 
-// cycles, addresses, start of each run
-using SentIn = std::tuple<Array<const int64_t, 1>, Array<const int64_t, 1>, Array<const int64_t, 1>>;
-
-// Seconds at which each event has come in by its link (address >> 14), before `end` cycles are over, or a negative number; and
-// how many of a run have not, added to `lost`. depth: how many may wait at a link; without links nobody
-// has to.
-nb::object arrived(const SentIn& events, int64_t links, double depth, double period, double end, const Array<int64_t, 1>& lost, int threads) {
-    const auto& [cycle, address, start] = events;
-    Made<double> out(cycle.shape(0));
-    {
-        nb::gil_scoped_release release;
-        with_buses(int64_t(start.shape(0)) - 1, links, depth, int64_t(out.shape[0]), threads, [&](int64_t s, Buses& all) {
-            for (int64_t e = start.data()[s]; e < start.data()[s + 1]; ++e) {
-                const double sent = double(cycle.data()[e]), time = links > 0 ? all.pass(int32_t(address.data()[e] >> 14), sent) : sent;
-                const bool comes = time >= 0 && time < end;
-                lost.data()[s] += !comes, out[e] = comes ? time * period : -1;
-            }
-        });
-    }
-    return out.to_python();
-}
-
 // When each event is passed on by its bus, in cycles, or a negative number: events come at any times, ascending in a run.
 nb::object served(const TrainsIn& events, int64_t buses, double depth, int threads) {
     const auto& [time, bus, start] = events;
@@ -74,33 +52,8 @@ nb::object served(const TrainsIn& events, int64_t buses, double depth, int threa
     return out.to_python();
 }
 
-nb::tuple address_door(const TrainsIn& events, double seconds, const Array<const int64_t, 1>& of, int threads) {
-    const Trains trains = trains_of(events);
-    const int64_t batch = batch_of(events), count = trains.start[batch];
-    Made<int64_t> cycle(count), to(count);
-    {
-        nb::gil_scoped_release release;
-        address(trains, batch, seconds, of.data(), int64_t(of.shape(0)), cycle.values.get(), to.values.get(), threads);
-    }
-    return nb::make_tuple(cycle.to_python(), to.to_python());
-}
-
 void hold_back_door(const Array<int64_t, 1>& cycle, const Array<const int64_t, 1>& start, int64_t depth) {
     hold_back(cycle.data(), start.data(), int64_t(start.shape(0)) - 1, depth);
-}
-
-// late (or none), sends, bus of each unit (or none), number of buses, depth, cycle, duration
-using ExitIn = std::tuple<Maybe<const double, 1>, Array<const uint8_t, 1>, Maybe<const int32_t, 1>, int64_t, double, double, double>;
-
-nb::tuple leave_door(const TrainsIn& spikes, const ExitIn& exit, const Array<int64_t, 1>& lost, int threads) {
-    const auto& [late, sends, bus, buses, depth, cycle, duration] = exit;
-    const Exit out{data(late), sends.data(), data(bus), buses, depth, cycle, duration};
-    const int64_t batch = int64_t(std::get<2>(spikes).shape(0)) - 1, units = int64_t(sends.shape(0));
-    Spikes left = [&] {
-        nb::gil_scoped_release release;
-        return collect(leave(trains_of(spikes), batch, out, lost.data(), threads), units, nullptr, threads);
-    }();
-    return handed_over(left);
 }
 
 nb::object normals(uint64_t key, int64_t count) {
@@ -119,7 +72,7 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
         nb::gil_scoped_release release;
         const double *v = potential.data(), *k = slope.data(), *c = base.data();
         uint8_t* __restrict reading = out.values.get();
-        parallel_for(runs, worthwhile(threads, 5.0 * double(runs * each)), 8, [=](int64_t run) {
+        parallel_groups(runs, worthwhile(threads, 5.0 * double(runs * each)), 8, [=](int64_t run) {
             Stream random{keyed(key, uint64_t(run))};
             for (int64_t e = run * each; e < (run + 1) * each; e += channels)
                 for (int64_t channel = 0; channel < channels; ++channel) {
@@ -136,11 +89,8 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
 
 void define_disturbed(nb::module_& m) {
     m.def("disturbed_forward", &disturbed_door, "sources"_a, "loop"_a.none(), "neurons"_a.noconvert(), "disturbance"_a.noconvert(), "run"_a, "silent"_a.none(), "sampling"_a.none());
-    m.def("arrived", &arrived, "events"_a, "links"_a, "depth"_a, "period"_a, "end"_a, "lost"_a.noconvert(), "threads"_a);
     m.def("served", &served, "events"_a, "buses"_a, "depth"_a, "threads"_a);
-    m.def("address", &address_door, "events"_a, "seconds"_a, "of"_a.noconvert(), "threads"_a);
     m.def("hold_back", &hold_back_door, "cycle"_a.noconvert(), "start"_a.noconvert(), "depth"_a);
-    m.def("leave", &leave_door, "spikes"_a.noconvert(), "exit"_a, "lost"_a.noconvert(), "threads"_a);
     m.def("keyed", &keyed, "key"_a, "coordinate"_a);
     m.def("normals", &normals, "key"_a, "count"_a);
     m.def("converted", &converted, "potential"_a.noconvert(), "slope"_a.noconvert(), "base"_a.noconvert(), "rms"_a, "key"_a, "threads"_a);

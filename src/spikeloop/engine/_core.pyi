@@ -260,30 +260,6 @@ def lifted(
 def uniforms(key: int, count: int, number: int) -> Float:
     """The `number`-th uniform number of each of the first `count` streams of `key`."""
 
-def address(
-    events: Trains, seconds: float, of: NDArray[np.int64], threads: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """In which whole cycles events are sent, rounded, and the address of each."""
-
-def arrived(
-    events: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-    links: int,
-    depth: float,
-    period: float,
-    end: float,
-    lost: NDArray[np.int64],
-    threads: int,
-) -> Float:
-    """Seconds at which events (cycle, address, start) have come in, negative for those that have not."""
-
-def leave(
-    spikes: Trains,
-    exit: tuple[Float | None, NDArray[np.uint8], NDArray[np.int32] | None, int, float, float, float],
-    lost: NDArray[np.int64],
-    threads: int,
-) -> Trains:
-    """Spikes as they leave; exit: delays, who sends, whose bus, buses, depth, cycle, duration; `lost` is counted on."""
-
 def keyed(key: int, coordinate: int) -> int:
     """The stream `coordinate` of the stream `key`."""
 
