@@ -311,13 +311,15 @@ void pass(const Layer<T>& layer, int64_t first, int64_t count, std::vector<Spike
     for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[layer.number][s]);
 }
 
-// Where groups of samples begin, and the end: of `most` samples, and of fewer towards the end, so that threads finish together.
+// Where groups of samples begin, and the end: of `most` samples, and of fewer towards the end of each thread's share, so that
+// threads finish together.
 std::vector<int64_t> tapered(int64_t batch, int64_t most, int threads) {
     std::vector<int64_t> first{0};
-    while (first.back() < batch) {
-        const int64_t left = batch - first.back(), share = threads > 1 ? left / (2 * threads) : left;
-        first.push_back(first.back() + std::min({std::max(share, kFew), most, left}));
-    }
+    for (int64_t thread = 1; thread <= threads; ++thread)
+        while (first.back() < thread * batch / threads) {
+            const int64_t left = thread * batch / threads - first.back(), part = threads > 1 ? left / 2 : left;
+            first.push_back(first.back() + std::min({std::max(part, kFew), most, left}));
+        }
     return first;
 }
 

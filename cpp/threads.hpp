@@ -98,8 +98,9 @@ inline void wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
 // Threads that wait for work. They are never joined: a process may end, or fork, while they sleep; a child makes its own.
 class Helpers {
 public:
-    // Calls work() on this thread and on `count` others; false, and nothing is done, if they are busy.
-    bool run(int count, const std::function<void()>& work) {
+    // Calls work(0) on this thread and work(1) .. work(count) on others, each number always on the same; false, and nothing is
+    // done, if they are busy.
+    bool run(int count, const std::function<void(int)>& work) {
         if (busy_.test_and_set(std::memory_order_acquire)) return false;
         const struct Free {
             std::atomic_flag& busy;
@@ -112,7 +113,7 @@ public:
             seats_[k]->call.fetch_add(1, std::memory_order_release);
             seats_[k]->call.notify_one();
         }
-        work();
+        work(0);
         for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) wait_while(left_, left);
         return true;
     }
@@ -129,15 +130,15 @@ public:
 private:
     struct Seat {
         std::atomic<uint32_t> call{0};
-        const std::function<void()>* work = nullptr;
+        const std::function<void(int)>* work = nullptr;
     };
 
     void hire() {
         Seat* seat = seats_.emplace_back(std::make_unique<Seat>()).get();
-        std::thread([this, seat] {
+        std::thread([this, seat, number = int(seats_.size())] {
             for (uint32_t done = 0;; ++done) {
                 wait_while(seat->call, done);
-                (*seat->work)();
+                (*seat->work)(number);
                 if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_one();
             }
         }).detach();
@@ -174,20 +175,30 @@ X& own() {
 }
 
 // Calls work(index), or work(index, watch) where it takes long, for every index below `count`, in chunks, and rethrows the
-// error of the lowest index that failed. Results must not depend on who does which index.
+// error of the lowest index that failed. Results must not depend on who does which index; but a thread begins with the same share
+// of them in every call, for what it left in its cache the last time, and takes over others' when it has done its own.
 template <class Work>
 void parallel_for(int64_t count, int threads, int64_t chunk, Work&& work) {
-    std::atomic<int64_t> next{0};
+    struct alignas(64) Share {
+        std::atomic<int64_t> next;
+        int64_t end;
+    };
+    const int64_t chunks = (count + chunk - 1) / std::max<int64_t>(chunk, 1);
+    const int number = int(std::clamp<int64_t>(chunks, 1, std::max(threads, 1)));
+    const auto shares = std::make_unique<Share[]>(number);
+    for (int64_t k = 0; k < number; ++k) {
+        shares[k].next = k * chunks / number * chunk;
+        shares[k].end = std::min((k + 1) * chunks / number * chunk, count);
+    }
     std::atomic<bool> stop{false};
     std::mutex guard;
     std::exception_ptr error;
     int64_t failed = count;
-    auto run = [&](bool caller) {
-        Watch watch(stop, caller);
+    auto work_on = [&](Share& share, Watch& watch) {
         while (!stop) {
-            const int64_t first = next.fetch_add(chunk);
-            if (first >= count) return;
-            const int64_t last = std::min(first + chunk, count);
+            const int64_t first = share.next.fetch_add(chunk);
+            if (first >= share.end) return true;
+            const int64_t last = std::min(first + chunk, share.end);
             for (int64_t index = first; index < last; ++index) {
                 try {
                     if constexpr (std::is_invocable_v<Work&, int64_t, Watch&>)
@@ -198,21 +209,24 @@ void parallel_for(int64_t count, int threads, int64_t chunk, Work&& work) {
                 } catch (const Interrupted&) {
                     std::lock_guard lock(guard);
                     error = std::current_exception(), failed = -1, stop = true;
-                    return;
+                    return false;
                 } catch (...) {  // later chunks stop, earlier ones finish: the lowest index is always found
                     std::lock_guard lock(guard);
                     if (index < failed) error = std::current_exception(), failed = index;
-                    next = count;
-                    return;
+                    for (int k = 0; k < number; ++k)
+                        if (shares[k].end > index) shares[k].next = count;
+                    return false;
                 }
             }
         }
+        return false;
     };
-    const int64_t useful = (count + chunk - 1) / std::max<int64_t>(chunk, 1);
-    const int others = int(std::min<int64_t>(threads, useful)) - 1;
-    const std::thread::id caller = std::this_thread::get_id();
-    const auto work_on = [&] { run(std::this_thread::get_id() == caller); };
-    if (others < 1 || !Helpers::of_this_process().run(others, work_on)) run(true);
+    const auto run = [&](int who) {
+        Watch watch(stop, who == 0);
+        for (int k = 0; k < number; ++k)
+            if (!work_on(shares[(who + k) % number], watch)) return;
+    };
+    if (number == 1 || !Helpers::of_this_process().run(number - 1, run)) run(0);
     if (error) std::rethrow_exception(error);
 }
 
