@@ -137,7 +137,8 @@ class Backward:
                 if (neurons.name, what) in self.wants:
                     self.gradients[neurons.name, what] = neuron[row, first : first + neurons.size]
             first += neurons.size
-        self.slopes = Slopes(self.slopes.spikes + spikes, self.slopes.floored + floored)
+        self.slopes.spikes += spikes
+        self.slopes.floored += floored
 
     def add_times(self, link: Link, arrival: Float) -> None:
         """Add the derivatives by a link's arrival times to those of its source's spikes."""
