@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeloop._function import Function
 from spikeloop._given import check_rule, refuse_plastic
 from spikeloop.errors import NoRule, Unsupported
 from spikeloop.events import Events
@@ -54,7 +55,8 @@ class _Made:
     def __init__(self, trial: Trial, record: Record, rule: Rule | None) -> None:
         self.trial, self.record, self.rule = trial, record, rule
         self.keys: tuple[Key, ...] = ()
-        outputs, values = list[Output](), list[Tensor]()
+        outputs: list[Output] = []
+        values: list[Tensor] = []
         for name, events in record.spikes.items():
             if name not in trial.drive:
                 count = record.count.get(name)
@@ -71,9 +73,10 @@ class _Made:
     def record_of(self, values: Sequence[Tensor]) -> Record:
         """The record with ``values`` in the place of its differentiable tensors."""
         record, drive, new = self.record, self.trial.drive, iter(values)  # in the order of `outputs`
-        spikes, count = Observed[Events]("spike train", {}), Observed[Tensor]("count", {})
-        membrane = Observed[Samples]("membrane", {}, "membrane={{{0!r}: period}}")
-        peak = Observed[Peak]("peak", {}, "peak={{{0!r}}}")
+        spikes: Observed[Events] = Observed("spike train", {})
+        count: Observed[Tensor] = Observed("count", {})
+        membrane: Observed[Samples] = Observed("membrane", {}, "membrane={{{0!r}: period}}")
+        peak: Observed[Peak] = Observed("peak", {}, "peak={{{0!r}}}")
         for name, events in record.spikes.items():
             if name in drive:
                 spikes[name] = drive[name]
@@ -127,7 +130,7 @@ def differentiated(
     return rule.vjp(trial, record, Cotangent(**given, wants=wants))
 
 
-class _Attached(torch.autograd.Function):
+class _Attached(Function):
     """The only spiking autograd function: (what is trainable) -> (what was observed), differentiated by the rule."""
 
     @staticmethod

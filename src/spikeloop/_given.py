@@ -113,7 +113,7 @@ def drives_of(
     drives = {name: events[name] for name in inputs}
     for name, given in drives.items():
         if not isinstance(given, Events):
-            raise _no_events(f"drive {name!r}", given)
+            check_events(f"drive {name!r}", given)
         _check_events_of(network, name, given, len(drives[inputs[0]]), duration, begin)
     return drives, steps
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spikeloop._function import Function
 from spikeloop._ragged import array_of
 from spikeloop.engine import _core
 from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported, WrongType, kind_of
@@ -112,7 +113,7 @@ def silent_slopes(
     return silent_push / len(count) * float(np.maximum(missing, 0.0).sum()), by_count
 
 
-class _Known(torch.autograd.Function):
+class _Known(Function):
     """A number whose derivatives by some tensors are known."""
 
     @staticmethod

@@ -228,7 +228,8 @@ class Network(nn.Module):
     def standing(self) -> Standing:
         """How its tensors stand now, apart from what is in the weights: the same object for as long as they do."""
         projections = self.projections.values()
-        tensors, others = list[Tensor](), list[Tensor]()
+        tensors: list[Tensor] = []
+        others: list[Tensor] = []
         for module in (*projections, *self.populations.values()):
             for group in (module._parameters, module._buffers):
                 for name, tensor in group.items():
@@ -237,11 +238,9 @@ class Network(nn.Module):
                         if name != "weight":
                             others.append(tensor)
         marks: list[object] = [*map(id, tensors), *map(Tensor.data_ptr, tensors), *map(_version, others)]
-        for tensor in others:
-            if tensor.requires_grad:  # fused optimisers bump nothing
-                marks.append(tensor.detach().cpu().numpy().tobytes())
-        for projection in projections:
-            marks.append(projection.short_term)
+        trained = [tensor for tensor in others if tensor.requires_grad]  # fused optimisers bump nothing
+        marks += [tensor.detach().cpu().numpy().tobytes() for tensor in trained]
+        marks += [projection.short_term for projection in projections]
         if marks != self._standing.marks:
             memory = [tensor.detach() for tensor in tensors]  # kept, or another tensor could come to lie there
             self._standing = Standing([*tensors, *memory], marks)

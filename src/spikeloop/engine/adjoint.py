@@ -49,11 +49,13 @@ class Backward:
         self.mattering = []
         owners = {owner for owner, _ in self.wants}
         for stage in self.stages:
-            populations = {neurons.name for neurons in stage.populations}
-            own = populations.union(link.name for link in stage.links)
-            if not own.isdisjoint(owners) or any(link.source in self.moving for link in stage.links):
+            populations = [neurons.name for neurons in stage.populations]
+            matters = not owners.isdisjoint(populations)
+            for link in stage.links:
+                matters = matters or link.name in owners or link.source in self.moving
+            if matters:
                 self.mattering.append(stage)
-                self.moving |= populations
+                self.moving.update(populations)
 
     def __call__(self) -> None:
         """Sweep the stages from the last to the first."""
@@ -103,12 +105,15 @@ class Backward:
 
     def wants_neuron(self, stage: Stage) -> bool:
         """Whether the gradient of any neuron parameter is wanted."""
-        return any(n.name in self.owning for n in stage.populations)
+        return not self.owning.isdisjoint([neurons.name for neurons in stage.populations])
 
     def wants_tau(self, stage: Stage) -> bool:
         """Whether a time constant's gradient, which needs integrals, is wanted."""
-        owned = [n.name for n in stage.populations if n.name in self.owning]
-        return any((name, tau) in self.wants for name in owned for tau in ("tau_mem", "tau_syn"))
+        for neurons in stage.populations:
+            name = neurons.name
+            if name in self.owning and ((name, "tau_mem") in self.wants or (name, "tau_syn") in self.wants):
+                return True
+        return False
 
     def weights(self, link: Link) -> Weights | None:
         """Zeros to add the link's weight gradient to, if it is wanted."""
@@ -133,9 +138,10 @@ class Backward:
         """Take over what the native engine found for a stage's neurons."""
         first = 0
         for neurons in stage.populations:
-            for row, what in enumerate(FIELDS if neurons.name in self.owning else ()):
-                if (neurons.name, what) in self.wants:
-                    self.gradients[neurons.name, what] = neuron[row, first : first + neurons.size]
+            if neurons.name in self.owning:
+                for row, what in enumerate(FIELDS):
+                    if (neurons.name, what) in self.wants:
+                        self.gradients[neurons.name, what] = neuron[row, first : first + neurons.size]
             first += neurons.size
         self.slopes.spikes += spikes
         self.slopes.floored += floored

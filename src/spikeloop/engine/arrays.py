@@ -1,4 +1,7 @@
-"""What the engine is handed: a network as arrays, stage by stage, and what is asked of each population."""
+"""What the engine is handed: a network as arrays, stage by stage, and what is asked of each population.
+
+What every run makes anew is not frozen: frozen classes take several times as long to make.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,6 @@ Trains = tuple[Float, NDArray[np.int32], NDArray[np.int64]]
 
 FIELDS = ("tau_mem", "tau_syn", "threshold", "leak", "reset", "refractory")
 """The rows of `Neurons.values`."""
-
-_lean = dataclass(eq=False, slots=True)  # of what every run makes anew: frozen ones take ten times as long to make
 
 
 class Delays(IntEnum):
@@ -120,7 +121,7 @@ class Stage:
     dtype: np.dtype[np.floating[Any]]
 
 
-@_lean
+@dataclass(eq=False, slots=True)
 class Sampling:
     """Membrane samples: time (1, T) or (B, T), unit (M,) int32, value (B, T, M): samples, or their cotangent."""
 
@@ -129,7 +130,7 @@ class Sampling:
     value: Float
 
 
-@_lean
+@dataclass(eq=False, slots=True)
 class Peaks:
     """Highest membranes: time and value (B, N); in an adjoint, value is the cotangent."""
 
@@ -164,7 +165,7 @@ class Anchors:
         return self.time, self.membrane, self.current, self.free
 
 
-@_lean
+@dataclass(eq=False, slots=True)
 class Ask:
     """What is asked of one population; the engine fills ``end``, ``reached``, ``sampling``, ``peaks``, and adds to
     ``count`` (B, N).
@@ -183,7 +184,7 @@ class Ask:
     count: NDArray[np.float32] | None = None
 
 
-@_lean
+@dataclass(eq=False, slots=True)
 class Pull:
     """What a loss says of one population: dL/dt of its spikes (S,), cotangents of its membrane samples and peaks."""
 
@@ -193,7 +194,7 @@ class Pull:
     start: States | None = None
 
 
-@_lean
+@dataclass(eq=False, slots=True)
 class Slopes:
     """How many spikes an adjoint passed, and at how many of them the slope floor acted."""
 
@@ -201,7 +202,7 @@ class Slopes:
     floored: int = 0
 
 
-@_lean
+@dataclass(eq=False, slots=True)
 class Run:
     """How a trial is carried out, from ``begin`` on: recent spikes, of before, are still on their way then.
     recovered: by short-term link, where the run before ended.  at_spikes: by population, the spikes that this very run

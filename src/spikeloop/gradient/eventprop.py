@@ -178,9 +178,9 @@ def _shaped(network: Network, found: Mapping[Key, np.ndarray]) -> dict[Key, Tens
     gradients: dict[Key, Tensor] = {}
     for (owner, what), value in found.items():
         gradient = torch.from_numpy(value)
-        projection = network.projections._modules.get(owner)
-        if projection is not None:
+        if owner in network.projections._modules:
             if value.ndim == 1:  # a dense weight has its shape already
+                projection = network.projections[owner]
                 gradient = gradient.reshape((projection.weight if what == "weight" else projection.delay).shape)
         elif what != "time" and getattr(network.populations[owner], what).ndim == 0:
             gradient = gradient.sum()

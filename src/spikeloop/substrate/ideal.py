@@ -148,8 +148,12 @@ def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
 def _record(
     trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_steps: InSteps, run: Run, cost: Cost
 ) -> Record:
-    spikes, count, peak = dict(trial.drive), dict[str, Tensor](), dict[str, Peak]()
-    membrane, adaptation, current = dict[str, Samples](), dict[str, Samples](), _currents(trial, trains, run)
+    spikes = dict(trial.drive)
+    count: dict[str, Tensor] = {}
+    membrane: dict[str, Samples] = {}
+    peak: dict[str, Peak] = {}
+    adaptation: dict[str, Samples] = {}
+    current = _currents(trial, trains, run) if trial.observe.current else {}
     for name, ask in asks.items():
         if ask.count is not None:
             spikes[name], count[name] = events_of(trains[name], ask.count.shape[1]), _count(ask.count)
@@ -177,8 +181,6 @@ def _record(
 def _currents(trial: Trial, trains: dict[str, Trains], run: Run) -> dict[str, Samples]:
     """The currents that are asked for of what is run event by event."""
     found: dict[str, Samples] = {}
-    if not trial.observe.current:
-        return found
     for onto, neurons in [(of.links, neurons) for of in exact_stages(trial) for neurons in of.populations]:
         when = trial.observe.current.get(neurons.name)
         if when is not None:
@@ -213,9 +215,9 @@ def _events(trial: Trial, trains: dict[str, Trains]) -> dict[str, int]:
     if _fans not in made:
         made[_fans] = _fans(trial.network)
     spikes = reached = 0
-    for name, (time, _, _) in trains.items():
+    for name, train in trains.items():
         if name not in trial.drive:
-            spikes += len(time)
+            spikes += len(train[0])
     for source, fan_out in made[_fans]:
         reached += round(len(trains[source][0]) * fan_out)
     return {"spikes": spikes, "synaptic_events": reached}
