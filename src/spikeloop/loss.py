@@ -35,6 +35,7 @@ __all__ = [
 Slopes = NDArray[np.floating[Any]]
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_SINGLE = np.dtype(np.float32)
 _MEMBRANES = (Peak, Samples)
 _COUNTED = (Tensor, Events)
 SILENT_PUSH = 10.0  # how much a label's unit that is silent costs
@@ -198,7 +199,7 @@ def cross_entropy_slopes(values: Tensor, label: Tensor, scale: float) -> tuple[f
     batch, classes = values.shape
     wanted = _wanted(label, batch, classes)
     given = array_of(values)
-    given = np.ascontiguousarray(given, np.float32 if given.dtype == np.float32 else np.float64)
+    given = np.ascontiguousarray(given, given.dtype if given.dtype == _SINGLE else np.float64)
     slope = np.empty_like(given)
     value = _core.cross_entropy(given, wanted.numpy(), scale, slope)
     if math.isnan(value):

@@ -158,25 +158,27 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
     own_times: list[Float | None] = []
     for stage in stages:
         (neurons,) = stage.populations
-        arrivals = [arriving(link, back.trains, run) for link in stage.links]
-        sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
-        times = [
-            np.zeros(len(e[0]))
-            if (link.name, "delay") in back.wants or (run.recent and link.source in back.moving)
-            else None
-            for e, link in zip(arrivals, stage.links, strict=True)
-        ]
-        of_sources = [None if run.recent else back.time.get(link.source) for link in stage.links]
+        sources: list[tuple[Trains, Weights, Float]] = []
+        weights: list[Weights | None] = []
+        times: list[Float | None] = []
+        of_sources: list[Float | None] = []
+        for link in stage.links:
+            events = arriving(link, back.trains, run)
+            own_time = (link.name, "delay") in back.wants or (run.recent and link.source in back.moving)
+            sources.append((events, link.weight, link.delay))
+            weights.append(back.weights(link))
+            times.append(np.zeros(len(events[0])) if own_time else None)
+            of_sources.append(None if run.recent else back.time.get(link.source))
         own_times += times
         given.append((
             sources, neurons.values, neurons.spiking, back.cotangent(neurons.name), back.current(neurons.name),
-            [back.weights(link) for link in stage.links], times, of_sources,
-            back.wants_neuron(stage), back.wants_tau(stage),
+            weights, times, of_sources, back.wants_neuron(stage), back.wants_tau(stage),
         ))  # fmt: skip
     found = _core.dense_adjoint(given, run.batch, run.begin, run.duration, back.slope_floor, run.threads)
     for stage, (neuron, spikes, floored) in zip(stages, found, strict=True):
         back.keep(stage, neuron, spikes, floored)
-    for link, time in zip([link for stage in stages for link in stage.links], own_times, strict=True):
+    links = [link for stage in stages for link in stage.links]
+    for link, time in zip(links, own_times, strict=True):
         if time is None:
             continue
         if (link.name, "delay") in back.wants:
