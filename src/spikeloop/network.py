@@ -228,15 +228,14 @@ class Network(nn.Module):
     def standing(self) -> Standing:
         """How its tensors stand now, apart from what is in the weights: the same object for as long as they do."""
         projections = self.projections.values()
-        tensors: list[Tensor] = []
+        weights: list[Tensor] = []
         others: list[Tensor] = []
         for module in (*projections, *self.populations.values()):
             for group in (module._parameters, module._buffers):
                 for name, tensor in group.items():
                     if tensor is not None:
-                        tensors.append(tensor)
-                        if name != "weight":
-                            others.append(tensor)
+                        (weights if name == "weight" else others).append(tensor)
+        tensors = weights + others
         marks: list[object] = [*map(id, tensors), *map(Tensor.data_ptr, tensors), *map(_version, others)]
         trained = [tensor for tensor in others if tensor.requires_grad]  # fused optimisers bump nothing
         marks += [tensor.detach().cpu().numpy().tobytes() for tensor in trained]

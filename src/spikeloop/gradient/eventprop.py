@@ -12,6 +12,7 @@ from torch import Tensor
 from spikeloop._ragged import array_of
 from spikeloop.engine.adjoint import Backward, Key
 from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Slopes, Stage, Trains
+from spikeloop.engine.arriving import nothing
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
@@ -141,8 +142,7 @@ def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
                 expected="them in the record",
             )
         else:
-            batch = trial.batch
-            trains[name] = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
+            trains[name] = nothing(trial.batch)
     return trains
 
 
