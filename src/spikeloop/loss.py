@@ -130,9 +130,11 @@ class _Known(Function):
             raise Unsupported(
                 "this loss cannot be differentiated twice", where="backward", todo="Leave out create_graph=True"
             )
-        factor = float(cotangents[0])  # and a product of NumPy's, or a copy: torch's takes long after the engine
-        made = [torch.from_numpy(slope.copy() if factor == 1.0 else slope * factor) for slope in ctx.slopes]
-        return None, None, *[m if on is None else m.to(on) for m, on in zip(made, ctx.devices, strict=True)]
+        # A copy where nothing scales the loss: a product of torch's takes long between two calls of the engine.
+        unscaled = not torch._C._are_functorch_transforms_active() and float(cotangents[0]) == 1.0
+        made = [torch.from_numpy(slope.copy() if unscaled else slope) for slope in ctx.slopes]
+        made = [m if on is None else m.to(on) for m, on in zip(made, ctx.devices, strict=True)]
+        return None, None, *(made if unscaled else [m * cotangents[0] for m in made])
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:

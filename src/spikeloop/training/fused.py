@@ -69,16 +69,16 @@ class FusedAdam(torch.optim.Adam):
         scaled = hasattr(self, "found_inf")  # by torch.amp.GradScaler
         for group in self.param_groups:
             weights: list[Tensor] = []
-            gradients: list[Tensor] = []
+            gradients: dict[int, Tensor] = {}
             for weight in group["params"]:
                 gradient = weight.grad
-                if gradient is not None:
+                if gradient is not None and id(weight) not in gradients:
                     weights.append(weight)
-                    gradients.append(gradient)
+                    gradients[id(weight)] = gradient
             places = self._places(group, weights)
-            if scaled or closure is not None or places is None or not all(map(_alike, gradients, places)):
+            if scaled or closure is not None or places is None or not all(map(_alike, gradients.values(), places)):
                 return super().step(closure)
-            steps.append((_adam(group, places, [*map(_flat, gradients)], (group["lr"],)), places))
+            steps.append((_adam(group, places, [*map(_flat, gradients.values())], (group["lr"],)), places))
         for adam, places in steps:
             adam.step(torch.get_num_threads())
             for place in places:
