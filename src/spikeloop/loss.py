@@ -130,11 +130,17 @@ class _Known(Function):
             raise Unsupported(
                 "this loss cannot be differentiated twice", where="backward", todo="Leave out create_graph=True"
             )
-        # A copy where nothing scales the loss: a product of torch's takes long between two calls of the engine.
-        unscaled = not torch._C._are_functorch_transforms_active() and float(cotangents[0]) == 1.0
+        unscaled = _is_one(cotangents[0])  # a copy, then: a product of torch's takes long between calls of the engine
         made = [torch.from_numpy(slope.copy() if unscaled else slope) for slope in ctx.slopes]
         made = [m if on is None else m.to(on) for m, on in zip(made, ctx.devices, strict=True)]
         return None, None, *(made if unscaled else [m * cotangents[0] for m in made])
+
+
+def _is_one(cotangent: Tensor) -> bool:
+    try:
+        return float(cotangent) == 1.0
+    except RuntimeError:  # many in one, under `vmap`
+        return False
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:
