@@ -23,7 +23,8 @@ from spikeloop import (
     Samples,
     Trial,
 )
-from spikeloop._run import Experiment, attach, run
+from spikeloop._attach import attach
+from spikeloop._run import Experiment, run
 from spikeloop.errors import (
     CannotObserve,
     InvalidEvents,

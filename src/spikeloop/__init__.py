@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from spikeloop._attach import attach
 from spikeloop._later import later
-from spikeloop._run import Experiment, attach, run
+from spikeloop._run import Experiment, run
 from spikeloop._version import __version__
 from spikeloop.build import expected_amplitude, feedforward, recurrent
 from spikeloop.errors import (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from spikeloop._function import Function
 from spikeloop._given import check_rule, refuse_plastic
 from spikeloop.errors import NoRule, Unsupported
 from spikeloop.events import Events
@@ -28,10 +29,17 @@ def attach(trial: Trial, record: Record, rule: Rule | None) -> Record:
     check_rule(rule)
     if rule is not None:
         refuse_plastic(trial.network)
+    return attached(trial, record, rule)
+
+
+def attached(trial: Trial, record: Record, rule: Rule | None) -> Record:
+    """`attach`, of a rule that was looked at."""
     made = _Made(trial, record, rule)
     if torch.is_grad_enabled():
         sources = trial.network.trainable()
-        sources |= {(name, "time"): events.time for name, events in trial.drive.items() if events.time.requires_grad}
+        for name, events in trial.drive.items():
+            if events.time.requires_grad:
+                sources[name, "time"] = events.time
         if sources:
             made.keys = tuple(sources)
             return made.record_of(_Attached.apply(made, *sources.values()))
@@ -39,48 +47,57 @@ def attach(trial: Trial, record: Record, rule: Rule | None) -> Record:
 
 
 class _Made:
-    """A trial, its record and the rule; which tensors of the record are differentiable, in a fixed order."""
+    """A trial, its record and the rule; which tensors of the record are differentiable, in a fixed order.
+
+    Of every population its time and count, then membranes, then peaks.
+    """
 
     def __init__(self, trial: Trial, record: Record, rule: Rule | None) -> None:
         self.trial, self.record, self.rule = trial, record, rule
         self.keys: tuple[Key, ...] = ()
-        outputs: dict[Output, Tensor] = {}
+        outputs: list[Output] = []
+        values: list[Tensor] = []
         for name, events in record.spikes.items():
             if name not in trial.drive:
-                outputs["time", name] = events.time
                 count = record.count.get(name)
-                outputs["count", name] = events.count if count is None else count
+                outputs += ("time", name), ("count", name)
+                values += events.time, events.count if count is None else count
         for name, samples in record.membrane.items():
-            outputs["membrane", name] = samples.value
+            outputs.append(("membrane", name))
+            values.append(samples.value)
         for name, peak in record.peak.items():
-            outputs["peak", name] = peak.value
-        self.outputs = tuple(outputs)
-        self.values = tuple(outputs.values())
+            outputs.append(("peak", name))
+            values.append(peak.value)
+        self.outputs, self.values = outputs, values
 
-    def record_of(self, values: tuple[Tensor, ...]) -> Record:
+    def record_of(self, values: Sequence[Tensor]) -> Record:
         """The record with ``values`` in the place of its differentiable tensors."""
-        spikes: dict[str, Events] = {}
-        count: dict[str, Tensor] = {}
-        new = dict(zip(self.outputs, values, strict=True))
-        for name, events in self.record.spikes.items():
-            if name in self.trial.drive:
-                spikes[name] = self.trial.drive[name]
+        record, drive, new = self.record, self.trial.drive, iter(values)  # in the order of `outputs`
+        spikes: Observed[Events] = Observed("spike train", {})
+        count: Observed[Tensor] = Observed("count", {})
+        membrane: Observed[Samples] = Observed("membrane", {}, "membrane={{{0!r}: period}}")
+        peak: Observed[Peak] = Observed("peak", {}, "peak={{{0!r}}}")
+        for name, events in record.spikes.items():
+            if name in drive:
+                spikes[name] = drive[name]
             else:
-                count[name] = new["count", name]
-                spikes[name] = events._with(new["time", name], count[name])
-        for name, events in self.trial.drive.items():
+                time, count[name] = next(new), next(new)
+                spikes[name] = events._with(time, count[name])
+        for name, events in drive.items():
             if name not in spikes:
                 spikes[name] = events
-        membrane = {n: Samples(s.time, s.unit, new["membrane", n]) for n, s in self.record.membrane.items()}
-        peak = {n: Peak(p.time, new["peak", n]) for n, p in self.record.peak.items()}
-        return self.record._with(
-            spikes=Observed("spike train", spikes),
-            count=Observed("count", count),
-            membrane=Observed("membrane", membrane, "membrane={{{0!r}: period}}"),
-            peak=Observed("peak", peak, "peak={{{0!r}}}"),
+        for name, samples in record.membrane.items():
+            membrane[name] = Samples(samples.time, samples.unit, next(new))
+        for name, highest in record.peak.items():
+            peak[name] = Peak(highest.time, next(new))
+        return record._with(
+            spikes=spikes,
+            count=count,
+            membrane=membrane,
+            peak=peak,
             silent=self.trial.silent,
-            adaptation=Observed("adaptation", self.record.adaptation, "adaptation={{{0!r}: period}}"),
-            current=Observed("current", self.record.current, "current={{{0!r}: period}}"),
+            adaptation=Observed("adaptation", record.adaptation, "adaptation={{{0!r}: period}}"),
+            current=Observed("current", record.current, "current={{{0!r}: period}}"),
         )
 
     def gradients(self, cotangents: tuple[Tensor | None, ...], wants: frozenset[Key]) -> Mapping[Key, Tensor]:
@@ -113,16 +130,18 @@ def differentiated(
     return rule.vjp(trial, record, Cotangent(**given, wants=wants))
 
 
-class _Attached(torch.autograd.Function):
+class _Attached(Function):
     """The only spiking autograd function: (what is trainable) -> (what was observed), differentiated by the rule."""
 
     @staticmethod
     def forward(ctx: Any, made: _Made, *sources: Tensor) -> tuple[Tensor, ...]:
-        values = tuple(value.detach() for value in made.values)
+        values = tuple([value.detach() for value in made.values])
         ctx.made = made
         ctx.set_materialize_grads(False)
         # Saved for torch to notice when anything the gradient depends on is changed in place before backward.
-        ctx.save_for_backward(*sources, *values, *_parameters(made.trial.network))
+        known = set(map(id, sources))
+        rest = [value for value in _parameters(made.trial.network) if id(value) not in known]
+        ctx.save_for_backward(*sources, *values, *rest)
         return values
 
     @staticmethod

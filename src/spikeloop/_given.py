@@ -92,7 +92,8 @@ def drives_of(
                 where="drive",
                 expected=f"a mapping from {', '.join(inputs)} to Events" if inputs else "a mapping to Steps",
             )
-        drive = {inputs[0]: drive}
+        _check_events_of(network, inputs[0], drive, len(drive), duration, begin)
+        return {inputs[0]: drive}, {}
     check_drive(drive)
     assert isinstance(drive, Mapping)
     steps = {name: given for name, given in drive.items() if isinstance(given, Steps)}
@@ -111,21 +112,28 @@ def drives_of(
         )
     drives = {name: events[name] for name in inputs}
     for name, given in drives.items():
-        check_events(f"drive {name!r}", given)
-        _check_events_of(name, given, network.populations[name].size, len(drives[inputs[0]]))
-        if begin > 0 or _core.latest(given._arrays) > duration:  # seldom: a closer look
-            given.check_within(duration, f"drive {name!r}", begin)
+        if not isinstance(given, Events):
+            check_events(f"drive {name!r}", given)
+        _check_events_of(network, name, given, len(drives[inputs[0]]), duration, begin)
     return drives, steps
 
 
-def _check_events_of(name: str, events: Events, size: int, batch: int) -> None:
-    where = f"drive {name!r}"
+def _check_events_of(network: Network, name: str, events: Events, batch: int, duration: float, begin: float) -> None:
+    size = network.populations[name].size
     if events.size != size:
-        raise ShapeMismatch(f"the events are of {events.size} units", where=where, expected=f"{size}, its size")
+        raise ShapeMismatch(
+            f"the events are of {events.size} units", where=f"drive {name!r}", expected=f"{size}, its size"
+        )
     if len(events) != batch:
-        raise ShapeMismatch(f"{len(events)} samples", where=where, expected=f"{batch}, as in the first drive")
+        raise ShapeMismatch(
+            f"{len(events)} samples", where=f"drive {name!r}", expected=f"{batch}, as in the first drive"
+        )
     if not events.time.is_cpu:
-        raise Unsupported(f"the events are on {events.time.device}", where=where, todo='Use events.to("cpu")')
+        raise Unsupported(
+            f"the events are on {events.time.device}", where=f"drive {name!r}", todo='Use events.to("cpu")'
+        )
+    if begin > 0 or _core.latest(events._arrays) > duration:  # seldom: a closer look
+        events.check_within(duration, f"drive {name!r}", begin)
 
 
 def check_steps(network: Network, steps: Mapping[str, Steps], batch: int) -> None:

@@ -7,7 +7,6 @@ there the gradient goes through ``Events.count`` (`Record.count`), for which a r
 from __future__ import annotations
 
 import math
-from types import UnionType
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -15,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spikeloop._function import Function
+from spikeloop._ragged import array_of
 from spikeloop.engine import _core
 from spikeloop.errors import OutOfRange, ShapeMismatch, Unsupported, WrongType, kind_of
 from spikeloop.events import Events
@@ -34,6 +35,9 @@ __all__ = [
 Slopes = NDArray[np.floating[Any]]
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_SINGLE = np.dtype(np.float32)
+_MEMBRANES = (Peak, Samples)
+_COUNTED = (Tensor, Events)
 SILENT_PUSH = 10.0  # how much a label's unit that is silent costs
 STEEPEST = 50.0  # times in units of tau1 beyond which the early-spike term grows no more: exp stays finite
 
@@ -110,13 +114,13 @@ def silent_slopes(
     return silent_push / len(count) * float(np.maximum(missing, 0.0).sum()), by_count
 
 
-class _Known(torch.autograd.Function):
+class _Known(Function):
     """A number whose derivatives by some tensors are known."""
 
     @staticmethod
     def forward(ctx: Any, value: float, slopes: tuple[Slopes, ...], *by: Tensor) -> Tensor:
-        on_cpu = [torch.from_numpy(slope) for slope in slopes]
-        ctx.slopes = [s if t.is_cpu else s.to(t.device) for s, t in zip(on_cpu, by, strict=True)]
+        ctx.slopes = slopes
+        ctx.devices = [None if t.is_cpu else t.device for t in by]
         number = torch.from_numpy(np.array(value, slopes[0].dtype))
         return number if by[0].is_cpu and by[0].dtype == number.dtype else number.to(by[0])
 
@@ -126,12 +130,22 @@ class _Known(torch.autograd.Function):
             raise Unsupported(
                 "this loss cannot be differentiated twice", where="backward", todo="Leave out create_graph=True"
             )
-        return None, None, *(slope * cotangents[0] for slope in ctx.slopes)
+        unscaled = _is_one(cotangents[0])  # a copy, then: a product of torch's takes long between calls of the engine
+        made = [torch.from_numpy(slope.copy() if unscaled else slope) for slope in ctx.slopes]
+        made = [m if on is None else m.to(on) for m, on in zip(made, ctx.devices, strict=True)]
+        return None, None, *(made if unscaled else [m * cotangents[0] for m in made])
+
+
+def _is_one(cotangent: Tensor) -> bool:
+    try:
+        return float(cotangent) == 1.0
+    except RuntimeError:  # many in one, under `vmap`
+        return False
 
 
 def max_over_time(observed: Peak | Samples) -> Tensor:
     """(B, N): the highest value of each membrane, exact for a `Peak`, of the samples for `Samples`."""
-    _check(observed, Peak | Samples, 'record.peak["output"] or record.membrane["output"]')
+    _check(observed, _MEMBRANES, 'record.peak["output"] or record.membrane["output"]')
     return observed.value if isinstance(observed, Peak) else observed.value.max(1).values
 
 
@@ -167,7 +181,7 @@ def silent_neurons(count: Tensor | Events, minimum: float = 0.1) -> Tensor:
 
 
 def _counts(count: Tensor | Events) -> Tensor:
-    _check(count, Tensor | Events, 'record.count["output"] or record.spikes["output"]')
+    _check(count, _COUNTED, 'record.count["output"] or record.spikes["output"]')
     return count.count if isinstance(count, Events) else count
 
 
@@ -180,7 +194,7 @@ def _batch_mean(values: Tensor) -> Tensor:
 
 
 def _cross_entropy(values: Tensor, label: Tensor, scale: float) -> Tensor:
-    values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
+    values = values if values.dtype.is_floating_point else values.to(torch.get_default_dtype())
     value, slope = cross_entropy_slopes(values, label, scale)
     return _Known.apply(value, (slope,), values)
 
@@ -192,8 +206,8 @@ def cross_entropy_slopes(values: Tensor, label: Tensor, scale: float) -> tuple[f
     """
     batch, classes = values.shape
     wanted = _wanted(label, batch, classes)
-    given = values.numpy(force=True)
-    given = np.ascontiguousarray(given, np.float32 if given.dtype == np.float32 else np.float64)
+    given = array_of(values)
+    given = np.ascontiguousarray(given, given.dtype if given.dtype == _SINGLE else np.float64)
     slope = np.empty_like(given)
     value = _core.cross_entropy(given, wanted.numpy(), scale, slope)
     if math.isnan(value):
@@ -233,6 +247,6 @@ def _labels(label: Tensor, batch: int, classes: int) -> Tensor:
     return label.to(torch.int64)
 
 
-def _check(given: object, kind: type | UnionType, expected: str) -> None:
+def _check(given: object, kind: type | tuple[type, ...], expected: str) -> None:
     if not isinstance(given, kind):
         raise WrongType(f"{kind_of(given)} was given", where="loss", expected=expected)

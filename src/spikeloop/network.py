@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Mapping, ValuesView
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ Key = tuple[str, str]
 
 M = TypeVar("M", bound=nn.Module)
 
+_version = attrgetter("_version")
 _ROUNDING = 1e-6  # relative: float32 weights of w_max may lie this much beyond it
 
 
@@ -126,7 +128,7 @@ class Network(nn.Module):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of the input populations."""
-        return tuple(name for name, population in self.populations.items() if population.kind is None)
+        return tuple([name for name, population in self.populations._modules.items() if population.kind is None])
 
     def projection(self, source: str, target: str) -> Projection:
         """The projection from ``source`` to ``target``; the first, if there are several."""
@@ -226,23 +228,18 @@ class Network(nn.Module):
     def standing(self) -> Standing:
         """How its tensors stand now, apart from what is in the weights: the same object for as long as they do."""
         projections = self.projections.values()
-        modules = (*projections, *self.populations.values())
-        named = [
-            item
-            for module in modules
-            for group in (module._parameters, module._buffers)
-            if group
-            for item in group.items()
-        ]
-        tensors = [tensor for _, tensor in named if tensor is not None]
-        places = [tensor.data_ptr() for tensor in tensors]
-        others = [tensor for name, tensor in named if tensor is not None and name != "weight"]
-        versions = [tensor._version for tensor in others]
-        trained = [
-            t.detach().cpu().numpy().tobytes() for t in others if t.requires_grad
-        ]  # fused optimisers bump nothing
-        short_terms = (projection.short_term for projection in projections)
-        marks = [*map(id, tensors), *places, *versions, *trained, *short_terms]
+        weights: list[Tensor] = []
+        others: list[Tensor] = []
+        for module in (*projections, *self.populations.values()):
+            for group in (module._parameters, module._buffers):
+                for name, tensor in group.items():
+                    if tensor is not None:
+                        (weights if name == "weight" else others).append(tensor)
+        tensors = weights + others
+        marks: list[object] = [*map(id, tensors), *map(Tensor.data_ptr, tensors), *map(_version, others)]
+        trained = [tensor for tensor in others if tensor.requires_grad]  # fused optimisers bump nothing
+        marks += [tensor.detach().cpu().numpy().tobytes() for tensor in trained]
+        marks += [projection.short_term for projection in projections]
         if marks != self._standing.marks:
             memory = [tensor.detach() for tensor in tensors]  # kept, or another tensor could come to lie there
             self._standing = Standing([*tensors, *memory], marks)

@@ -98,7 +98,7 @@ class Observe:
 
     def union(self, other: Observe) -> Observe:
         """What satisfies both. Raises ``CannotObserve`` where two samplings of one trace have no common grid."""
-        if other.nothing:
+        if other is NOTHING or other.nothing:
             return self
         peak, state = frozenset(self.peak) | frozenset(other.peak), self.state or other.state
         wishes = dict(other.traces())

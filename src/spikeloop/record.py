@@ -17,11 +17,10 @@ V = TypeVar("V")
 class Observed(dict[str, V]):
     """What was observed, by population; one that was not raises ``UnknownPopulation``, a ``KeyError``."""
 
-    what: str
-    ask: str | None
+    __slots__ = ("ask", "what")
 
     def __init__(self, what: str, found: Mapping[str, V], ask: str | None = None) -> None:
-        super().__init__(found)
+        dict.__init__(self, found)
         self.what, self.ask = what, ask
 
     def __missing__(self, name: str) -> V:

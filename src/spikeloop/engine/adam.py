@@ -22,7 +22,7 @@ class Moments(NamedTuple):
     steps: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: made in every step
 class Adam:
     """Steps of Adam (Kingma and Ba, 1412.6980), one with each of ``rates``, of arrays of one dtype, in place.
 
@@ -40,8 +40,8 @@ class Adam:
     @property
     def native(self) -> tuple[Any, ...]:
         """As the core takes it."""
-        floats = (float(each) for each in (self.beta1, self.beta2, self.epsilon, self.decay))
-        return (*floats, bool(self.maximise)), np.asarray(self.rates, np.float64), list(self.moments)
+        floats = float(self.beta1), float(self.beta2), float(self.epsilon), float(self.decay)
+        return (*floats, bool(self.maximise)), np.array(self.rates, np.float64), list(self.moments)
 
     def step(self, threads: int) -> None:
         """The first step."""

@@ -49,11 +49,13 @@ class Backward:
         self.mattering = []
         owners = {owner for owner, _ in self.wants}
         for stage in self.stages:
-            populations = {neurons.name for neurons in stage.populations}
-            own = populations.union(link.name for link in stage.links)
-            if not own.isdisjoint(owners) or any(link.source in self.moving for link in stage.links):
+            populations = [neurons.name for neurons in stage.populations]
+            matters = not owners.isdisjoint(populations)
+            for link in stage.links:
+                matters = matters or link.name in owners or link.source in self.moving
+            if matters:
                 self.mattering.append(stage)
-                self.moving |= populations
+                self.moving.update(populations)
 
     def __call__(self) -> None:
         """Sweep the stages from the last to the first."""
@@ -103,12 +105,15 @@ class Backward:
 
     def wants_neuron(self, stage: Stage) -> bool:
         """Whether the gradient of any neuron parameter is wanted."""
-        return any(n.name in self.owning for n in stage.populations)
+        return not self.owning.isdisjoint([neurons.name for neurons in stage.populations])
 
     def wants_tau(self, stage: Stage) -> bool:
         """Whether a time constant's gradient, which needs integrals, is wanted."""
-        owned = [n.name for n in stage.populations if n.name in self.owning]
-        return any((name, tau) in self.wants for name in owned for tau in ("tau_mem", "tau_syn"))
+        for neurons in stage.populations:
+            name = neurons.name
+            if name in self.owning and ((name, "tau_mem") in self.wants or (name, "tau_syn") in self.wants):
+                return True
+        return False
 
     def weights(self, link: Link) -> Weights | None:
         """Zeros to add the link's weight gradient to, if it is wanted."""
@@ -133,11 +138,13 @@ class Backward:
         """Take over what the native engine found for a stage's neurons."""
         first = 0
         for neurons in stage.populations:
-            for row, what in enumerate(FIELDS if neurons.name in self.owning else ()):
-                if (neurons.name, what) in self.wants:
-                    self.gradients[neurons.name, what] = neuron[row, first : first + neurons.size]
+            if neurons.name in self.owning:
+                for row, what in enumerate(FIELDS):
+                    if (neurons.name, what) in self.wants:
+                        self.gradients[neurons.name, what] = neuron[row, first : first + neurons.size]
             first += neurons.size
-        self.slopes = Slopes(self.slopes.spikes + spikes, self.slopes.floored + floored)
+        self.slopes.spikes += spikes
+        self.slopes.floored += floored
 
     def add_times(self, link: Link, arrival: Float) -> None:
         """Add the derivatives by a link's arrival times to those of its source's spikes."""
@@ -151,25 +158,27 @@ def _dense(back: Backward, stages: Sequence[Stage]) -> None:
     own_times: list[Float | None] = []
     for stage in stages:
         (neurons,) = stage.populations
-        arrivals = [arriving(link, back.trains, run) for link in stage.links]
-        sources = [(events, link.weight, link.delay) for events, link in zip(arrivals, stage.links, strict=True)]
-        times = [
-            np.zeros(len(e[0]))
-            if (link.name, "delay") in back.wants or (run.recent and link.source in back.moving)
-            else None
-            for e, link in zip(arrivals, stage.links, strict=True)
-        ]
-        of_sources = [None if run.recent else back.time.get(link.source) for link in stage.links]
+        sources: list[tuple[Trains, Weights, Float]] = []
+        weights: list[Weights | None] = []
+        times: list[Float | None] = []
+        of_sources: list[Float | None] = []
+        for link in stage.links:
+            events = arriving(link, back.trains, run)
+            own_time = (link.name, "delay") in back.wants or (run.recent and link.source in back.moving)
+            sources.append((events, link.weight, link.delay))
+            weights.append(back.weights(link))
+            times.append(np.zeros(len(events[0])) if own_time else None)
+            of_sources.append(None if run.recent else back.time.get(link.source))
         own_times += times
         given.append((
             sources, neurons.values, neurons.spiking, back.cotangent(neurons.name), back.current(neurons.name),
-            [back.weights(link) for link in stage.links], times, of_sources,
-            back.wants_neuron(stage), back.wants_tau(stage),
+            weights, times, of_sources, back.wants_neuron(stage), back.wants_tau(stage),
         ))  # fmt: skip
     found = _core.dense_adjoint(given, run.batch, run.begin, run.duration, back.slope_floor, run.threads)
     for stage, (neuron, spikes, floored) in zip(stages, found, strict=True):
         back.keep(stage, neuron, spikes, floored)
-    for link, time in zip([link for stage in stages for link in stage.links], own_times, strict=True):
+    links = [link for stage in stages for link in stage.links]
+    for link, time in zip(links, own_times, strict=True):
         if time is None:
             continue
         if (link.name, "delay") in back.wants:

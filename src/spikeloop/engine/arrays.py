@@ -1,4 +1,7 @@
-"""What the engine is handed: a network as arrays, stage by stage, and what is asked of each population."""
+"""What the engine is handed: a network as arrays, stage by stage, and what is asked of each population.
+
+What every run makes anew is not frozen: frozen classes take several times as long to make.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,7 @@ class Stage:
     dtype: np.dtype[np.floating[Any]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Sampling:
     """Membrane samples: time (1, T) or (B, T), unit (M,) int32, value (B, T, M): samples, or their cotangent."""
 
@@ -127,7 +130,7 @@ class Sampling:
     value: Float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Peaks:
     """Highest membranes: time and value (B, N); in an adjoint, value is the cotangent."""
 
@@ -162,7 +165,7 @@ class Anchors:
         return self.time, self.membrane, self.current, self.free
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Ask:
     """What is asked of one population; the engine fills ``end``, ``reached``, ``sampling``, ``peaks``, and adds to
     ``count`` (B, N).
@@ -181,7 +184,7 @@ class Ask:
     count: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Pull:
     """What a loss says of one population: dL/dt of its spikes (S,), cotangents of its membrane samples and peaks."""
 
@@ -191,7 +194,7 @@ class Pull:
     start: States | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Slopes:
     """How many spikes an adjoint passed, and at how many of them the slope floor acted."""
 
@@ -199,7 +202,7 @@ class Slopes:
     floored: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Run:
     """How a trial is carried out, from ``begin`` on: recent spikes, of before, are still on their way then.
     recovered: by short-term link, where the run before ended.  at_spikes: by population, the spikes that this very run

@@ -66,10 +66,12 @@ def _dense(
         made = _core.dense_forward(given, run.batch, run.begin, run.end, spike_limit, run.threads)
     except _core.Explosion as where:
         raise explosion(stages, where) from None
+    found: dict[str, Trains] = {}
     for name, (spikes, current) in zip(inside, made, strict=True):
+        found[name] = spikes
         if current is not None:
             run.at_spikes[name] = spikes, current
-    return {name: spikes for name, (spikes, _) in zip(inside, made, strict=True)}
+    return found
 
 
 def _queue(
@@ -114,6 +116,8 @@ def first_neurons(stage: Stage) -> dict[str, int]:
 def _asked(ask: Ask) -> Any:
     sampling = None if ask.sampling is None else (ask.sampling.time, ask.sampling.unit, ask.sampling.value)
     peaks = None if ask.peaks is None else (ask.peaks.time, ask.peaks.value)
+    if ask.start is None and ask.end is None:  # neither are there anchors
+        return (ask.silent, None, None, None, None, sampling, peaks, ask.count)
     anchors = (_anchors(ask.anchors), _anchors(ask.reached))
     return (ask.silent, states(ask.start), states(ask.end), *anchors, sampling, peaks, ask.count)
 

@@ -249,7 +249,7 @@ def outside(stage: Stage, link: Link) -> bool:
 
 def unrolled(stage: Stage, trains: Mapping[str, Trains], run: Run) -> tuple[Stage, list[Unrolled]]:
     """``stage`` with its short-term links from earlier stages unrolled."""
-    if all(link.short_term is None for link in stage.links):
+    if not [link for link in stage.links if link.short_term is not None]:
         return stage, []
     links = [unroll(link, trains, run) if outside(stage, link) else link for link in stage.links]
     plain = tuple(link.link if isinstance(link, Unrolled) else link for link in links)

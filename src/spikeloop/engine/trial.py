@@ -52,11 +52,14 @@ def exact_stages(trial: Trial) -> list[Stage]:
 
 
 def run_of(trial: Trial) -> Run:
-    """How ``trial`` is carried out here: as many threads as torch uses."""
-    recent, recovered = _recent(trial), recovered_in(trial.start)
-    at_spikes = trial.__dict__.setdefault("_at_spikes", {})
+    """How ``trial`` is carried out here, as many threads as torch uses: made once, for its adjoint too."""
+    run: Run | None = trial.__dict__.get("_run")
     threads = torch.get_num_threads()
-    return Run(trial.batch, trial.duration, threads, recent, trial.begin, recovered=recovered, at_spikes=at_spikes)
+    if run is None:
+        recent, recovered = _recent(trial), recovered_in(trial.start)
+        run = Run(trial.batch, trial.duration, threads, recent, trial.begin, None, recovered, {})
+        trial.__dict__["_run"] = run
+    return run if run.threads == threads else replace(run, threads=threads)
 
 
 def start_of(trial: Trial, population: str) -> States | None:

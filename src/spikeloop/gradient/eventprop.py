@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloop._ragged import array_of
 from spikeloop.engine.adjoint import Backward, Key
 from spikeloop.engine.arrays import Float, Peaks, Pull, Sampling, Slopes, Stage, Trains
+from spikeloop.engine.arriving import nothing
 from spikeloop.engine.plan import on_a_grid, plan
 from spikeloop.engine.trial import run_of, stages_of, start_of, trains_of
 from spikeloop.errors import OutOfRange, Unsupported
@@ -19,6 +21,9 @@ from spikeloop.gradient.count import add_count_gradients
 from spikeloop.network import Network
 from spikeloop.protocols import NOTHING, Cotangent, Gradients, Observe, Trial
 from spikeloop.record import Record
+
+_EXACT = frozenset({"time", "membrane", "peak"})
+_WITH_COUNT = _EXACT | {"count"}
 
 
 @dataclass
@@ -83,7 +88,7 @@ class EventProp:
     @property
     def accepts(self) -> frozenset[str]:
         """Spike times, membrane samples, peaks and, with the pseudo-gradient, counts."""
-        return frozenset({"time", "membrane", "peak"} | ({"count"} if self.count_gradient else set()))
+        return _WITH_COUNT if self.count_gradient else _EXACT
 
     def needs(self, network: Network) -> Observe:
         """Spikes are enough. Raises ``Unsupported`` where a population has no exact solution between them."""
@@ -126,10 +131,10 @@ def _refuse(network: Network) -> None:
 def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
     """The spike trains of every population; none where a population does not spike."""
     trains: dict[str, Trains] = {}
-    spikes = {**trial.drive, **record.spikes}
     for name, population in trial.network.populations.items():
-        if name in spikes:
-            trains[name] = trains_of(spikes[name])
+        spikes = record.spikes[name] if name in record.spikes else trial.drive.get(name)
+        if spikes is not None:
+            trains[name] = trains_of(spikes)
         elif population.spiking:
             raise Unsupported(
                 "EventProp needs the spikes of every population",
@@ -137,8 +142,7 @@ def _observed(trial: Trial, record: Record) -> dict[str, Trains]:
                 expected="them in the record",
             )
         else:
-            batch = trial.batch
-            trains[name] = (np.zeros(0), np.zeros(0, np.int32), np.zeros(batch + 1, np.int64))
+            trains[name] = nothing(trial.batch)
     return trains
 
 
@@ -166,7 +170,7 @@ def _pull(trial: Trial, record: Record, cotangent: Cotangent, name: str) -> Pull
 
 
 def _float64(tensor: Tensor) -> Float:
-    return np.ascontiguousarray(tensor.numpy(force=True), np.float64)
+    return np.ascontiguousarray(array_of(tensor), np.float64)
 
 
 def _shaped(network: Network, found: Mapping[Key, np.ndarray]) -> dict[Key, Tensor]:
@@ -174,7 +178,7 @@ def _shaped(network: Network, found: Mapping[Key, np.ndarray]) -> dict[Key, Tens
     gradients: dict[Key, Tensor] = {}
     for (owner, what), value in found.items():
         gradient = torch.from_numpy(value)
-        if owner in network.projections:
+        if owner in network.projections._modules:
             if value.ndim == 1:  # a dense weight has its shape already
                 projection = network.projections[owner]
                 gradient = gradient.reshape((projection.weight if what == "weight" else projection.delay).shape)

@@ -128,57 +128,59 @@ class Ideal:
 
 def _ask(trial: Trial, neurons: Neurons, batch: int) -> Ask:
     observe, name, size = trial.observe, neurons.name, neurons.size
-    sampling = peaks = None
+    ask = Ask(count=np.zeros((batch, size), np.float32) if neurons.spiking else None)
     if name in observe.membrane:
         times = observe.times(name, trial.duration, trial.begin).numpy().reshape(1, -1)
         unit = observe.neurons(name, size).to(torch.int32).numpy()
-        sampling = Sampling(np.ascontiguousarray(times), unit, np.empty((batch, times.shape[1], len(unit))))
+        ask.sampling = Sampling(np.ascontiguousarray(times), unit, np.empty((batch, times.shape[1], len(unit))))
     if name in observe.peak:
-        peaks = Peaks(np.empty((batch, size)), np.empty((batch, size)))
-    dropped, start = trial.silent.get(name), start_of(trial, name)
-    silent = None if dropped is None else np.ascontiguousarray(dropped.numpy(), dtype=np.uint8)
-    return Ask(
-        silent=silent,
-        start=start,
-        end=empty_states(batch, size) if observe.state else None,
-        anchors=anchors_of(trial, neurons, start, silent),
-        reached=empty_anchors(batch, size) if observe.state else None,
-        sampling=sampling,
-        peaks=peaks,
-        count=np.zeros((batch, size), np.float32) if neurons.spiking else None,
-    )
+        ask.peaks = Peaks(np.empty((batch, size)), np.empty((batch, size)))
+    if name in trial.silent:
+        ask.silent = np.ascontiguousarray(trial.silent[name].numpy(), dtype=np.uint8)
+    if trial.start is not None:
+        ask.start = start_of(trial, name)
+        ask.anchors = anchors_of(trial, neurons, ask.start, ask.silent)
+    if observe.state:
+        ask.end, ask.reached = empty_states(batch, size), empty_anchors(batch, size)
+    return ask
 
 
 def _record(
     trial: Trial, trains: dict[str, Trains], asks: dict[str, Ask], in_steps: InSteps, run: Run, cost: Cost
 ) -> Record:
-    network, everything = trial.network, {**asks, **in_steps.asks}
-    spikes = {
-        name: events_of(trains[name], network.populations[name].size)
-        for name in everything
-        if network.populations[name].spiking
-    }
-    sampled = {name: ask.sampling for name, ask in asks.items() if ask.sampling is not None}
+    spikes = dict(trial.drive)
+    count: dict[str, Tensor] = {}
+    membrane: dict[str, Samples] = {}
+    peak: dict[str, Peak] = {}
+    adaptation: dict[str, Samples] = {}
+    current = _currents(trial, trains, run) if trial.observe.current else {}
+    for name, ask in asks.items():
+        if ask.count is not None:
+            spikes[name], count[name] = events_of(trains[name], ask.count.shape[1]), _count(ask.count)
+        if ask.sampling is not None:
+            membrane[name] = _samples(ask.sampling)
+        if ask.peaks is not None:
+            peak[name] = _peak(ask.peaks)
+    for name, ask in in_steps.asks.items():
+        population = trial.network.populations[name]
+        if population.spiking:
+            spikes[name] = events_of(trains[name], population.size)
+            count[name] = spikes[name].count
+        if ask.peaks is not None:
+            peak[name] = _peak(ask.peaks)
+    if in_steps.asks:
+        membrane |= in_steps.samples(trial, "membrane")
+        adaptation |= in_steps.samples(trial, "adaptation")
+        current = in_steps.samples(trial, "current") | current
     return Record(
-        {**trial.drive, **spikes},
-        trial.duration,
-        {name: events.count for name, events in spikes.items() if name in in_steps.asks}
-        | {name: _count(ask.count) for name, ask in asks.items() if ask.count is not None},
-        {name: _samples(each) for name, each in sampled.items()} | in_steps.samples(trial, "membrane"),
-        {name: _peak(ask.peaks) for name, ask in everything.items() if ask.peaks is not None},
-        number=trial.number,
-        cost=cost,
-        adaptation=in_steps.samples(trial, "adaptation"),
-        current=in_steps.samples(trial, "current") | _currents(trial, trains, run),
-        begin=trial.begin,
-    )
+        spikes, trial.duration, count, membrane, peak, number=trial.number, cost=cost, adaptation=adaptation,
+        current=current, begin=trial.begin,
+    )  # fmt: skip
 
 
 def _currents(trial: Trial, trains: dict[str, Trains], run: Run) -> dict[str, Samples]:
     """The currents that are asked for of what is run event by event."""
     found: dict[str, Samples] = {}
-    if not trial.observe.current:
-        return found
     for onto, neurons in [(of.links, neurons) for of in exact_stages(trial) for neurons in of.populations]:
         when = trial.observe.current.get(neurons.name)
         if when is not None:
@@ -212,11 +214,13 @@ def _events(trial: Trial, trains: dict[str, Trains]) -> dict[str, int]:
     made = trial.standing.made
     if _fans not in made:
         made[_fans] = _fans(trial.network)
-    emitted = {name: len(time) for name, (time, _, _) in trains.items()}
-    return {
-        "spikes": sum(emitted.values()) - sum(emitted[name] for name in trial.drive),
-        "synaptic_events": sum(round(emitted[source] * fan_out) for source, fan_out in made[_fans]),
-    }
+    spikes = reached = 0
+    for name, train in trains.items():
+        if name not in trial.drive:
+            spikes += len(train[0])
+    for source, fan_out in made[_fans]:
+        reached += round(len(trains[source][0]) * fan_out)
+    return {"spikes": spikes, "synaptic_events": reached}
 
 
 def _fans(network: Network) -> list[tuple[str, float]]:

@@ -48,7 +48,7 @@ class _Place:
         """Whether all of it is still there."""
         weight, step, mean, square = self.tensors
         same = state["step"] is step and state["exp_avg"] is mean and state["exp_avg_sq"] is square
-        return same and self.addresses == [x.data_ptr() for x in self.tensors] and self.stride == weight.stride()
+        return same and self.addresses == [*map(Tensor.data_ptr, self.tensors)] and self.stride == weight.stride()
 
     def moments(self, gradient: Weights) -> Moments:
         return Moments(*self.flat, gradient, float(self.number))
@@ -65,14 +65,20 @@ class FusedAdam(torch.optim.Adam):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all groups."""
-        steps, scaled = list[tuple[Adam, list[_Place]]](), hasattr(self, "found_inf")  # by torch.amp.GradScaler
+        steps: list[tuple[Adam, list[_Place]]] = []
+        scaled = hasattr(self, "found_inf")  # by torch.amp.GradScaler
         for group in self.param_groups:
-            gradients = {weight: weight.grad for weight in group["params"] if weight.grad is not None}
-            places = self._places(group, gradients)
+            weights: list[Tensor] = []
+            gradients: dict[int, Tensor] = {}
+            for weight in group["params"]:
+                gradient = weight.grad
+                if gradient is not None and id(weight) not in gradients:
+                    weights.append(weight)
+                    gradients[id(weight)] = gradient
+            places = self._places(group, weights)
             if scaled or closure is not None or places is None or not all(map(_alike, gradients.values(), places)):
                 return super().step(closure)
-            flat = [_flat(gradient) for gradient in gradients.values()]
-            steps.append((_adam(group, places, flat, [group["lr"]]), places))
+            steps.append((_adam(group, places, [*map(_flat, gradients.values())], (group["lr"],)), places))
         for adam, places in steps:
             adam.step(torch.get_num_threads())
             for place in places:
@@ -95,7 +101,7 @@ class FusedAdam(torch.optim.Adam):
     def count(self, weights: Collection[Tensor], steps: int) -> None:
         """Note that the engine has taken them."""
         for weight in weights:
-            self._known[weight].count(steps)
+            self._known[id(weight)].count(steps)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or make them zeros."""
@@ -125,29 +131,32 @@ class FusedAdam(torch.optim.Adam):
         """Of the weights; None where they, or what is asked for, are out of the ordinary."""
         if group["amsgrad"] or group["decoupled_weight_decay"] or isinstance(group["lr"], Tensor):
             return None
-        places = [self._place(weight) for weight in weights]
-        found = [place for place in places if place is not None]
-        return found if len(found) == len(places) and len({place.dtype for place in found}) <= 1 else None
+        found: list[_Place] = []
+        for weight in weights:
+            place = self._place(weight)
+            if place is not None:
+                found.append(place)
+        return found if len(found) == len(weights) and len({place.dtype for place in found}) <= 1 else None
 
     def _place(self, weight: Tensor) -> _Place | None:
         state = self.state[weight]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
-        place = self._known.get(weight)
+        place = self._known.get(id(weight))
         if place is None or not place.stands(state):
             _lay_alike(weight, state)
-            place = self._known[weight] = _Place.of(weight, state)
+            place = self._known[id(weight)] = _Place.of(weight, state)
         return place
 
     @property
-    def _known(self) -> dict[Tensor, Any]:
-        """What `_place` has found; no part of the state."""
+    def _known(self) -> dict[int, Any]:
+        """What `_place` has found, by the id of a weight that it keeps alive; no part of the state."""
         return self.__dict__.setdefault("_found", {})
 
 
 def _adam(group: Mapping[str, Any], places: Sequence[_Place], flat: Sequence[Weights], rates: Sequence[float]) -> Adam:
-    moments = [place.moments(gradient) for place, gradient in zip(places, flat, strict=True)]
+    moments = [*map(_Place.moments, places, flat)]
     beta1, beta2 = group["betas"]
     return Adam(beta1, beta2, group["eps"], group["weight_decay"], group["maximize"], rates, moments)
 
