@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+_transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)  # where torch does not say: perhaps
+
 
 class Function(torch.autograd.Function):
     """`torch.autograd.Function`, applied without what torch does for its function transforms where none is active.
@@ -16,6 +18,6 @@ class Function(torch.autograd.Function):
     @classmethod
     def apply(cls, *given: Any) -> Any:
         """What ``forward`` returns, differentiable."""
-        if torch._C._are_functorch_transforms_active():
+        if _transforming():
             return super().apply(*given)  # which refuses
         return super(torch.autograd.Function, cls).apply(*given)  # pyright: ignore[reportAttributeAccessIssue]

@@ -90,11 +90,11 @@ def carried_out(  # noqa: PLR0913 - as the doorway
     if type(substrate) is Ideal:  # others may change the network before they run it
         trial.__dict__["standing"] = standing
     with_gradients = torch.is_grad_enabled()
-    torch._C._set_grad_enabled(False)  # no_grad() is slow between two calls of the engine
+    torch.set_grad_enabled(False)  # as no_grad(), which is slow between two calls of the engine
     try:
         return trial, substrate.run(trial)
     finally:
-        torch._C._set_grad_enabled(with_gradients)
+        torch.set_grad_enabled(with_gradients)
 
 
 def checked(network: Network, duration: float, substrate: Substrate, rule: Rule | None, observe: Observe) -> Standing:
@@ -125,7 +125,6 @@ class Experiment(nn.Module):
         super().__init__()
         check_kinds(network, duration, substrate, rule, observe)
         self.network = network
-        self.__dict__["network"] = network  # found at once, not by way of nn.Module.__getattr__
         self.duration = duration
         self.substrate = substrate
         self.rule = rule
