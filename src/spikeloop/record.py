@@ -18,6 +18,8 @@ class Observed(dict[str, V]):
     """What was observed, by population; one that was not raises ``UnknownPopulation``, a ``KeyError``."""
 
     __slots__ = ("ask", "what")
+    what: str
+    ask: str | None
 
     def __init__(self, what: str, found: Mapping[str, V], ask: str | None = None) -> None:
         dict.__init__(self, found)
