@@ -99,7 +99,7 @@ nb::tuple lifted_door(const Array<const int64_t, 1>& cycle, const Array<const ui
 // The `number`-th uniform number, from 1 on, of each of the first `count` streams of `key`.
 nb::object uniforms(uint64_t key, int64_t count, uint64_t number) {
     Made<double> out(count);
-    for (int64_t k = 0; k < count; ++k) out[k] = (double(int64_t(mixed(keyed(key, uint64_t(k)) + kGolden * number) >> 11)) + 0.5) * 0x1p-53;
+    for (int64_t k = 0; k < count; ++k) out[k] = Stream{keyed(key, uint64_t(k)), number - 1}.uniform();
     return out.to_python();
 }
 

@@ -1,6 +1,6 @@
 // The sweep of dense_forward.cpp for neurons that all differ: flows come from a table over multiples of the tick, so that no
 // exponential is computed per interval. Block after block of neurons goes through some samples, whose crossings are solved
-// side by side; neurons with noise are looked at one by one.
+// side by side, and so are neurons whose noise may take them to their thresholds (noisy.inl).
 #include "disturbed.hpp"
 
 #include <array>
@@ -131,7 +131,7 @@ void describe(Layer& layer) {
         layer.floor[m] = float(d.floor[m] - layer.neurons.leak[m]), layer.most[m] = float(d.most[m]);
         layer.top[m] = float(layer.stride[m].peak) * (1 + kSlack), layer.reach[m] = float(kNoiseReach * d.noise[m]);
         layer.table.a[m] = n.a, layer.table.b[m] = n.b;
-        layer.quiet.push_back(layer.level[m] > 2 * std::max(layer.most[m], layer.floor[m]));  // V comes no higher than `most`, its bound no higher than twice that
+        layer.quiet.push_back(!(d.threshold_noise[m] > 0) && layer.level[m] > 2 * std::max(layer.most[m], layer.floor[m]));  // V comes no higher than `most`, its bound no higher than twice that
         layer.alone.push_back(d.noise[m] > 0 || d.threshold_noise[m] > 0 || n.rises_to_threshold());
         layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b)), layer.long_time = std::min(layer.long_time, kLong / n.b);
         layer.jumps |= std::isfinite(layer.floor[m]) || std::isfinite(layer.most[m]);
@@ -238,7 +238,7 @@ void pass(const Layer& layer, int64_t first, int64_t count, SpikesPerSample& spi
     const auto waits = [&](Walk& walk) {
         for (;;) {
             layer.tonic ? watch.look() : watch.glance();  // a walk of those may take long
-            if (shop.waiting.full()) SPIKELOOP_BEST(settle(layer, shop.waiting));
+            if (shop.waiting.full()) SPIKELOOP_BEST(settle(layer, shop.waiting, watch));
             if (!SPIKELOOP_BEST(go_on(layer, walk, shop.waiting))) return true;
             add_noise(layer, walk);
             if (next == walks) return false;
@@ -251,7 +251,7 @@ void pass(const Layer& layer, int64_t first, int64_t count, SpikesPerSample& spi
     }
     while (!shop.going.empty()) {
         std::erase_if(shop.going, [&](Walk* walk) { return !waits(*walk); });
-        SPIKELOOP_BEST(settle(layer, shop.waiting));
+        SPIKELOOP_BEST(settle(layer, shop.waiting, watch));
     }
     for (int64_t s = first; s < first + count; ++s) sort_spikes(spikes[s]);
 }

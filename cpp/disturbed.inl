@@ -167,9 +167,9 @@ bool look(const Layer& layer, Walk& x, Waiting& waiting, Range range) {
 #include "noisy.inl"
 
 // The neurons that wait, at the ends of their intervals.
-inline void settle(const Layer& layer, Waiting& waiting) {
+inline void settle(const Layer& layer, Waiting& waiting, Watch& watch) {
     const int count = waiting.pack.count;
-    advance(layer, waiting.noisy);
+    advance(layer, waiting.noisy, watch);
     advance(waiting.pack, layer.request.spike_limit);
     for (int k = 0; k < count; ++k) {
         const auto [walk, l] = waiting.lane[k];

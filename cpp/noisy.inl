@@ -136,7 +136,7 @@ void go_on(Seats& s) {
 }
 
 // All to the ends of their intervals.
-void advance(const Layer& layer, std::vector<Noisy>& waiting) {
+void advance(const Layer& layer, std::vector<Noisy>& waiting, Watch& watch) {
     Seats seats;
     size_t next = 0;
     const auto take = [&](int seat) {
@@ -145,6 +145,7 @@ void advance(const Layer& layer, std::vector<Noisy>& waiting) {
     for (int seat = 0; seat < Seats::kSeats; ++seat) take(seat);
     while (seats.taken) {
         go_on(seats);
+        watch.glance();
         for (uint32_t arrived = seats.taken & reaches<float>(load(seats.now), load(seats.end)); arrived; arrived &= arrived - 1) {
             const int seat = __builtin_ctz(arrived);
             seats.rise(seat), take(seat);

@@ -14,6 +14,7 @@ from spikeloop.chip.calibrate import default_target
 from spikeloop.chip.configuration import CYCLE
 from spikeloop.chip.mismatch import Noise
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
+from spikeloop.engine.arrays import Sampling
 from spikeloop.engine.disturbed import Passage, Population, forward
 
 
@@ -115,3 +116,45 @@ def test_samples_see_the_stationary_noise():
     assert reading.std() == pytest.approx(np.hypot(4.0, 1 / math.sqrt(12)), rel=0.02)
     correlation = (reading[:, 1:] * reading[:, :-1]).mean() / reading.var()
     assert correlation == pytest.approx(math.exp(-213 * CYCLE / 6e-6), abs=0.02)
+
+
+def _driven(batch: int, threads: int, sampling: Sampling | None = None):
+    """Noisy neurons that all differ, driven by one source of many inputs; the first ``batch`` of forty samples."""
+    random, size = np.random.default_rng(4), 70
+    values = np.array([[1.0], [0.4], [1.0], [0.2], [0.0], [0.2]]) * random.uniform(0.8, 1.2, (6, size))
+    disturbance = np.zeros((5, size))
+    disturbance[:3] = [[-np.inf], [3.0], [0.1]]
+    disturbance[3], disturbance[4] = np.where(np.arange(size) % 3, 0.0, 0.05), np.arange(size)
+    time, unit = np.sort(random.uniform(0, 10, (40, 30)), axis=1), random.integers(0, 9, 1200).astype(np.int32)
+    trains = (time[:batch].ravel(), unit[: 30 * batch], np.arange(batch + 1) * 30)
+    weight = random.normal(0.8, 0.8, (9, size)).astype(np.float32)
+    passage = Passage(batch, 10.0, 0.01, 5, threads)
+    return forward([(trains, weight)], Population(values, disturbance), passage, sampling=sampling)
+
+
+def test_noise_depends_neither_on_threads_nor_on_company_nor_on_who_looks():
+    whole, some = _driven(40, 1), _driven(7, 1)
+    times = np.linspace(0, 10, 57).reshape(1, -1)
+    looked = _driven(40, 3, Sampling(times, np.arange(70, dtype=np.int32), np.zeros((40, 57, 70))))
+    assert whole[2][-1] > 3000
+    for one, other in zip(whole, looked, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(whole[:2], some[:2], strict=True):
+        np.testing.assert_array_equal(one[: some[2][-1]], other)
+
+
+def test_who_is_held_shows_no_noise():
+    """Also where the threshold's noise alone brings it into reach."""
+    size, reset, hold = 1000, -0.5, 0.5
+    values = np.array([[1.0], [0.5], [4.0], [0.0], [reset], [hold]]).repeat(size, 1)
+    disturbance = np.array([[-np.inf], [1.0], [0.05], [3.0], [0.0]]).repeat(size, 1)
+    disturbance[4] = np.arange(size)
+    trains = (np.arange(40) * 0.1, np.zeros(40, np.int32), np.array([0, 40]))
+    when = np.linspace(0, 4, 101)
+    seen = Sampling(when.reshape(1, -1), np.arange(size, dtype=np.int32), np.zeros((1, 101, size)))
+    sources = [(trains, np.ones((1, size), np.float32))]
+    time, unit, _ = forward(sources, Population(values, disturbance), Passage(1, 4.0, 0.01, 5, 1), sampling=seen)
+    assert len(time) > 100
+    held = [seen.value[0, (when > t) & (when < t + hold), who] for t, who in zip(time, unit, strict=True)]
+    np.testing.assert_allclose(np.concatenate(held), reset, atol=1e-6)
+    assert seen.value[0, 1:][seen.value[0, 1:] != reset].std() > 0.04

@@ -31,6 +31,7 @@ from spikeloop.chip.mismatch import Mismatch, Noise
 from spikeloop.chip.ppu import Place, Task
 from spikeloop.chip.terms import Switches, Terms
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
+from spikeloop.engine.bus import arrived
 from spikeloop.errors import OutOfRange
 
 TICK = CYCLE * 1000  # model seconds of a time stamp
@@ -317,6 +318,24 @@ def test_a_configuration_that_is_changed_in_place_is_another(part):
 
     assert same(made("after a run"), made("before any"))
     assert not same(made("before any"), twin.emulate(configuration(40, 3, watch=[1, 2]), sent, 4000))
+
+
+def test_weights_that_are_written_to_during_a_run_are_those_it_began_with(monkeypatch):
+    """Otherwise what is made of them would be kept as that of others."""
+    sent, twin = events([(100, EXCITATORY), (200, EXCITATORY)]), Twin(7)
+    usual = twin.emulate(configuration(40, 3), sent, 4000)
+    plan.plan_of.cache_clear()
+    wanted = configuration(40, 3)
+
+    def write_to_them(*given):
+        wanted.weight[:] = 0
+        return arrived(*given)
+
+    monkeypatch.setattr("spikeloop.chip.twin.arrived", write_to_them)
+    assert len(usual.cycle) > 0
+    assert same(twin.emulate(wanted, sent, 4000), usual)
+    monkeypatch.undo()
+    assert same(twin.emulate(configuration(40, 3), sent, 4000), usual)
 
 
 def test_inputs_that_come_up_later_are_wired_like_the_first():

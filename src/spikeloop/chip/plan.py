@@ -88,7 +88,8 @@ class Plan:
 
         def of(wires: Wires) -> NDArray[np.float32]:
             if wires not in known[1]:
-                known[1][wires] = wires.weights(code, self.height, threads)
+                kept = np.frombuffer(held, np.uint8)  # what `code` is a view of may change meanwhile
+                known[1][wires] = wires.weights(kept, self.height, threads)
             return known[1][wires]
 
         return of
