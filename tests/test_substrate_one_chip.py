@@ -59,7 +59,10 @@ def test_membranes_of_a_calibrated_chip_are_those_of_the_model_but_for_its_misma
 
 
 def test_yin_yang_is_learned_from_sampled_membranes():
-    """Two epochs of 600 points with surrogate gradients, from samples of the column ADC: 46 to 84 % were measured."""
+    """Four epochs of 600 points with surrogate gradients, from samples of the column ADC.
+
+    79 to 87 % were measured over 8 networks; after two epochs 59 to 85 %, by the draw of noise in the calibration.
+    """
     task = YinYangTask(hidden=(40,), rule="surrogate", substrate="twin", chip=100)
     readout, held_out = MaxOverTime(), YinYang("validation")
     lab = Experiment(task.network(0), task.duration, substrate_of(task), rule_of(task), readout.observe)
@@ -72,7 +75,7 @@ def test_yin_yang_is_learned_from_sampled_membranes():
 
     optimiser = torch.optim.Adam(lab.parameters(), 2e-2)
     loss_before, right_before = judged()
-    for _ in range(2):
+    for _ in range(4):
         for drive, label in loader(YinYang("train", size=600), 30, shuffle=True, seed=0):
             loss = readout.loss(lab(drive), label)
             optimiser.zero_grad()
