@@ -15,13 +15,17 @@ struct Pack {
     alignas(64) double time[kPlaces], until[kPlaces], v[kPlaces], i[kPlaces], free[kPlaces];
     alignas(64) double a[kPlaces], b[kPlaces], peak[kPlaces], threshold[kPlaces], reset[kPlaces], refractory[kPlaces];
     alignas(64) double ahead[kPlaces];  // how far the end is, as solving has it
-    int32_t place[kRoom];           // of each in what follows
-    double told[kRoom];             // its spikes until then are known already
-    std::vector<Spike>* to[kRoom];  // where those that are not go; null: nowhere
-    int32_t unit[kRoom];            // as whose they go there
-    State end[kRoom];               // where each is at the end of the interval
-    int32_t spikes[kRoom];          // how many it emitted that are not known
-    bool fired[kRoom];              // whether it emitted any at all
+    alignas(64) double told[kPlaces];   // its spikes until then are known already
+    alignas(64) int64_t place[kPlaces]; // of each in what follows
+    std::vector<Spike>* to[kRoom];      // where spikes that are not known go; null: nowhere
+    int32_t unit[kRoom];                // as whose they go there
+    int32_t spikes[kRoom];              // how many those are
+    uint8_t fired[kRoom / 8];           // one bit each: whether it emitted any at all
+    alignas(64) double end_v[kPlaces], end_i[kPlaces], end_free[kPlaces];  // where each is at the end of the interval
+    // Spikes on their way to where they go.
+    alignas(64) double sent_time[kPlaces], sent_current[kPlaces];
+    alignas(64) int64_t sent_place[kPlaces];
+    int sent = 0;
     int count = 0;
     int ratio = 0;       // see `whole_ratio`, where they have the same
     bool alike = false;  // all are one kind of neuron, whose numbers are in every place
@@ -29,14 +33,28 @@ struct Pack {
     // Empty, for neurons of one ratio of time constants; `n`, and its response_peak `most`, is one of them.
     void begin(const Neuron& n, double most, int one_ratio, bool all_alike) {
         count = 0, ratio = one_ratio, alike = all_alike;
-        for (int k = 0; alike && k < kRoom; ++k) describe(k, n, most);
+        for (int k = 0; alike && k < 8; ++k) describe(k, n, most);
     }
-    // From `now` until `then`; `most`: the neuron's response_peak; its spikes go to `sent`, those until `known` do not.
-    void add(const Neuron& n, double most, const State& s, double now, double then, std::vector<Spike>* sent, int64_t as, double known = -kInfinity) {
+    // `most`: the neuron's response_peak; `as` whose its spikes are sent. Its `time`, `until`, `told` and `to` are the caller's to set.
+    void add(const Neuron& n, double most, const State& s, int64_t as) {
         const int k = count++;
-        time[k] = now, until[k] = then, v[k] = s.v, i[k] = s.i, free[k] = s.free, told[k] = known, to[k] = sent;
-        unit[k] = int32_t(as);
+        v[k] = s.v, i[k] = s.i, free[k] = s.free, unit[k] = int32_t(as);
         if (!alike) describe(k, n, most);
+    }
+    // From `now` until `then`; its spikes go to `sent`, those until `known` do not.
+    void add(const Neuron& n, double most, const State& s, double now, double then, std::vector<Spike>* sent, int64_t as, double known = -kInfinity) {
+        time[count] = now, until[count] = then, told[count] = known, to[count] = sent;
+        add(n, most, s, as);
+    }
+    bool has_fired(int k) const { return fired[k / 8] >> k % 8 & 1; }
+    State end(int k) const { return {end_v[k], end_i[k], end_free[k]}; }
+    void send() {
+        for (int k = 0; k < sent; ++k) {
+            const int64_t from = sent_place[k];
+            ++spikes[from];
+            if (to[from]) to[from]->push_back({sent_time[k], unit[from], float(sent_current[k])});
+        }
+        sent = 0;
     }
     void copy(int from, int to) {
         a[to] = a[from], b[to] = b[from], peak[to] = peak[from], threshold[to] = threshold[from], reset[to] = reset[from];

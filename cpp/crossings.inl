@@ -18,23 +18,25 @@ struct Group {  // eight neurons
 };
 
 // V - threshold and its derivatives.
+template <class V>
 struct Derivatives {
-    Doubles gap, rise, curve, third, fourth;
+    V gap, rise, curve, third, fourth;
     // Householder's step of third order towards the root.
-    SPIKELOOP_INLINE Doubles step() const {
-        const Doubles square = rise * rise, both = gap * curve;
+    SPIKELOOP_INLINE V step() const {
+        const V square = rise * rise, both = gap * curve;
         return -gap * (6 * square - 3 * both) / (rise * (6 * square - 6 * both) + gap * gap * third);
     }
     // It leaves an error of at most this times step^4 / rise^3.
-    SPIKELOOP_INLINE Doubles error() const {
-        const Doubles bend = magnitude(curve);
+    SPIKELOOP_INLINE V error() const {
+        const V bend = magnitude(curve);
         return bend * (0.125 * bend * bend + (1.0 / 6) * magnitude(third) * rise) + (1.0 / 24) * magnitude(fourth) * rise * rise;
     }
 };
 
 // From 0 to where a parabola of this slope and bend at 0 has risen by `rest`; twice as far as its tangent if it never does.
-SPIKELOOP_INLINE Doubles parabola(const Doubles& slope, const Doubles& bend, const Doubles& rest) {
-    return 2 * rest / (slope + root(positive<double>(slope * slope + 2 * bend * rest)));
+template <class V>
+SPIKELOOP_INLINE V parabola(const V& slope, const V& bend, const V& rest) {
+    return 2 * rest / (slope + root(larger(slope * slope + 2 * bend * rest, V{})));
 }
 
 // Whether V turns back, above the threshold by more than rounding; and whether it does so before the end.
@@ -61,7 +63,7 @@ concept Distance = requires(const Group& n, const Doubles& x) {
     { A::current(n, x) } -> std::same_as<Doubles>;
     { A::left(n, x, x, x) } -> std::same_as<Doubles>;
     { A::digit(n, x) } -> std::same_as<Doubles>;
-    { A::at(n, x) } -> std::same_as<Derivatives>;
+    { A::at(n, x) } -> std::same_as<Derivatives<Doubles>>;
     { A::start(n) } -> std::same_as<Doubles>;
     { A::turn(n, x, x) } -> std::same_as<Turn>;
 };
@@ -79,7 +81,7 @@ struct InTime {
     static SPIKELOOP_INLINE Doubles left(const Group& n, const Doubles& end, const Doubles&, const Doubles&) { return end - n.time; }
     // An error in s that is one of its relative size in the time of the spike.
     static SPIKELOOP_INLINE Doubles digit(const Group& n, const Doubles& s) { return n.time + s; }
-    static SPIKELOOP_INLINE Derivatives at(const Group& n, const Doubles& s) {
+    static SPIKELOOP_INLINE Derivatives<Doubles> at(const Group& n, const Doubles& s) {
         const Doubles a = n.rate.a, b = n.rate.b;
         const Flows f = flows(s, n.rate);
         const Doubles v = n.v * f.em + n.i * f.g, i = n.i * f.es, rise = a * (i - v);
@@ -88,7 +90,7 @@ struct InTime {
     }
     static SPIKELOOP_INLINE Doubles start(const Group& n) {
         const Doubles a = n.rate.a, slope = a * (n.i - n.v);
-        return parabola(slope, -a * (n.rate.b * n.i + slope), n.threshold - n.v);
+        return parabola<Doubles>(slope, -a * (n.rate.b * n.i + slope), n.threshold - n.v);
     }
     static SPIKELOOP_INLINE Turn turn(const Group& n, const Doubles& dt, const Doubles&) {
         const Doubles top = turning_point(n);
@@ -104,6 +106,7 @@ struct InTime {
 template <int Ratio>
 struct InDecay {
     static constexpr double kRatio = Ratio;
+    static constexpr int kFirst = Ratio == 2 ? 0 : 2;  // steps before: a parabola is all there is where the ratio is 2
     static SPIKELOOP_INLINE Doubles ahead(const Doubles& dt, const Doubles& a) { return exponential_of(-a * dt).below_one(); }
     static SPIKELOOP_INLINE Doubles wait(const Group& n, const Doubles& x) { return -log_one_plus(-x) / n.rate.a; }
     static SPIKELOOP_INLINE Doubles farthest() { return all_of(1.0); }
@@ -125,16 +128,24 @@ struct InDecay {
         return positive<double>((all - x) / (1.0 - x));
     }
     static SPIKELOOP_INLINE Doubles digit(const Group& n, const Doubles& x) { return (n.rate.a * n.time + x) * (1.0 - x); }
-    // V has risen by x (slope - i x bend), where `bend` depends on the ratio.
-    static SPIKELOOP_INLINE Derivatives at(const Group& n, const Doubles& x) {
-        const Doubles slope = n.i - n.v, e = 1.0 - x, low = n.i * power(e, Ratio - 2), bent = kRatio / (kRatio - 1) * n.i - slope;
-        const Doubles bend = Ratio == 2 ? all_of(1.0) : Ratio == 3 ? 1.5 - 0.5 * x : 2.0 - x * (4.0 / 3 - (1.0 / 3) * x);
-        return {x * (slope - n.i * (x * bend)) - (n.threshold - n.v), kRatio / (kRatio - 1) * low * e - bent, -kRatio * low,
-                Ratio == 2 ? Doubles{} : Ratio == 3 ? 3.0 * n.i : 8.0 * n.i * e, Ratio == 4 ? -8.0 * n.i : Doubles{}};
+    // V has risen by x (slope - i x bend), where `bend` depends on the ratio; `rest` is what it has to.
+    template <class V>
+    static SPIKELOOP_INLINE Derivatives<V> at(const V& i, const V& slope, const V& rest, const V& x) {
+        typedef std::remove_cvref_t<decltype(x[0])> T;
+        constexpr T r = Ratio, grows = r / (r - 1);
+        const V e = T(1) - x, low = Ratio == 2 ? i : Ratio == 3 ? i * e : i * e * e, bent = grows * i - slope;
+        const V bend = Ratio == 2 ? T(1) - V{} : Ratio == 3 ? T(1.5) - T(0.5) * x : T(2) - x * (T(4) / 3 - T(1) / 3 * x);
+        return {x * (slope - i * (x * bend)) - rest, grows * low * e - bent, -r * low,
+                Ratio == 2 ? V{} : Ratio == 3 ? T(3) * i : T(8) * i * e, Ratio == 4 ? T(-8) * i : V{}};
     }
+    static SPIKELOOP_INLINE Derivatives<Doubles> at(const Group& n, const Doubles& x) { return at<Doubles>(n.i, n.i - n.v, n.threshold - n.v, x); }
+    // In single precision, close enough for a step in double precision to be the last.
     static SPIKELOOP_INLINE Doubles start(const Group& n) {
-        const Doubles first = parabola(n.i - n.v, -kRatio * n.i, n.threshold - n.v);
-        return smaller(positive<double>(Ratio == 2 ? first : first + at(n, first).step()), all_of(1.0));
+        typedef Singles V;
+        const V i = singles(n.i), slope = singles(n.i - n.v), rest = singles(n.threshold - n.v);
+        V x = parabola<V>(slope, float(-kRatio) * i, rest);
+        for (int k = 0; k < kFirst; ++k) x += at<V>(i, slope, rest, x).step();
+        return doubles(smaller(larger(x, V{}), 1.0f - V{}));
     }
     static SPIKELOOP_INLINE Turn turn(const Group& n, const Doubles&, const Doubles& em) {
         const Doubles d = n.i * (1.0 / (Ratio - 1)), c = n.v + d;
@@ -169,7 +180,7 @@ struct Search {
 // A step towards the root, kept inside the bracket; where V falls, or is above, the root lies before.
 template <Distance Ahead>
 SPIKELOOP_INLINE void narrow(const Group& n, Search& x) {
-    const Derivatives f = Ahead::at(n, x.s);
+    const Derivatives<Doubles> f = Ahead::at(n, x.s);
     const Integers before = (f.gap < 0) & (f.rise > 0);
     x.lo = before ? x.s : x.lo, x.hi = before ? x.hi : x.s;
     const Doubles step = f.step(), next = x.s + step, square = step * step;
@@ -233,14 +244,14 @@ SPIKELOOP_INLINE Integers go(Group& n, Course& c, const Doubles& end, const Doub
 // The groups from place `first` on, side by side, for a search waits for its own results. Those that spike are put back, from
 // place `kept` on; returns where these end.
 template <Distance Ahead, int G>
-SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept) {
+SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept, bool first_round) {
     Group n[G];
     Course c[G];
     Integers open{};
     SPIKELOOP_UNROLL
     for (int g = 0; g < G; ++g) {
-        const int at = first + g * kDoubles;
-        n[g] = {load(p.time + at), load(p.v + at), load(p.i + at), {load(p.a + at), load(p.b + at), p.ratio}, load(p.peak + at), load(p.threshold + at)};
+        const int at = first + g * kDoubles, kind = p.alike ? 0 : at;
+        n[g] = {load(p.time + at), load(p.v + at), load(p.i + at), {load(p.a + kind), load(p.b + kind), p.ratio}, load(p.peak + kind), load(p.threshold + kind)};
         c[g] = course<Ahead>(n[g], load(p.free + at), load(p.until + at), load(p.ahead + at));
         open |= c[g].search.open;
     }
@@ -249,36 +260,31 @@ SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept) {
         SPIKELOOP_UNROLL
         for (int g = 0; g < G; ++g) narrow<Ahead>(n[g], c[g].search), open |= c[g].search.open;
     }
-    alignas(64) double time[G * kDoubles], v[G * kDoubles], i[G * kDoubles], at_spike[G * kDoubles], ahead[G * kDoubles];
-    uint32_t fired = 0, again = 0;  // one bit a neuron
     SPIKELOOP_UNROLL
     for (int g = 0; g < G; ++g) {
-        const int at = g * kDoubles, from = first + at;
+        const int from = first + g * kDoubles, kind = p.alike ? 0 : from;
+        const uint32_t all = (1u << std::min(p.count - from, kDoubles)) - 1;
         Integers goes_on;
-        Doubles spike, current;
-        const Integers fires = go<Ahead>(n[g], c[g], load(p.until + from), load(p.reset + from), load(p.refractory + from), goes_on, spike, current);
-        fired |= bits_of(fires) << at, again |= bits_of(fires & ~goes_on) << at;
-        store(time + at, spike), store(at_spike + at, current), store(v + at, n[g].v), store(i + at, n[g].i), store(ahead + at, c[g].ahead);
-    }
-    const int count = std::min(G * kDoubles, p.count - first);
-    for (int l = 0; l < count; ++l) {
-        const int from = first + l, place = p.place[from];
-        const bool fires = fired >> l & 1;
-        if (fires) {
-            p.fired[place] = true;
-            if (time[l] > p.told[place]) {
-                ++p.spikes[place];
-                if (p.to[place]) p.to[place]->push_back({time[l], p.unit[place], float(at_spike[l])});
+        Doubles time, current;
+        const Integers fires = go<Ahead>(n[g], c[g], load(p.until + from), load(p.reset + kind), load(p.refractory + kind), goes_on, time, current);
+        const uint32_t fired = bits_of(fires) & all, again = fired & ~bits_of(goes_on), sent = fired & bits_of(time > load(p.told + from));
+        const Doubles free = fires ? time : load(p.free + from);
+        const Integers place = load(p.place + from);
+        store_picked(p.sent_time + p.sent, time, sent), store_picked(p.sent_current + p.sent, current, sent);
+        p.sent += store_picked(p.sent_place + p.sent, place, sent);
+        if (first_round)
+            store(p.end_v + from, n[g].v), store(p.end_i + from, n[g].i), store(p.end_free + from, free), p.fired[from / kDoubles] = uint8_t(fired);
+        else
+            for (uint32_t ends = all & ~again; ends; ends &= ends - 1) {
+                const int l = __builtin_ctz(ends);
+                p.end_v[place[l]] = n[g].v[l], p.end_i[place[l]] = n[g].i[l], p.end_free[place[l]] = free[l];
             }
+        for (uint32_t left = again; left; left &= left - 1) {
+            const int l = __builtin_ctz(left), to = kept++;
+            p.time[to] = time[l], p.until[to] = p.until[from + l], p.v[to] = p.reset[kind + l], p.i[to] = n[g].i[l];
+            p.free[to] = time[l] + p.refractory[kind + l], p.ahead[to] = c[g].ahead[l], p.told[to] = p.told[from + l], p.place[to] = place[l];
+            if (!p.alike) p.copy(from + l, to);
         }
-        if (!(again >> l & 1)) {
-            p.end[place] = {v[l], i[l], fires ? time[l] : p.free[from]};
-            continue;
-        }
-        const int to = kept++;
-        p.time[to] = time[l], p.until[to] = p.until[from], p.v[to] = p.reset[from], p.i[to] = i[l], p.free[to] = time[l] + p.refractory[from];
-        p.ahead[to] = ahead[l], p.place[to] = place;
-        if (!p.alike) p.copy(from, to);
     }
     return kept;
 }
@@ -288,8 +294,8 @@ SPIKELOOP_INLINE int go_on(Pack& p, int first, int kept) {
 template <Distance Ahead>
 void advance_by(Pack& p, int64_t limit) {
     constexpr int kPair = 2 * kDoubles;
-    std::iota(p.place, p.place + p.count, 0), std::fill_n(p.spikes, p.count, 0), std::fill_n(p.fired, p.count, false);
-    for (int k = 0; k < p.count; k += kDoubles) store(p.ahead + k, Ahead::ahead(load(p.until + k) - load(p.time + k), load(p.a + k)));
+    std::iota(p.place, p.place + p.count, 0), std::fill_n(p.spikes, p.count, 0);
+    for (int k = 0; k < p.count; k += kDoubles) store(p.ahead + k, Ahead::ahead(load(p.until + k) - load(p.time + k), load(p.a + (p.alike ? 0 : k))));
     for (int64_t rounds = 0; p.count > 0; ++rounds) {  // a neuron spikes once a round at most
         for (int k = 0; rounds > limit && k < p.count; ++k)
             if (p.spikes[p.place[k]] > limit) p.count = 0;
@@ -299,8 +305,9 @@ void advance_by(Pack& p, int64_t limit) {
         }
         int kept = 0;
         for (int first = 0; first < p.count; first += kPair)
-            kept = p.count - first > kDoubles ? go_on<Ahead, 2>(p, first, kept) : go_on<Ahead, 1>(p, first, kept);
+            kept = p.count - first > kDoubles ? go_on<Ahead, 2>(p, first, kept, rounds == 0) : go_on<Ahead, 1>(p, first, kept, rounds == 0);
         p.count = kept;
+        p.send();
     }
 }
 

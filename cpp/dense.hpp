@@ -34,14 +34,18 @@ struct Arrival {
     int64_t event;
 };
 
-// Arrivals of one sample within [begin, end), in order of time; `spikes` are those of earlier stages.
+// Those of one sample, if all fell into the run; `spikes` are those of earlier stages.
 template <class T>
-void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample, double begin,
-                     double end, std::vector<Arrival>& out) {
+size_t most_arrivals(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample) {
     size_t most = 0;
     for (const auto& source : sources) most += source.stage >= 0 ? spikes[source.stage][sample].size() : size_t(source.trains.size(sample));
-    out.resize(most);  // what it held is written over
-    Arrival* to = out.data();
+    return most;
+}
+
+// Calls visit(arrival) for those of one sample within [begin, end), source by source; whether they came in order of time.
+template <class T, class Visit>
+bool for_each_arrival(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample, double begin,
+                      double end, Visit&& visit) {
     double latest = -kInfinity;
     bool in_order = true;
     for (size_t s = 0; s < sources.size(); ++s) {
@@ -50,7 +54,7 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
             const double time = emitted + source.lag(unit);
             if (!(time >= begin && time < end)) return;
             in_order &= time >= latest, latest = time;
-            *to++ = {time, int32_t(s), unit, event};
+            visit(Arrival{time, int32_t(s), unit, event});
         };
         if (source.stage >= 0) {
             for (const Spike& spike : spikes[source.stage][sample]) add(spike.time, spike.unit, -1);
@@ -59,6 +63,16 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
             for (int64_t e = t.start[sample]; e < t.start[sample + 1]; ++e) add(t.time[e], t.unit[e], e);
         }
     }
+    return in_order;
+}
+
+// Those within [begin, end), in order of time.
+template <class T>
+void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample, double begin,
+                     double end, std::vector<Arrival>& out) {
+    out.resize(most_arrivals(sources, spikes, sample));  // what it held is written over
+    Arrival* to = out.data();
+    const bool in_order = for_each_arrival(sources, spikes, sample, begin, end, [&](const Arrival& arrival) { *to++ = arrival; });
     out.resize(size_t(to - out.data()));
     if (!in_order) std::stable_sort(out.begin(), out.end(), [](const Arrival& x, const Arrival& y) { return x.time < y.time; });
 }

@@ -69,7 +69,6 @@ template <class T>
 struct Passage {
     int64_t sample = 0;
     double told = -kInfinity;
-    std::vector<Arrival> arrivals;
     std::vector<const T*> row;       // the weights of each arrival
     std::vector<double> time;        // where the intervals begin, and the end
     std::vector<T> em, es, g, top;   // their flows; `top` bounds the response to a unit current within
@@ -130,8 +129,8 @@ void set_level(const Layer<T>& layer, Walk<T>& x, int l, double now) {
 }
 
 template <class T>
-void count_spikes(const Layer<T>& layer, Walk<T>& x, int l, int number) {
-    if ((x.fired[l] += number) > layer.request().spike_limit) throw Explosion(x.passage->sample, x.block->first + l, layer.number);
+[[noreturn]] void explode(const Layer<T>& layer, const Walk<T>& x, int l) {
+    throw Explosion(x.passage->sample, x.block->first + l, layer.number);
 }
 
 // How much a state that is not swept grown, at the place-th time, is to be grown: of v, and of i.
@@ -250,16 +249,23 @@ void prepare(Passage<T>& way, const Layer<T>& layer, int64_t sample, std::vector
     const Request& request = layer.request();
     way.sample = sample, way.spikes = &spikes[layer.number][sample];
     way.spikes->clear();  // an explosion may have left some
-    gather_arrivals(layer.stage->sources, spikes, sample, request.begin, request.until, way.arrivals);
-    const size_t count = way.arrivals.size();
+    const auto& sources = layer.stage->sources;
+    const size_t most = most_arrivals(sources, spikes, sample);
+    way.row.resize(most), way.time.resize(most + 2);
+    size_t count = 0;
+    const auto arrive = [&](const Arrival& arrival) {
+        way.row[count] = layer.weight[arrival.source] + arrival.unit * layer.stride, way.time[++count] = arrival.time;
+    };
+    if (!for_each_arrival(sources, spikes, sample, request.begin, request.until, arrive)) {
+        std::vector<Arrival>& arrivals = own<std::vector<Arrival>>();
+        gather_arrivals(sources, spikes, sample, request.begin, request.until, arrivals);
+        count = 0;
+        for (const Arrival& arrival : arrivals) arrive(arrival);
+    }
     way.row.resize(count), way.time.resize(count + 2);
     way.time[0] = request.from.time ? request.from.time[sample * layer.neurons().size] : request.begin;
     way.told = way.time[0] < request.begin ? request.begin : -kInfinity;
     way.time[count + 1] = request.until;
-    for (size_t n = 0; n < count; ++n) {
-        const Arrival& arrival = way.arrivals[n];
-        way.row[n] = layer.weight[arrival.source] + arrival.unit * layer.stride, way.time[n + 1] = arrival.time;
-    }
     way.pieces_of.assign(count + 1, -1), way.pieces.clear();
     if (layer.grown)
         SPIKELOOP_BEST(set_growth(way, layer));

@@ -15,7 +15,7 @@ void look_closely(const Layer<T>& layer, Walk<T>& x, int l) {
             return true;
         }
         if (first_spike < 0) first_spike = time;
-        count_spikes(layer, x, l, 1);
+        if (++x.fired[l] > layer.request().spike_limit) explode(layer, x, l);
         x.passage->spikes->push_back({time, int32_t(x.block->first + l), float(s.i)});
         return true;
     });
@@ -58,13 +58,15 @@ SPIKELOOP_INLINE void for_each_close(const Walk<T>& x, int vectors, Visit&& visi
 // They wait for others, with which their crossings are solved.
 template <class T>
 void wait(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting, int vectors) {
-    const double begin = x.begin(), end = x.end(), told = x.told(x.n);
-    std::vector<Spike>* const spikes = x.passage->spikes;
+    Pack& pack = waiting.pack;
+    const int first = pack.count;
     for_each_close(x, vectors, [&](int l) {
         const int64_t m = x.block->first + l;
-        waiting.pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, begin, end, spikes, m, told);
+        pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, m);
     });
-    waiting.walks.push_back({&x, waiting.pack.count});
+    const Doubles begin = all_of(x.begin()), end = all_of(x.end()), told = all_of(x.told(x.n));
+    for (int k = first; k < pack.count; k += kDoubles) store(pack.time + k, begin), store(pack.until + k, end), store(pack.told + k, told);
+    waiting.walks.push_back({&x, pack.count});
 }
 
 // They are looked at one by one.
@@ -76,20 +78,24 @@ __attribute__((noinline)) void look(const Layer<T>& layer, Walk<T>& x, int vecto
 // The neurons that wait, at the ends of their intervals.
 template <class T>
 void settle(const Layer<T>& layer, Waiting<T>& waiting) {
-    const Pack& pack = waiting.pack;
-    advance(waiting.pack, layer.request().spike_limit);
+    Pack& pack = waiting.pack;
     int k = 0;
+    for (const auto& [walk, end_of_walk] : waiting.walks)
+        for (; k < end_of_walk; ++k) pack.to[k] = walk->passage->spikes;
+    advance(pack, layer.request().spike_limit);
+    k = 0;
     for (const auto& [walk, end_of_walk] : waiting.walks) {
         Walk<T>& x = *walk;
         const Passage<T>& way = *x.passage;
         const double begin = way.time[x.n - 1], end = way.time[x.n];  // it stands at the next interval already
         const double grow_v = layer.grown ? way.grow_m[x.n] : T(1), grow_i = layer.grown ? way.grow_s[x.n] : T(1);
+        const int64_t first = x.block->first, limit = layer.request().spike_limit;
         for (; k < end_of_walk; ++k) {
-            const int l = int(pack.unit[k] - x.block->first);
+            const int l = int(pack.unit[k] - first);
             const bool held = x.free[l] > begin;
-            if (!pack.fired[k] && !held) continue;
-            count_spikes(layer, x, l, pack.spikes[k]);
-            const State& s = pack.end[k];
+            if (!pack.has_fired(k) && !held) continue;
+            if ((x.fired[l] += pack.spikes[k]) > limit) explode(layer, x, l);
+            const State s = pack.end(k);
             x.v[l] = T(s.v * grow_v), x.i[l] = T(s.i * grow_i), x.free[l] = s.free;
             if (held || s.free > end) set_level(layer, x, l, end);
         }
@@ -102,7 +108,7 @@ __attribute__((noinline)) void take_samples(const Layer<T>& layer, Walk<T>& x) {
     const Sampling& sampling = layer.request().sampling;
     const Passage<T>& way = *x.passage;
     const double* times = sampling.times(way.sample);
-    const bool last = x.n == way.arrivals.size();
+    const bool last = x.n == way.row.size();
     for (; x.next_sample < sampling.count; ++x.next_sample) {
         const double time = times[x.next_sample];
         if (!(within(time, x.end()) || last)) return;
@@ -185,7 +191,7 @@ template <class T>
 void set_flows(Passage<T>& way, double a, double b, int ratio) {
     const double peak_time = response_peak_time(a, b), peak = response_peak(a, b);
     const Rates rates{all_of(a), all_of(b), ratio};
-    const size_t count = way.arrivals.size() + 1, room = (count + kDoubles - 1) / kDoubles * kDoubles;
+    const size_t count = way.row.size() + 1, room = (count + kDoubles - 1) / kDoubles * kDoubles;
     way.time.resize(room + 1, way.time[count]);
     way.em.resize(room), way.es.resize(room), way.g.resize(room), way.top.resize(room);
     for (size_t n = 0; n < count; n += kDoubles) {
@@ -205,7 +211,7 @@ bool sweep(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     OwnFlows<T> own;
     if constexpr (!OneTau) prepare(own, layer, *x.block);
     const bool sampling = !x.sampled.empty();
-    const size_t count = way.arrivals.size() + 1, last = layer.request().to.time ? count - 1 : count;
+    const size_t count = way.row.size() + 1, last = layer.request().to.time ? count - 1 : count;
     const int64_t first = x.block->first;
     const T *const em_of = way.em.data(), *const es_of = way.es.data(), *const g_of = way.g.data(), *const top_of = way.top.data();
     const T* const* const row_of = way.row.data();
@@ -284,7 +290,7 @@ void set_growth(Passage<T>& way, const Layer<T>& layer) {
     const Neuron& n = layer.neuron[0];
     const double peak_time = response_peak_time(n.a, n.b), level = (layer.one_level ? layer.level[0] : 1.0) * (1 - kMargin);
     const Rates rates{all_of(n.a), all_of(n.b), layer.ratio};
-    const size_t count = way.arrivals.size() + 1, room = (count + kDoubles) / kDoubles * kDoubles;  // the end has a place, too
+    const size_t count = way.row.size() + 1, room = (count + kDoubles) / kDoubles * kDoubles;  // the end has a place, too
     way.time.resize(room + 1, way.time[count]), way.since.assign(way.time.begin(), way.time.begin() + room), way.far.assign(count, 0);
     bool some_far = false;
     if (!(way.time[0] >= 0 && way.time[count] < layer.span)) {
@@ -337,7 +343,7 @@ bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& wait
     using V = Vector<float>;
     const Passage<float>& way = *x.passage;
     const bool sampling = !x.sampled.empty();
-    const size_t count = way.arrivals.size() + 1, last = layer.request().to.time ? count - 1 : count;
+    const size_t count = way.row.size() + 1, last = layer.request().to.time ? count - 1 : count;
     const int64_t first = x.block->first;
     const float *const grow_s_of = way.grow_s.data(), *const rise_of = way.rise.data();
     const float* const level_of = way.level.data();
@@ -446,7 +452,7 @@ bool sweep_peaks(const Layer<T>& layer, Walk<T>& x) {
     };
     const auto store = [](T* to, const V& v) { std::memcpy(to, &v, sizeof v); };
     const Passage<T>& way = *x.passage;
-    const size_t count = way.arrivals.size() + 1;
+    const size_t count = way.row.size() + 1;
     const int64_t first = x.block->first;
     const T *const em_of = way.em.data(), *const es_of = way.es.data(), *const g_of = way.g.data(), *const top_of = way.top.data();
     const T* const* const row_of = way.row.data();
@@ -489,7 +495,7 @@ template <class T>
 bool go_on(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting) {
     const bool spiking = layer.neurons().spiking;
     if (!layer.one_tau) return spiking ? sweep<T, 1, false, true>(layer, x, waiting) : sweep<T, 1, false, false>(layer, x, waiting);
-    if (!spiking && layer.only_peaks() && x.sampled.empty() && x.passage->arrivals.size() < 1 << 24)
+    if (!spiking && layer.only_peaks() && x.sampled.empty() && x.passage->row.size() < 1 << 24)
         return x.block->count <= 4 ? sweep_peaks<T, 4>(layer, x) : x.block->count <= 8 ? sweep_peaks<T, 8>(layer, x) : sweep_peaks<T, kLanes<T>>(layer, x);
     if (!spiking) return sweep<T, 1, true, false>(layer, x, waiting);
     if (!layer.together()) return sweep<T, 1, true, true>(layer, x, waiting);

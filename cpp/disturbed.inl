@@ -179,7 +179,7 @@ inline void settle(const Layer& layer, Waiting& waiting, Watch& watch) {
         const bool was_held = lane.free > begin;
         lane.count_spikes(waiting.pack.spikes[k]);
         if (waiting.pack.spikes[k] > 0 || was_held) {
-            const State& s = waiting.pack.end[k];
+            const State s = waiting.pack.end(k);
             x.v[l] = float(s.v), x.i[l] = float(s.i), lane.free = s.free;
         }
         x.level[l] = lane.level(end);

@@ -11,6 +11,11 @@ SPIKELOOP_INLINE void store(T* to, const Vector<T>& x) {
     std::memcpy(to, &x, sizeof x);
 }
 
+// Eight numbers in single precision.
+typedef float Singles __attribute__((vector_size(32)));
+SPIKELOOP_INLINE Singles singles(const Doubles& x) { return __builtin_convertvector(x, Singles); }
+SPIKELOOP_INLINE Doubles doubles(const Singles& x) { return __builtin_convertvector(x, Doubles); }
+
 // Doubles as eight numbers of type T.
 template <class T>
 SPIKELOOP_INLINE void store_as(T* to, const Doubles& x) {
@@ -157,6 +162,20 @@ SPIKELOOP_INLINE void store_some(double* row, const Vector<double>& x, int count
 }
 #endif
 
+// The lanes of some bits, side by side; returns how many. What follows them, up to a whole vector, is lost.
+template <class T>
+SPIKELOOP_INLINE int store_picked(T* to, const Vector<T>& x, uint32_t bits) {
+#if SPIKELOOP_TARGET == 512
+    if constexpr (sizeof(T) == 8) {
+        _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(__mmask8(bits), __m512i(x)));
+        return __builtin_popcount(bits);
+    }
+#endif
+    int count = 0;
+    for (; bits; bits &= bits - 1) to[count++] = x[__builtin_ctz(bits)];
+    return count;
+}
+
 // The part of a row that belongs to a block of neurons: all of its lanes, or the first `count`.
 template <class T, bool Whole>
 SPIKELOOP_INLINE Vector<T> load_block(const T* row, int count) {
@@ -217,6 +236,19 @@ SPIKELOOP_INLINE Vector<float> root(const Vector<float>& x) {
     return load(values);
 }
 #endif
+
+SPIKELOOP_INLINE Singles root(const Singles& x) {
+#if SPIKELOOP_TARGET
+    return Singles(_mm256_sqrt_ps(__m256(x)));
+#else
+    alignas(32) float values[kDoubles];
+    std::memcpy(values, &x, sizeof x);
+    for (float& value : values) value = __builtin_sqrtf(value);
+    Singles found;
+    std::memcpy(&found, values, sizeof found);
+    return found;
+#endif
+}
 
 // exp(x) as 2^n (1 + rest), rest = exp(x - n ln 2) - 1 by its series; below -708 the smallest normal number.
 struct Exponential {
