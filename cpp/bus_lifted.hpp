@@ -7,12 +7,15 @@
 
 namespace spikeloop {
 
-// The spikes of one population, in the middle of their cycles of `period` seconds. unit: of each of `addresses` addresses; -1: it
-// is another population's.
+inline constexpr int32_t kNobodys = -1, kNoCircuits = -2;  // in the place of a unit: of no neuron of the population; of none at all
+
+// The spikes of one population, in the middle of their cycles of `period` seconds. unit: of each of `addresses` addresses, or one
+// of the above. An address that no circuit has is an error: whoever asks says which.
 inline Spikes lift(const Sent<uint16_t>& events, int64_t batch, const int32_t* unit, int64_t addresses, double period, int threads) {
     const auto unit_of = [=](int64_t e) {
-        if (events.address[e] >= addresses) throw std::out_of_range("an event of an address that does not exist");
-        return unit[events.address[e]];
+        const int32_t found = events.address[e] < addresses ? unit[events.address[e]] : kNoCircuits;
+        if (found < kNobodys) throw std::out_of_range("an event of an address that does not exist");
+        return found;
     };
     Spikes out(batch, [&](int64_t s) {
         int64_t mine = 0;

@@ -255,7 +255,7 @@ def lifted(
     period: float,
     threads: int,
 ) -> Trains:
-    """Events from time stamps and addresses, of those addresses that have a unit, not -1."""
+    """Events from time stamps and addresses, of those addresses that have a unit, not -1; -2 and beyond: an error."""
 
 def uniforms(key: int, count: int, number: int) -> Float:
     """The `number`-th uniform number of each of the first `count` streams of `key`."""
