@@ -11,10 +11,27 @@ using namespace nb::literals;
 namespace spikeloop {
 namespace {
 
-// The `number`-th uniform number, from 1 on, of each of the first `count` streams of `key`.
+// The stream `coordinate` of the stream `key`, pair by pair.
+nb::object keyed_each(const Array<const uint64_t, 1>& key, const Array<const uint64_t, 1>& coordinate) {
+    if (key.size() != coordinate.size()) throw std::out_of_range("keys and coordinates do not go together");
+    Made<uint64_t> out(key.size());
+    for (size_t k = 0; k < key.size(); ++k) out[k] = keyed(key.data()[k], coordinate.data()[k]);
+    return out.to_python();
+}
+
+double uniform_of(uint64_t stream, uint64_t number) { return Stream{stream, number - 1}.uniform(); }
+
+// The `number`-th uniform number, from 1 on, of each stream.
+nb::object uniforms_of(const Array<const uint64_t, 1>& stream, uint64_t number) {
+    Made<double> out(stream.size());
+    for (size_t k = 0; k < stream.size(); ++k) out[k] = uniform_of(stream.data()[k], number);
+    return out.to_python();
+}
+
+// Likewise of each of the first `count` streams of `key`.
 nb::object uniforms(uint64_t key, int64_t count, uint64_t number) {
     Made<double> out(count);
-    for (int64_t k = 0; k < count; ++k) out[k] = Stream{keyed(key, uint64_t(k)), number - 1}.uniform();
+    for (int64_t k = 0; k < count; ++k) out[k] = uniform_of(keyed(key, uint64_t(k)), number);
     return out.to_python();
 }
 
@@ -51,6 +68,8 @@ nb::object converted(const Array<const double, 3>& potential, const Array<const 
 
 void define_chip(nb::module_& m) {
     m.def("keyed", &keyed, "key"_a, "coordinate"_a);
+    m.def("keyed_each", &keyed_each, "key"_a.noconvert(), "coordinate"_a.noconvert());
+    m.def("uniforms_of", &uniforms_of, "stream"_a.noconvert(), "number"_a);
     m.def("uniforms", &uniforms, "key"_a, "count"_a, "number"_a);
     m.def("normals", &normals, "key"_a, "count"_a);
     m.def("converted", &converted, "potential"_a.noconvert(), "slope"_a.noconvert(), "base"_a.noconvert(), "rms"_a, "key"_a, "threads"_a);

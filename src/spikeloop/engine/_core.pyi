@@ -263,6 +263,12 @@ def uniforms(key: int, count: int, number: int) -> Float:
 def keyed(key: int, coordinate: int) -> int:
     """The stream `coordinate` of the stream `key`."""
 
+def keyed_each(key: NDArray[np.uint64], coordinate: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The stream `coordinate` of the stream `key`, pair by pair."""
+
+def uniforms_of(stream: NDArray[np.uint64], number: int) -> Float:
+    """The `number`-th uniform number of each stream."""
+
 def normals(key: int, count: int) -> Float:
     """Standard normal numbers of the stream `key`."""
 
