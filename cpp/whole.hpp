@@ -15,6 +15,8 @@ template <class T>
 T nearest_whole(T x) { return (x + kWhole<T>) - kWhole<T>; }
 
 // The same as an integer, which the last bits of the sum are: beyond +-2^51 it is another one that is, too.
-inline int64_t nearest_integer(double x) { return std::bit_cast<int64_t>(x + kWhole<double>) - std::bit_cast<int64_t>(kWhole<double>); }
+inline int64_t nearest_integer(double x) {
+    return int64_t(std::bit_cast<uint64_t>(x + kWhole<double>) - std::bit_cast<uint64_t>(kWhole<double>));
+}
 
 }  // namespace spikeloop
