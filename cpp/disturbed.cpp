@@ -191,10 +191,11 @@ void add_noise(const Layer& layer, const Walk& x) {
     for (const auto& [l, column] : layer.sampled[x.block]) {
         const int64_t m = x.first() + l;
         if (layer.seen[m] != Seen::afterwards) continue;
+        const double rms = layer.disturbance.noise[m];
         Stream random = seen_by_samples(layer.disturbance.random(x.passage->key, m));
         NoisePath path;
         double* value = sampling.value + x.passage->sample * sampling.count * sampling.units + column;
-        for (int64_t k = 0; k < x.next_sample; ++k, value += sampling.units) path.bring(times[k], layer.neuron[m].a, layer.disturbance.noise[m], random), *value += path.x;
+        for (int64_t k = 0; k < x.next_sample; ++k, value += sampling.units) path.bring(times[k], layer.neuron[m].a, rms, random), *value += path.x;
     }
 }
 
