@@ -14,6 +14,7 @@ using namespace nb::literals;
 
 namespace spikeloop {
 
+void define_bus(nb::module_& m);
 void define_chip(nb::module_& m);
 void define_codes(nb::module_& m);
 void define_correlation(nb::module_& m);
@@ -92,6 +93,7 @@ NB_MODULE(_core, m) {
     m.def("counts", &counts_door, "trains"_a.noconvert(), "size"_a);
     m.def("gathered", &gathered_door, "trains"_a.noconvert(), "index"_a.noconvert(), "threads"_a);
     m.def("latest", &latest_door, "trains"_a.noconvert());
+    define_bus(m);
     define_chip(m);
     define_codes(m);
     define_correlation(m);

@@ -1,8 +1,9 @@
-// Python's way to what lies around the neurons of a chip: events on their way in and out, and numbers drawn for each of many.
+// Python's way to what a chip draws and reads: random numbers, each from a stream of its own, and converters.
 #include "arguments.hpp"
-#include "bus.hpp"
 #include "noise.hpp"
 #include "results.hpp"
+#include "threads.hpp"
+#include "whole.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -10,109 +11,68 @@ using namespace nb::literals;
 namespace spikeloop {
 namespace {
 
-// cycles, addresses, start of each run
-template <class Word>
-using SentIn = std::tuple<Array<const int64_t, 1>, Array<const Word, 1>, Array<const int64_t, 1>>;
-
-template <class Word>
-Sent<Word> sent_of(const SentIn<Word>& in) { return {std::get<0>(in).data(), std::get<1>(in).data(), std::get<2>(in).data()}; }
-
-template <class Word>
-int64_t runs_of(const SentIn<Word>& in) { return int64_t(std::get<2>(in).size()) - 1; }
-
-nb::tuple sent_door(const TrainsIn& events, double seconds, const Array<const int64_t, 1>& of, int64_t depth, int threads) {
-    const Trains trains = trains_of(events);
-    const int64_t batch = batch_of(events), count = trains.start[batch];
-    Made<int64_t> cycle(count);
-    Made<uint16_t> to(count);
-    {
-        nb::gil_scoped_release release;
-        send(trains, batch, seconds, of.data(), int64_t(of.size()), depth, cycle.values.get(), to.values.get(), threads);
-    }
-    return nb::make_tuple(cycle.to_python(), to.to_python());
+// The stream `coordinate` of the stream `key`, pair by pair.
+nb::object keyed_each(const Array<const uint64_t, 1>& key, const Array<const uint64_t, 1>& coordinate) {
+    if (key.size() != coordinate.size()) throw std::out_of_range("keys and coordinates do not go together");
+    Made<uint64_t> out(key.size());
+    for (size_t k = 0; k < key.size(); ++k) out[k] = keyed(key.data()[k], coordinate.data()[k]);
+    return out.to_python();
 }
 
-template <class Word>
-bool in_order_door(const SentIn<Word>& events, int threads) {
-    const int64_t count = int64_t(std::get<0>(events).size());
-    if (int64_t(std::get<1>(events).size()) != count) return false;
-    nb::gil_scoped_release release;
-    return in_order(sent_of(events), runs_of(events), count, threads);
+double uniform_of(uint64_t stream, uint64_t number) { return Stream{stream, number - 1}.uniform(); }
+
+// The `number`-th uniform number, from 1 on, of each stream.
+nb::object uniforms_of(const Array<const uint64_t, 1>& stream, uint64_t number) {
+    Made<double> out(stream.size());
+    for (size_t k = 0; k < stream.size(); ++k) out[k] = uniform_of(stream.data()[k], number);
+    return out.to_python();
 }
 
-// Seconds, sources, and whether all sources are known. links, depth, cycle, cycles
-nb::tuple entered_door(const SentIn<uint16_t>& events, const Array<const int32_t, 1>& source, const std::tuple<int64_t, int64_t, double, int64_t>& how,
-                       const Array<int64_t, 1>& lost, int threads) {
-    const auto& [links, depth, cycle, cycles] = how;
-    const int64_t count = int64_t(std::get<0>(events).size());
-    Made<double> time(count);
-    Made<int32_t> from(count);
-    const bool known = [&] {
-        nb::gil_scoped_release release;
-        return enter(sent_of(events), runs_of(events), {links, depth, cycle, cycles, source.data()}, time.values.get(), from.values.get(), lost.data(), threads);
-    }();
-    return nb::make_tuple(time.to_python(), from.to_python(), known);
-}
-
-// late (or none), rms of it, sends, bus of each unit (or none), number of buses, depth, cycle, duration, cycles, label of each unit
-using ExitIn = std::tuple<Maybe<const double, 1>, double, Array<const uint8_t, 1>, Maybe<const int32_t, 1>, int64_t, double, double, double, int64_t,
-                          Array<const int64_t, 1>>;
-
-nb::tuple left_door(const TrainsIn& spikes, const ExitIn& exit, const Array<int64_t, 1>& lost, int threads) {
-    const auto& [late, rms, sends, bus, buses, depth, period, duration, cycles, labels] = exit;
-    const Exit how{data(late), sends.data(), data(bus), buses, depth, period, duration, rms, cycles, labels.data()};
-    Left left = [&] {
-        nb::gil_scoped_release release;
-        return departed(trains_of(spikes), batch_of(spikes), how, lost.data(), threads);
-    }();
-    const std::array size{size_t(left.spikes.size())};
-    return nb::make_tuple(handed_over(left.spikes), handed_over(std::move(left.cycle), size), handed_over(std::move(left.address), size));
-}
-
-// Events of one population from those of a chip: times (cycle + 1/2) x `period` of those whose address has a unit, not -1.
-nb::tuple lifted_door(const Array<const int64_t, 1>& cycle, const Array<const uint16_t, 1>& address, const Array<const int64_t, 1>& start,
-                      const Array<const int32_t, 1>& units, double period, int threads) {
-    const int64_t batch = int64_t(start.size()) - 1, known = int64_t(units.size()), *from = start.data();
-    if (address.size() != cycle.size() || batch < 0 || from[0] < 0 || from[batch] > int64_t(cycle.size()) || !std::is_sorted(from, from + batch + 1))
-        throw std::out_of_range("runs do not share out their events");
-    Spikes out = [&] {
-        nb::gil_scoped_release release;
-        const auto unit_of = [=, of = units.data(), to = address.data()](int64_t e) {
-            if (to[e] >= known) throw std::out_of_range("an event of an address that does not exist");
-            return of[to[e]];
-        };
-        Spikes out(batch, [&](int64_t s) {
-            int64_t mine = 0;
-            for (int64_t e = from[s]; e < from[s + 1]; ++e) mine += unit_of(e) >= 0;
-            return mine;
-        });
-        parallel_groups(batch, worthwhile(threads, 2.0 * double(out.size()), true), 64, [&](int64_t s) {
-            int64_t to = out.start[s];
-            for (int64_t e = from[s]; e < from[s + 1]; ++e)
-                if (const int32_t unit = unit_of(e); unit >= 0) out.time[to] = (double(cycle.data()[e]) + 0.5) * period, out.unit[to++] = unit;
-        });
-        return out;
-    }();
-    return handed_over(out);
-}
-
-// The `number`-th uniform number, from 1 on, of each of the first `count` streams of `key`.
+// Likewise of each of the first `count` streams of `key`.
 nb::object uniforms(uint64_t key, int64_t count, uint64_t number) {
     Made<double> out(count);
-    for (int64_t k = 0; k < count; ++k) out[k] = Stream{keyed(key, uint64_t(k)), number - 1}.uniform();
+    for (int64_t k = 0; k < count; ++k) out[k] = uniform_of(keyed(key, uint64_t(k)), number);
+    return out.to_python();
+}
+
+nb::object normals(uint64_t key, int64_t count) {
+    Made<double> out(count);
+    Stream stream{key};
+    for (int64_t k = 0; k < count; ++k) out[k] = stream.normal();
+    return out.to_python();
+}
+
+// Readings 0..255 of potentials (batch, times, channels): slope x potential + base, with noise of `rms` from a stream per run.
+nb::object converted(const Array<const double, 3>& potential, const Array<const double, 1>& slope, const Array<const double, 1>& base, double rms,
+                     uint64_t key, int threads) {
+    const int64_t runs = potential.shape(0), times = potential.shape(1), channels = potential.shape(2), each = times * channels;
+    Made<uint8_t, 3> out(runs, times, channels);
+    {
+        nb::gil_scoped_release release;
+        const double *v = potential.data(), *k = slope.data(), *c = base.data();
+        uint8_t* __restrict reading = out.values.get();
+        parallel_groups(runs, worthwhile(threads, 5.0 * double(runs * each)), 8, [=](int64_t run) {
+            Stream random{keyed(key, uint64_t(run))};
+            for (int64_t e = run * each; e < (run + 1) * each; e += channels)
+                for (int64_t channel = 0; channel < channels; ++channel) {
+                    const double noise = rms > 0 ? rms * random.normal() : 0.0;
+                    const double value = std::clamp(k[channel] * v[e + channel] + c[channel] + noise, 0.0, 255.0);
+                    reading[e + channel] = uint8_t(int(nearest_whole(value)));
+                }
+        });
+    }
     return out.to_python();
 }
 
 }  // namespace
 
 void define_chip(nb::module_& m) {
-    m.def("sent", &sent_door, "events"_a, "seconds"_a, "of"_a.noconvert(), "depth"_a, "threads"_a);
-    m.def("in_order", &in_order_door<uint16_t>, "events"_a.noconvert(), "threads"_a);
-    m.def("in_order", &in_order_door<int64_t>, "events"_a.noconvert(), "threads"_a);
-    m.def("entered", &entered_door, "events"_a, "source"_a.noconvert(), "how"_a, "lost"_a.noconvert(), "threads"_a);
-    m.def("left", &left_door, "spikes"_a.noconvert(), "exit"_a, "lost"_a.noconvert(), "threads"_a);
-    m.def("lifted", &lifted_door, "cycle"_a.noconvert(), "address"_a.noconvert(), "start"_a.noconvert(), "units"_a.noconvert(), "period"_a, "threads"_a);
+    m.def("keyed", &keyed, "key"_a, "coordinate"_a);
+    m.def("keyed_each", &keyed_each, "key"_a.noconvert(), "coordinate"_a.noconvert());
+    m.def("uniforms_of", &uniforms_of, "stream"_a.noconvert(), "number"_a);
     m.def("uniforms", &uniforms, "key"_a, "count"_a, "number"_a);
+    m.def("normals", &normals, "key"_a, "count"_a);
+    m.def("converted", &converted, "potential"_a.noconvert(), "slope"_a.noconvert(), "base"_a.noconvert(), "rms"_a, "key"_a, "threads"_a);
 }
 
 }  // namespace spikeloop

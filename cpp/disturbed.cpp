@@ -28,6 +28,10 @@ struct Restless {
         : a(float(n.a)), b(float(n.b)), share(float(n.a / (n.b - n.a))), peak(float(stride.peak)), rms(float(rms)), step(float(stride.length)) {}
 };
 
+// When samples get a membrane's noise, if there is any: as they are taken; or, where the threshold is out of reach and nothing
+// else depends on it, all together when the sample of the batch has passed.
+enum class Seen : uint8_t { none, at_once, afterwards };
+
 // One population, the same for all samples; all per neuron but for the weights.
 struct Layer {
     const std::vector<DenseSource<float>>& sources;
@@ -43,7 +47,7 @@ struct Layer {
     std::vector<Restless> restless;
     std::vector<float> initial, level, floor, most, top, reach;  // padded; top: `peak` with room for rounding; reach: of the noise
     std::vector<uint8_t> alone;   // it is not solved together with others
-    std::vector<uint8_t> quiet;   // its threshold is out of reach
+    std::vector<Seen> seen;       // when samples get its noise
     std::vector<std::vector<std::pair<int, int64_t>>> sampled;  // by block: (lane, column of the samples)
     double quickest = kInfinity;  // earliest peak of a response
     double long_time = kInfinity;  // an interval worth a look in pieces
@@ -131,7 +135,9 @@ void describe(Layer& layer) {
         layer.floor[m] = float(d.floor[m] - layer.neurons.leak[m]), layer.most[m] = float(d.most[m]);
         layer.top[m] = float(layer.stride[m].peak) * (1 + kSlack), layer.reach[m] = float(kNoiseReach * d.noise[m]);
         layer.table.a[m] = n.a, layer.table.b[m] = n.b;
-        layer.quiet.push_back(!(d.threshold_noise[m] > 0) && layer.level[m] > 2 * std::max(layer.most[m], layer.floor[m]));  // V comes no higher than `most`, its bound no higher than twice that
+        // V comes no higher than `most`, its bound no higher than twice that.
+        const bool quiet = !(d.threshold_noise[m] > 0) && layer.level[m] > 2 * std::max(layer.most[m], layer.floor[m]);
+        layer.seen.push_back(!(d.noise[m] > 0) ? Seen::none : quiet ? Seen::afterwards : Seen::at_once);
         layer.alone.push_back(d.noise[m] > 0 || d.threshold_noise[m] > 0 || n.rises_to_threshold());
         layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b)), layer.long_time = std::min(layer.long_time, kLong / n.b);
         layer.jumps |= std::isfinite(layer.floor[m]) || std::isfinite(layer.most[m]);
@@ -178,15 +184,15 @@ void start(const Layer& layer, const Passage& way, int64_t block, Walk& x) {
         if (layer.disturbance.threshold_noise[m] > 0) x.level[m - x.first()] = lane_of(layer, x, int(m - x.first())).level(0.0);
 }
 
-// The noise that samples see of neurons that never spike, where nothing else depends on it.
+// The noise that samples see of neurons that never spike.
 void add_noise(const Layer& layer, const Walk& x) {
     const Sampling& sampling = layer.request.sampling;
     const double* times = sampling.times(x.passage->sample);
     for (const auto& [l, column] : layer.sampled[x.block]) {
         const int64_t m = x.first() + l;
+        if (layer.seen[m] != Seen::afterwards) continue;
         const double rms = layer.disturbance.noise[m];
-        if (!(rms > 0) || !layer.quiet[m]) continue;
-        Stream random{keyed(x.passage->key, uint64_t(layer.disturbance.name[m])) ^ kSamplingKey};
+        Stream random = seen_by_samples(layer.disturbance.random(x.passage->key, m));
         NoisePath path;
         double* value = sampling.value + x.passage->sample * sampling.count * sampling.units + column;
         for (int64_t k = 0; k < x.next_sample; ++k, value += sampling.units) path.bring(times[k], layer.neuron[m].a, rms, random), *value += path.x;
@@ -203,7 +209,7 @@ namespace spikeloop {
 namespace {
 
 void prepare(const Layer& layer, int64_t sample, SpikesPerSample& spikes, Passage& way) {
-    way.sample = sample, way.key = keyed(layer.disturbance.key, uint64_t(sample)), way.spikes = &spikes[sample];
+    way.sample = sample, way.key = layer.disturbance.key_of(sample), way.spikes = &spikes[sample];
     way.spikes->clear();  // an explosion may have left some
     gather_arrivals(layer.sources, {}, sample, layer.request.begin, layer.request.until, way.arrivals);
     const size_t count = way.arrivals.size();

@@ -15,7 +15,14 @@ struct Disturbance {
     const double* name = nullptr;             // a whole number that chooses the neuron's random streams
     uint64_t key = 0;                         // which draw
     double tick = 0;                          // arrivals are mostly multiples of this apart, s
+
+    uint64_t key_of(int64_t sample) const { return keyed(key, uint64_t(sample)); }
+    // Neuron m's numbers in a sample of that key.
+    Stream random(uint64_t sample_key, int64_t m) const { return {keyed(sample_key, uint64_t(name[m]))}; }
 };
+
+// Draws the noise that samples see of a neuron's membrane, beside its `random`: sampling changes no spike.
+inline Stream seen_by_samples(const Stream& random) { return {random.key ^ 0x5851f42d4c957f2dull}; }
 
 // `request.silent` are neurons whose spikes are not sent: they are reset all the same. What is returned is kept until this
 // thread's next call of either.

@@ -97,7 +97,7 @@ __attribute__((noinline)) void take_samples(const Layer& layer, Walk& x, Range r
         for (const auto& [l, column] : layer.sampled[x.block]) {
             const int64_t m = x.first() + l;
             if (!x.is_close(l))
-                row[column] = double(membrane[l]) + (layer.disturbance.noise[m] > 0 && !layer.quiet[m] ? lane_of(layer, x, l).seen(times[k]) : 0) + layer.neurons.leak[m];
+                row[column] = double(membrane[l]) + (layer.seen[m] == Seen::at_once ? lane_of(layer, x, l).seen(times[k]) : 0) + layer.neurons.leak[m];
             else if (!layer.alone[m])
                 row[column] = layer.neurons.leak[m] + membrane_at(layer.neuron[m], {double(x.v[l]), double(x.i[l]), lane_of(layer, x, l).free},
                                                                   x.begin(), times[k], layer.request.spike_limit);

@@ -26,8 +26,6 @@ struct NoisyStretch {
     bool drawn;  // else the membrane is far from its threshold, and its noise unknown
 };
 
-inline constexpr uint64_t kSamplingKey = 0x5851f42d4c957f2dull;
-
 // The value of a free neuron's bound at which it has to be looked at; `rms` of its noise.
 inline float look_from(const Neuron& n, double rms) {
     if (!(n.threshold < kInfinity)) return std::numeric_limits<float>::infinity();
@@ -46,7 +44,7 @@ struct Lane {
     Neuron neuron;
     double free = 0, base = 0;  // base: the threshold without its noise
     Noise noise;
-    Stream sampling;  // draws what samples see, so that sampling changes no spike
+    Stream sampling;  // see `seen_by_samples`
     NoisePath sampled;
     int64_t unit = 0, fired = 0, sample = 0, limit = 0;
     bool sends = true;
@@ -59,7 +57,7 @@ struct Lane {
         noise = Noise{}, sampled = NoisePath{};
         noise.stride = &stride;
         noise.rms = d.noise[m], noise.threshold_rms = d.threshold_noise[m];
-        noise.random.key = keyed(sample_key, uint64_t(d.name[m])), sampling = Stream{noise.random.key ^ kSamplingKey};
+        noise.random = d.random(sample_key, m), sampling = seen_by_samples(noise.random);
         if (neuron.rises_to_threshold()) noise.path.time = 0;  // starts at reset
         draw_threshold();
     }

@@ -23,7 +23,7 @@ class LoopRun {
 
     void operator()() {
         for (int64_t m = 0; m < size_; ++m) {
-            lane_[m].start(s_.neurons[m], s_.stride[m], s_.disturbance, s_.request, sample_, keyed(s_.disturbance.key, uint64_t(sample_)), m, size_);
+            lane_[m].start(s_.neurons[m], s_.stride[m], s_.disturbance, s_.request, sample_, s_.disturbance.key_of(sample_), m, size_);
             state_[m] = {lane_[m].neuron.initial(), 0.0, 0.0};
         }
         std::vector<Arrival> arrivals;

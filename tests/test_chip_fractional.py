@@ -3,18 +3,8 @@
 import numpy as np
 import pytest
 
-from spikeloop.chip.fractional import (
-    FRACTION8,
-    FRACTION16,
-    MODULO8,
-    MODULO16,
-    WHOLE8,
-    WHOLE16,
-    Format,
-    Lanes,
-    Meter,
-    where,
-)
+from spikeloop.chip.formats import FRACTION8, FRACTION16, MODULO8, MODULO16, WHOLE8, WHOLE16, Format, Meter
+from spikeloop.chip.fractional import Lanes, where
 from spikeloop.errors import OutOfRange, Unsupported, WrongType
 
 BYTES = range(-128, 128)

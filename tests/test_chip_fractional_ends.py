@@ -11,7 +11,8 @@ import torch
 from chips import ready
 
 from spikeloop import LIF, Events, Network, Population, Projection, run
-from spikeloop.chip.fractional import FRACTION8, FRACTION16, MODULO16, WHOLE8, WHOLE16, Format, Lanes, Meter, where
+from spikeloop.chip.formats import FRACTION8, FRACTION16, MODULO16, WHOLE8, WHOLE16, Format, Meter
+from spikeloop.chip.fractional import Lanes, where
 from spikeloop.errors import OutOfRange, Unsupported, WrongType
 from spikeloop.plasticity import Plasticity
 

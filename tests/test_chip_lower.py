@@ -128,6 +128,17 @@ def test_spikes_are_in_the_middle_of_the_cycle_that_they_are_stamped_with():
     assert found["output"].start.tolist() == [0, 1, 1]
 
 
+@pytest.mark.parametrize("address", [511, 512, 40_000])
+def test_an_event_of_an_address_that_no_circuit_has_is_an_error(address):
+    """Circuit 511 is a neuron: what is nobody's was counted as its."""
+    sender = np.append(np.arange(511, 0, -1), -1)
+    cycle, start, placed = np.arange(3), np.array([0, 1, 1, 3]), {"output": np.array([[511], [5]])}
+    found = lift_events(cycle, np.array([0, 0, 506]), start, placed, 1000.0, sender)
+    assert found["output"].unit.tolist() == [0, 0, 1]
+    with pytest.raises(OutOfRange, match=f"run 2: event 1 has address {address}, which no circuit has"):
+        lift_events(cycle, np.array([0, 0, address]), start, placed, 1000.0, sender)
+
+
 def test_lifted_readings_are_free_of_the_gain_of_their_channels():
     """But for the rounding of a reading."""
     random = np.random.default_rng(0)

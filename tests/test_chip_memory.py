@@ -10,7 +10,8 @@ import torch
 from chips import ready
 
 from spikeloop import LIF, Events, Network, Observe, Population, Projection, run
-from spikeloop.chip.fractional import FRACTION16, WHOLE8, Lanes, Meter
+from spikeloop.chip.formats import FRACTION16, WHOLE8, Meter
+from spikeloop.chip.fractional import Lanes
 from spikeloop.chip.memory import bytes_of, check_memory
 from spikeloop.errors import DoesNotFit
 from spikeloop.plasticity import Plasticity, tell

@@ -12,10 +12,11 @@ from spikeloop.chip import transfer
 from spikeloop.chip.calibrate import default_target, uncalibrated
 from spikeloop.chip.circuits import Pattern, contents, neurons_of
 from spikeloop.chip.configuration import Analog, Routing
-from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, keyed, normals, uniforms
+from spikeloop.chip.mismatch import Mismatch, Noise, Quantity, Spread, keyed, normals, normals_at, uniforms
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.engine.disturbed import keyed as native_keyed
 from spikeloop.engine.disturbed import normals as native
+from spikeloop.engine.disturbed import uniforms_of
 
 ROUTING = Routing(row_sign=np.tile(np.array([1, -1], np.int8), (2, 128)))
 ANALOG = replace(uncalibrated(default_target()), fires=np.ones(512, bool))
@@ -56,9 +57,31 @@ def test_more_coordinates_leave_the_others_as_they_are():
     np.testing.assert_array_equal(normals(7, Quantity.SYNAPSE, (2, 3)).ravel(), normals(7, Quantity.SYNAPSE, (50,))[:6])
 
 
+def by_hand(key: int, coordinate: int) -> int:
+    """The stream ``coordinate`` of the stream ``key``, in Python's numbers."""
+
+    def mixed(x: int) -> int:
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+        return x ^ x >> 31
+
+    golden = 0x9E3779B97F4A7C15
+    return mixed(mixed((key + golden) % 2**64) ^ (coordinate * golden + golden) % 2**64)
+
+
 @pytest.mark.parametrize(("key", "coordinate"), [(3, 4), (0, 0), (2**64 - 1, 2**63), (-1, 7)])
 def test_native_streams_are_the_same(key, coordinate):
-    assert native_keyed(key, coordinate) == int(keyed(key, coordinate))
+    assert native_keyed(key, coordinate) == int(keyed(key, coordinate)) == by_hand(key, coordinate)
+
+
+def test_streams_of_many_are_those_of_each():
+    """Streams, and their uniform and normal numbers, in the shape that keys and coordinates have together."""
+    keys, coordinates = np.array([[5], [2**64 - 1]], np.uint64), np.array([0, 7, 2**63], np.uint64)
+    streams = keyed(keys, coordinates)
+    assert streams.tolist() == [[by_hand(key, at) for at in coordinates.tolist()] for key in keys[:, 0].tolist()]
+    of_chip_7 = keyed(keyed(7, Quantity.LEAK), np.arange(6, dtype=np.uint64)).reshape(2, 3)
+    np.testing.assert_array_equal(uniforms_of(of_chip_7, 1), uniforms(7, Quantity.LEAK, (2, 3)))
+    np.testing.assert_array_equal(normals_at(of_chip_7), normals(7, Quantity.LEAK, (2, 3)))
 
 
 def test_native_streams_are_normal():

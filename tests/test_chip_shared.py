@@ -8,8 +8,8 @@ import torch
 from chips import ready
 
 from spikeloop import LIF, Events, Network, Observe, Population, Projection, run
+from spikeloop.chip.array_codes import shared_out
 from spikeloop.chip.configuration import WEIGHT_MAX
-from spikeloop.chip.ppu import _parts
 from spikeloop.plasticity import Plasticity, View
 from spikeloop.record import Record
 
@@ -67,7 +67,7 @@ def test_parts_add_up_and_are_in_proportion(signed: bool, whole: bool) -> None:
         total, shared = np.zeros((2, 3)), np.zeros((2, 3))
         np.add.at(total, ends, code)
         dense = np.clip(np.rint(total), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int64)
-        parts = _parts(code, dense, ends, WEIGHT_MAX)
+        parts = shared_out(code, dense, ends, WEIGHT_MAX)
         np.add.at(shared, ends, parts)
         np.testing.assert_array_equal(shared, dense)
         room = (WEIGHT_MAX / np.maximum(np.abs(total), WEIGHT_MAX))[ends]

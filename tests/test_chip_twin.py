@@ -21,6 +21,7 @@ from chips import (
 
 from spikeloop import LI, LIF, Events, Observe, OnChip, feedforward, recurrent, run
 from spikeloop.chip import plan, transfer
+from spikeloop.chip.array_codes import Place
 from spikeloop.chip.calibrate import default_target
 from spikeloop.chip.configuration import CYCLE, AddressedEvents
 from spikeloop.chip.drivers import Drivers
@@ -28,7 +29,7 @@ from spikeloop.chip.inputs import Inputs
 from spikeloop.chip.mac import ArrayPass
 from spikeloop.chip.mapping import place
 from spikeloop.chip.mismatch import Mismatch, Noise
-from spikeloop.chip.ppu import Place, Task
+from spikeloop.chip.ppu import Task
 from spikeloop.chip.terms import Switches, Terms
 from spikeloop.chip.twin import EVERYTHING, Imperfection, Twin
 from spikeloop.engine.bus import arrived

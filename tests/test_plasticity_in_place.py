@@ -8,7 +8,8 @@ import torch
 from chips import ready, some_events
 
 from spikeloop import LIF, Ideal, Network, Population, Projection, RuleFailed, WrongType, run
-from spikeloop.chip.fractional import FRACTION16, WHOLE16, Lanes, Meter
+from spikeloop.chip.formats import FRACTION16, WHOLE16, Meter
+from spikeloop.chip.fractional import Lanes
 from spikeloop.plasticity import Plastic, Plasticity, Program, View
 from spikeloop.record import Record
 

@@ -287,6 +287,34 @@ def test_offers_are_of_the_network_as_it_is():
     assert "output" in Ideal().offers(net).adaptation
 
 
+@pytest.mark.parametrize("steady", [True, False])
+def test_a_steady_substrate_is_asked_what_it_offers_once(steady: bool):
+    """Until the network, or what is asked, or who is asked, is another one."""
+
+    class Asked(Fake):
+        times = 0
+
+        def offers(self, network: Network) -> Observe:
+            self.times += 1
+            return super().offers(network)
+
+    place, other, net, wish = Asked(), Asked(), network(), Observe(peak={"output"})
+    if steady:
+        Asked.steady = True  # type: ignore[attr-defined]
+
+    def asked(of: Asked, observe: Observe) -> int:
+        before = of.times
+        run(net, drive(), DURATION, substrate=of, observe=observe)
+        return of.times - before
+
+    again = 0 if steady else 1
+    assert [asked(place, wish), asked(place, wish)] == [1, again]
+    assert [asked(place, Observe(peak={"output"})), asked(place, Observe(membrane={"output": 1e-3}))] == [1, 1]
+    assert [asked(place, wish), asked(other, wish), asked(other, wish)] == [1, 1, again]
+    net.populations["output"] = Population(3, LIF(30e-3, 5e-3))
+    assert [asked(other, wish), asked(other, wish)] == [1, again]
+
+
 def test_what_is_asked_for_is_passed_on():
     rest = {"output": torch.zeros(3, 3)}
     place, start = Fake(), State(rest, rest, rest)

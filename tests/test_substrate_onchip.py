@@ -1,8 +1,9 @@
 """A chip as a substrate: conformance, lowering, dropout, and training in the loop."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from chips import IDEAL, by_the_laws, ready
@@ -58,6 +59,17 @@ def test_the_twin_keeps_the_contracts_of_a_chip():
 
     with pytest.raises(ConformanceError, match="is before its predecessor"):
         check_chip(Broken())  # type: ignore[arg-type]
+
+
+def test_a_chip_that_sends_what_no_circuit_has_is_found_out(network):
+    @dataclass(frozen=True)
+    class Noisy(Twin):
+        def emulate(self, *args):
+            out = super().emulate(*args)
+            return replace(out, address=np.append(out.address[:-1], 0x7FF))
+
+    with pytest.raises(OutOfRange, match=r"chip readout, run 3: event \d+ has address 2047, which no circuit has"):
+        run(network, drive(12), 50e-3, substrate=ready(network, Noisy(7, ideal=EVERYTHING)))
 
 
 def test_the_record_says_where_it_was_made(network):

@@ -20,6 +20,7 @@ std::vector<Case> stepped_cases();
 std::vector<Case> plasticity_cases();
 std::vector<Case> adam_cases();
 std::vector<Case> descent_cases();
+std::vector<Case> bus_cases();
 std::vector<Case> threads_cases();
 void read_out_of_bounds();  // a mistake planted on purpose: the sanitizer must find it
 

@@ -11,7 +11,7 @@ int main(int count, char** arguments) {
         return 0;
     }
     int passed = 0;
-    for (const auto& list : {neuron_cases(), forward_cases(), adjoint_cases(), disturbed_cases(), multiply_cases(), stepped_cases(), plasticity_cases(), adam_cases(), descent_cases(), threads_cases()})
+    for (const auto& list : {neuron_cases(), forward_cases(), adjoint_cases(), disturbed_cases(), multiply_cases(), stepped_cases(), plasticity_cases(), adam_cases(), descent_cases(), bus_cases(), threads_cases()})
         for (const Case& each : list) {
             std::printf("%s\n", each.name);
             std::fflush(stdout);

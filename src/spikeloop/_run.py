@@ -157,10 +157,12 @@ def _check_wish(
 ) -> None:
     if wish.nothing:
         return
-    timeless = not (wish.membrane or wish.adaptation or wish.current or wish.history) and type(substrate) is Ideal
-    asked = [wish, *network.populations.items()] if timeless else None
-    if timeless and standing.made.get(_check_wish) == asked:  # most runs ask what the one before asked
-        return
+    timeless = not (wish.membrane or wish.adaptation or wish.current or wish.history)
+    asked = None
+    if timeless and getattr(substrate, "steady", False):
+        asked = [wish, substrate, *network.populations.items()]
+        if standing.made.get(_check_wish) == asked:  # most runs ask what the one before asked
+            return
     wish.check(network, *span)
     missing = substrate.offers(network).missing(wish)
     if missing is not None:
@@ -170,7 +172,7 @@ def _check_wish(
             expected="what its offers(network) lists",
             todo="Ask for less, or run elsewhere",
         )
-    if timeless:
+    if asked is not None:
         standing.made[_check_wish] = asked
 
 

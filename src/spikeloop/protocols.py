@@ -92,7 +92,12 @@ Gradients = Mapping[Key, Tensor]
 
 @runtime_checkable
 class Substrate(Protocol):
-    """A place that runs networks: a simulator, the twin of a chip, a chip."""
+    """A place that runs networks: a simulator, the twin of a chip, a chip.
+
+    One whose offers depend on nothing but the network, and that never becomes another one itself, may say so by an
+    attribute ``steady = True``. What is asked of it without times (peaks, the state) is then compared with its offers
+    once, and not again in every run of a network that stands as it did.
+    """
 
     def offers(self, network: Network) -> Observe:
         """All that can be observed of ``network`` here."""

@@ -1,10 +1,8 @@
-"""The numbers of the plasticity processor: vectors of 1024 bits, 128 lanes of 8 or 64 lanes of 16.
+"""The vectors of the plasticity processor: 128 lanes of 8 bits or 64 lanes of 16, read as `formats` says.
 
-A fraction q of F bits stands for q / 2 ** F: Q0.7 in 8 bits, Q0.15 in 16; whole numbers have F = 0. Arithmetic
-saturates at the ends of the range and counts where it did, or wraps around (modulo); a number beside a vector that lies
-beyond the range becomes its end and is counted, but 1 stands for the largest fraction. Products are cut off below the
-last bit, as an arithmetic shift does it. NumPy's own functions work on these vectors as far as the processor can do
-them.
+A number beside a vector that lies beyond the range becomes its end and is counted, but 1 stands for the largest
+fraction. Products are cut off below the last bit, as an arithmetic shift does it. NumPy's own functions work on these
+vectors as far as the processor can do them.
 """
 
 from __future__ import annotations
@@ -18,68 +16,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeloop.chip.formats import PROCESSOR, Format, Meter, Wide
 from spikeloop.errors import OutOfRange, Unsupported, WrongType, kind_of
-
-Wide = NDArray[np.int64]
-_REGISTER = 1024  # bits
-_WHERE = "plasticity processor"
-_FAR = 2.0**40  # in units of the last bit: beyond any range, and a product with a lane is far from the end of 64 bits
-
-
-@dataclass(frozen=True)
-class Format:
-    """How a lane is read: ``bits`` of it, ``point`` of them after the binary point; whether arithmetic saturates."""
-
-    bits: int
-    point: int
-    saturating: bool = True
-
-    @property
-    def low(self) -> int:
-        """The smallest number, in units of the last bit."""
-        return -(1 << self.bits - 1)
-
-    @property
-    def high(self) -> int:
-        """The largest number, in units of the last bit."""
-        return (1 << self.bits - 1) - 1
-
-    @property
-    def lanes(self) -> int:
-        """How many fit into a vector."""
-        return _REGISTER // self.bits
-
-    def __str__(self) -> str:
-        kind = f"Q0.{self.point}" if self.point else f"{self.bits}-bit whole numbers"
-        return kind if self.saturating else f"{kind}, modulo"
-
-
-FRACTION8, FRACTION16 = Format(8, 7), Format(16, 15)
-WHOLE8, WHOLE16 = Format(8, 0), Format(16, 0)
-MODULO8, MODULO16 = Format(8, 0, False), Format(16, 0, False)
-
-
-@dataclass
-class Meter:
-    """What a program did: operations on whole vectors, and lanes that saturated."""
-
-    operations: int = 0
-    saturations: int = 0
-
-    def fit(self, wide: Wide, to: Format) -> Wide:
-        """``wide`` within the range of ``to``: cut off at its ends and counted, or wrapped around."""
-        if not to.saturating:
-            return (wide - to.low) % (1 << to.bits) + to.low
-        self.saturations += int(np.count_nonzero((wide < to.low) | (wide > to.high)))
-        return np.clip(wide, to.low, to.high)
-
-    def constant(self, wide: Wide, to: Format) -> Wide:
-        """As `fit`, of numbers that are given: 1 counts as the largest fraction."""
-        return self.fit(np.where(wide == to.high + 1, to.high, wide) if to.saturating and to.point else wide, to)
-
-    def spend(self, lanes: int, of: Format, times: int = 1) -> None:
-        """Count an operation on ``lanes`` lanes, done ``times`` times over."""
-        self.operations += times * -(-lanes // of.lanes)
 
 
 @dataclass(eq=False)
@@ -99,12 +37,12 @@ class Lanes:
     @classmethod
     def of(cls, value: Any, form: Format, meter: Meter) -> Self:
         """The numbers nearest to ``value``; its ends (1 in Q0.15: 1 - 2 ** -15) beyond the range, uncounted."""
-        return cls(Meter().fit(_nearest(np.asarray(value, np.float64), form), form), form, meter)
+        return cls(Meter().fit(form.nearest(np.asarray(value, np.float64)), form), form, meter)
 
     @classmethod
     def counted(cls, value: Any, form: Format, meter: Meter) -> Self:
         """As `of`, and those beyond the range are counted."""
-        return cls(meter.constant(_nearest(np.asarray(value, np.float64), form), form), form, meter)
+        return cls(meter.constant(form.nearest(np.asarray(value, np.float64)), form), form, meter)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if not self.format.point:
@@ -212,9 +150,9 @@ class Lanes:
             return self._product(other)
         value = np.asarray(other, np.float64)
         if self.format.point == 0 and np.array_equal(value, np.rint(value)):
-            return self._made(self.raw * _nearest(value, self.format), self.format)
+            return self._made(self.raw * self.format.nearest(value), self.format)
         form = self.format if self.format.point else Format(self.format.bits, self.format.bits - 1)
-        factor = _nearest(value, form)  # wider than a lane: whole part and fraction
+        factor = form.nearest(value)  # wider than a lane: whole part and fraction
         return self._made(self.raw * factor >> self.format.point, form, times=1 + bool(np.any(np.abs(value) >= 1)))
 
     __rmul__ = __mul__
@@ -224,7 +162,7 @@ class Lanes:
             return other.__rtruediv__(self)
         value = np.asarray(other, np.float64)
         if not value.all():
-            raise OutOfRange("a vector is divided by 0", where=_WHERE, expected="numbers other than 0")
+            raise OutOfRange("a vector is divided by 0", where=PROCESSOR, expected="numbers other than 0")
         with np.errstate(over="ignore"):  # an infinite factor is refused
             return self * (1 / value)
 
@@ -248,9 +186,9 @@ class Lanes:
             return by.__rlshift__(self).raw
         places = np.asarray(by)
         if places.dtype.kind not in "iu":
-            raise WrongType(f"a vector is shifted by {by}", where=_WHERE, expected="a whole number of bits")
+            raise WrongType(f"a vector is shifted by {by}", where=PROCESSOR, expected="a whole number of bits")
         if (places < 0).any():
-            raise OutOfRange(f"a vector is shifted by {by}", where=_WHERE, expected="at least 0 bits",
+            raise OutOfRange(f"a vector is shifted by {by}", where=PROCESSOR, expected="at least 0 bits",
                              todo="Shift the other way")  # fmt: skip
         return np.minimum(places, self.format.bits).astype(np.int64)
 
@@ -278,7 +216,7 @@ class Lanes:
         if not isinstance(self.raw, np.ndarray):  # a single number
             return new
         if bool(new.format.point) != bool(self.format.point):
-            raise WrongType(f"{self.format} would become {new.format} in place", where=_WHERE,
+            raise WrongType(f"{self.format} would become {new.format} in place", where=PROCESSOR,
                             expected="numbers of the same kind", todo="Write x = x * y instead of x *= y")  # fmt: skip
         self.raw[...] = self._taken(new).raw
         return self
@@ -366,14 +304,14 @@ class Lanes:
         if isinstance(other, Lanes):
             return other if other.format == self.format else other.to(self.format)
         if not isinstance(other, Real | np.ndarray | np.generic | list | tuple):
-            raise WrongType(f"{kind_of(other)} beside a vector", where=_WHERE, expected="a number, or an array")
+            raise WrongType(f"{kind_of(other)} beside a vector", where=PROCESSOR, expected="a number, or an array")
         value = np.asarray(other)
         if value.dtype.kind not in "biufO":  # "O": whole numbers beyond 64 bits
-            raise WrongType(f"numbers of {value.dtype} beside a vector", where=_WHERE, expected="real numbers")
+            raise WrongType(f"numbers of {value.dtype} beside a vector", where=PROCESSOR, expected="real numbers")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise OutOfRange(f"{other} beside a vector", where=_WHERE, expected="finite numbers")
+            raise OutOfRange(f"{other} beside a vector", where=PROCESSOR, expected="finite numbers")
         if self.format.point == 0 and value.dtype.kind == "f" and not np.array_equal(value, np.rint(value)):
-            raise OutOfRange(f"{other} beside {self.format}", where=_WHERE, expected="a whole number",
+            raise OutOfRange(f"{other} beside {self.format}", where=PROCESSOR, expected="a whole number",
                              todo="Multiply the whole numbers by a fraction first")  # fmt: skip
         return type(self).counted(value, self.format, self.meter)
 
@@ -383,7 +321,7 @@ class Lanes:
             return self, self._taken(other)
         if bool(self.format.point) != bool(other.format.point) or self.format.saturating != other.format.saturating:
             raise WrongType(
-                f"{self.format} and {other.format} together", where=_WHERE, expected="numbers of one kind",
+                f"{self.format} and {other.format} together", where=PROCESSOR, expected="numbers of one kind",
                 todo="Multiply the whole numbers by a fraction first",
             )  # fmt: skip
         wider = max(self.format, other.format, key=lambda form: form.bits)
@@ -397,17 +335,8 @@ def _key(key: Any) -> Any:
     return key.raw if isinstance(key, Lanes) and not key.format.point else key
 
 
-def _nearest(value: NDArray[np.float64], form: Format) -> Wide:
-    """``value`` in units of the last bit: in the range, or certainly beyond it, or the same modulo the range."""
-    if not np.isfinite(value).all():
-        raise OutOfRange("a number is NaN or infinite", where=_WHERE, expected="finite numbers beside the vectors")
-    with np.errstate(over="ignore"):
-        units = np.rint(np.ldexp(value, form.point))
-    return (np.clip(units, -_FAR, _FAR) if form.saturating else np.fmod(units, 2.0**form.bits)).astype(np.int64)
-
-
 def _cannot(what: str, todo: str) -> Unsupported:
-    return Unsupported(f"the processor cannot {what}", where=_WHERE, todo=todo[0].upper() + todo[1:])
+    return Unsupported(f"the processor cannot {what}", where=PROCESSOR, todo=todo[0].upper() + todo[1:])
 
 
 def where(condition: Any, one: Any, other: Any) -> Any:

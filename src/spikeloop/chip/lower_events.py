@@ -13,6 +13,7 @@ from spikeloop.chip.configuration import CIRCUITS, CYCLE, DEPTH, AddressedEvents
 from spikeloop.chip.mapping import Placement
 from spikeloop.chip.scales import Scale
 from spikeloop.engine.bus import Sent, addressed, hold_back, lifted
+from spikeloop.errors import OutOfRange
 from spikeloop.events import Events
 
 Float = NDArray[np.float64]
@@ -54,7 +55,10 @@ def lift_events(
 
     sender: the circuit of each address; None: addresses are circuits.  placed: by population, (N, circuits of a
     neuron), the first of each being the one that spikes.
+
+    Raises ``OutOfRange`` where an event has an address that no circuit has.
     """
+    sender = np.arange(CIRCUITS) if sender is None else sender
     events = (
         np.ascontiguousarray(cycle, np.int64),
         np.ascontiguousarray(address, np.uint16),
@@ -62,11 +66,29 @@ def lift_events(
     )
     found: dict[str, Events] = {}
     for name, of in placed.items():
-        unit = np.full(CIRCUITS, -1, np.int32)
+        unit = np.full(CIRCUITS + 1, -1, np.int32)
         unit[of[:, 0]] = np.arange(len(of))
-        mine = lifted(events, unit if sender is None else unit[sender], CYCLE * speedup, torch.get_num_threads())
+        unit[-1] = -2  # where the sender is -1: none
+        try:
+            mine = lifted(events, unit[sender], CYCLE * speedup, torch.get_num_threads())
+        except IndexError:
+            _check_addresses(events, sender)
+            raise
         found[name] = Events._of(mine, len(of))  # in order, as a Readout is
     return found
+
+
+def _check_addresses(events: Sent, sender: Integers) -> None:
+    _, address, start = events
+    known = np.zeros(1 << 16, bool)
+    known[: len(sender)] = sender >= 0
+    unknown = np.flatnonzero(~known[address])
+    if len(unknown):
+        event = int(unknown[0])
+        run = int(np.searchsorted(start, event, "right")) - 1
+        raise OutOfRange(f"event {event - start[run]} has address {address[event]}, which no circuit has",
+                         where=f"chip readout, run {run}", expected="the label and output of a circuit that sends",
+                         todo="spikeloop.conformance.check_chip(chip) lists what its readouts lack")  # fmt: skip
 
 
 def lift_slow(reading: Integers, gain: Float, scale: Scale, neuron: NDArray[np.int64]) -> Float:

@@ -14,14 +14,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeloop.engine.disturbed import Words, keyed_each, uniforms_of
 from spikeloop.engine.disturbed import keyed as stream_of
-from spikeloop.engine.disturbed import uniforms as uniforms_of
+from spikeloop.engine.disturbed import uniforms as uniforms_each
 
 Float = NDArray[np.float64]
-Words = NDArray[np.uint64]
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 class Quantity(IntEnum):
@@ -81,19 +78,9 @@ class Quantity(IntEnum):
     SHORT_TERM_OFFSET = 226
 
 
-def mixed(words: Words) -> Words:
-    """A bijection of 64 bits (Stafford's variant 13 of the murmur3 finaliser), the same as in cpp/noise.hpp."""
-    with np.errstate(over="ignore"):
-        words = (words ^ (words >> np.uint64(30))) * _FIRST
-        words = (words ^ (words >> np.uint64(27))) * _SECOND
-    return words ^ (words >> np.uint64(31))
-
-
 def keyed(key: int | Words, coordinate: int | Words) -> Words:
-    """The stream ``coordinate`` of the stream ``key``, as in cpp/noise.hpp."""
-    with np.errstate(over="ignore"):
-        outer = mixed(_words(key) + _GOLDEN)
-        return mixed(outer ^ (_words(coordinate) * _GOLDEN + _GOLDEN))
+    """The stream ``coordinate`` of the stream ``key``; of arrays, in the shape that both have together."""
+    return keyed_each(_words(key), _words(coordinate))
 
 
 def _words(value: int | Words) -> Words:
@@ -113,18 +100,12 @@ def normals(seed: int, quantity: int, shape: tuple[int, ...]) -> Float:
 
 def normals_at(stream: Words) -> Float:
     """Standard normal numbers, the first of each stream."""
-    return np.sqrt(-2 * np.log(_uniform(stream, 1))) * np.cos(2 * np.pi * _uniform(stream, 2))
+    return np.sqrt(-2 * np.log(uniforms_of(stream, 1))) * np.cos(2 * np.pi * uniforms_of(stream, 2))
 
 
 def _drawn(seed: int, quantity: int, shape: tuple[int, ...], number: int) -> Float:
     """The ``number``-th uniform number, from 1 on, of the stream of each coordinate, flat."""
-    return uniforms_of(stream_of(int(seed), quantity), math.prod(shape), number)
-
-
-def _uniform(stream: Words, count: int) -> Float:
-    with np.errstate(over="ignore"):
-        words = mixed(stream + _GOLDEN * np.uint64(count))
-    return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return uniforms_each(stream_of(int(seed), quantity), math.prod(shape), number)
 
 
 @dataclass(frozen=True)

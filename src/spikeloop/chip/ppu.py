@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip import correlation
+from spikeloop.chip.array_codes import SCALE_BITS, Place, codes_of, lay_out, shared_out
 from spikeloop.chip.configuration import CIRCUITS, COLUMNS, WEIGHT_MAX
-from spikeloop.chip.fractional import FRACTION16, WHOLE16, Lanes, Meter
+from spikeloop.chip.formats import FRACTION16, WHOLE16, Meter
+from spikeloop.chip.fractional import Lanes
 from spikeloop.chip.memory import check_memory
 from spikeloop.chip.mismatch import Float, keyed
 from spikeloop.chip.view import IntegerSynapses, IntegerView
 from spikeloop.engine.arrays import Delays
-from spikeloop.engine.codes import lay
 from spikeloop.engine.correlation import Sensors as Held
 from spikeloop.engine.correlation import Window, Wires, pass_events, wires
 from spikeloop.plasticity.execute import execute
@@ -43,45 +44,8 @@ PER_ROW = 16
 """Cycles for reading or writing a row of weights, per vector of 128 columns (estimated)."""
 PER_READING = 68
 """Cycles for converting both sensors of a row: the column ADC makes 1.85 million conversions a second (1.1)."""
-_SCALE_BITS = 8
 COUNTER_MAX = 255
 """Spike counters have 8 bits (hardware.md 1.2)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """The synapses of one projection on the array.
-
-    rows: (R, S, T), flat excitatory synapses of the R row pairs; the inhibitory ones are a row further on.  source:
-    (S,), addresses of events from outside, or circuits; inside says which.  circuit: (T,), the heads of the targets:
-    those of their output compartments, whichever the synapses are on.
-    largest: (T,), the code, not necessarily whole, of a weight of 1.  ends: (K,) sources and targets of a sparse
-    projection's synapses, or None.  signed: whether weights have both signs.  sensor: whether its sensors are used.
-    level: (2, T), CADC steps of the outputs' leak and of threshold above it.  given: (K,), the codes, not necessarily
-    whole, that synapses of a sparse projection begin with: those that share a place have their parts of what is there.
-    """
-
-    rows: Indices
-    source: Indices
-    inside: bool
-    circuit: Indices
-    largest: Float
-    ends: tuple[Indices, Indices] | None = None
-    signed: bool = False
-    sensor: bool = True
-    level: Float = field(default_factory=lambda: np.array([[80.0], [70.0]]))
-    given: Float | None = None
-
-    @property
-    def scale(self) -> Indices:
-        """``largest`` of every synapse, in 256ths of a code: (T,) or (K,)."""
-        scale = np.rint(self.largest * (1 << _SCALE_BITS)).astype(np.int64)
-        return scale if self.ends is None else scale[self.ends[1]]
-
-    @cached_property
-    def halves(self) -> frozenset[int]:
-        """Of the array, in which there are synapses."""
-        return frozenset(np.unique(self.rows // (COLUMNS * COLUMNS)).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +160,10 @@ class Processor:
             for projection, place in task.places.items():
                 key = name, projection
                 counts[key] = np.zeros(len(place.circuit), np.int64), np.zeros(len(place.source), np.int64)
-                code[key] = dense = _codes(weight, place)
+                code[key] = dense = codes_of(weight, place)
                 if place.ends is not None:
                     assert place.given is not None
-                    code[key] = _parts(place.given, dense, place.ends, WEIGHT_MAX * len(place.rows))
+                    code[key] = shared_out(place.given, dense, place.ends, WEIGHT_MAX * len(place.rows))
                     ends[key] = place.ends
         held = {key: Held.empty(bank.synapses, bank.wiring.targets[0].shape[0] - 1) for key, bank in self.banks.items()}
         memory = {name: copy.deepcopy(dict(task.state[sample])) for name, task in self.tasks.items()}
@@ -278,7 +242,7 @@ class Processor:
     ) -> IntegerSynapses:
         cycle, sample, membrane, where, meter = at
         code = learning.code[key]
-        wide = (code << FRACTION16.point + _SCALE_BITS) // place.scale
+        wide = (code << FRACTION16.point + SCALE_BITS) // place.scale
         weights = Lanes(np.clip(wide, FRACTION16.low, FRACTION16.high), FRACTION16, meter)
         readings = None
         if key in self.banks:
@@ -311,15 +275,15 @@ class Processor:
         weights = view.weights
         if not place.signed:
             weights = weights.maximum(0)
-        most = np.minimum(place.scale >> _SCALE_BITS, WEIGHT_MAX * len(place.rows))
-        below = FRACTION16.point + _SCALE_BITS  # bits of a code's fraction, of which 15 are random
-        code = weights.raw * place.scale + (of.words(weights.shape) << _SCALE_BITS) >> below
+        most = np.minimum(place.scale >> SCALE_BITS, WEIGHT_MAX * len(place.rows))
+        below = FRACTION16.point + SCALE_BITS  # bits of a code's fraction, of which 15 are random
+        code = weights.raw * place.scale + (of.words(weights.shape) << SCALE_BITS) >> below
         code = np.clip(code, -most if place.signed else 0, most)
         if view.moved:
             ends = view.ends()
             assert ends is not None
             self._move(key, place, learning, ends)
-        learning.code[key] = _lay(code, learning.ends.get(key), place, learning.weight)
+        learning.code[key] = lay_out(code, learning.ends.get(key), place, learning.weight)
         for count in learning.counts[key]:
             count[:] = 0
         vectors = place.rows.shape[0] * place.rows.shape[1] * -(-place.rows.shape[2] // (COLUMNS // 2))
@@ -356,41 +320,6 @@ def _wiring(place: Place, ends: tuple[Indices, Indices] | None) -> Wires:
     sources, targets = np.broadcast_arrays(*(np.ix_(*map(np.arange, size)) if ends is None else ends))
     source, target = (np.tile(each.ravel(), len(place.rows)).astype(np.int64) for each in (sources, targets))
     return wires(source, target, np.zeros(1), Delays.COMMON, size)
-
-
-def _codes(weight: NDArray[np.uint8], place: Place) -> Indices:
-    """(S, T): signed codes, summed over the rows of a synapse."""
-    flat = weight.reshape(-1).astype(np.int64)
-    return (flat[place.rows] - flat[place.rows + COLUMNS]).sum(0)
-
-
-def _lay(code: Indices, ends: tuple[Indices, Indices] | None, place: Place, weight: NDArray[np.uint8]) -> Indices:
-    """Put signed codes on the rows of their synapses; gives what the rows hold of each."""
-    most, dense = WEIGHT_MAX * len(place.rows), code
-    if ends is not None:
-        dense = np.zeros(place.rows.shape[1:], np.int64)
-        np.add.at(dense, ends, code)
-        dense = np.clip(dense, -most, most)
-        code = _parts(code, dense, ends, most)
-    lay(np.ascontiguousarray(dense, np.int32), place.rows, COLUMNS, weight)
-    return code
-
-
-def _parts(code: NDArray[Any], dense: Indices, ends: tuple[Indices, Indices], most: int) -> Indices:
-    """(K,): what synapses have of ``dense``, (S, T): the sums of ``code`` (K,), rounded, and at most ``most``.
-
-    Rounded one after the other, so that nothing is left over where several share a place; in proportion beyond most.
-    """
-    place = np.ravel_multi_index(ends, dense.shape)
-    order = np.argsort(place, kind="stable")
-    at, total = place[order], np.abs(np.bincount(place, code, dense.size))
-    first, last = (np.insert(at[1:] != at[:-1], end, True)[: len(at)] for end in (0, max(len(at) - 1, 0)))
-    until = np.append(0.0, np.cumsum((code * (most / np.maximum(total, most))[place])[order]))
-    until = until[1:] - until[np.maximum.accumulate(np.where(first, np.arange(len(at)), 0))]
-    whole = np.where(last, dense.reshape(-1)[at], np.rint(until).astype(np.int64))
-    found = np.empty_like(whole)
-    found[order] = whole - np.where(first, 0, np.roll(whole, 1))
-    return found
 
 
 def _numbered(events: tuple[Float, Indices], owner: Indices, most: int) -> tuple[Float, NDArray[np.int32]]:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloop.chip import scales
+from spikeloop.chip.array_codes import Place
 from spikeloop.chip.configuration import CYCLE, WEIGHT_MAX
 from spikeloop.chip.learning import Processed
 from spikeloop.chip.mapping import site_key
-from spikeloop.chip.ppu import Place, Task
+from spikeloop.chip.ppu import Task
 from spikeloop.chip.setup import Setup
 from spikeloop.errors import OutOfRange
 from spikeloop.network import Network

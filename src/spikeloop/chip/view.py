@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeloop.chip.fractional import FRACTION16, WHOLE16, Lanes, Meter, where
+from spikeloop.chip.formats import FRACTION16, WHOLE16, Meter
+from spikeloop.chip.fractional import Lanes, where
 from spikeloop.errors import InvalidNetwork, OutOfRange, ShapeMismatch, WrongType, kind_of
 from spikeloop.plasticity.floating import FloatView, Moment, fixed
 from spikeloop.plasticity.memory import Memory

@@ -255,13 +255,19 @@ def lifted(
     period: float,
     threads: int,
 ) -> Trains:
-    """Events from time stamps and addresses, of those addresses that have a unit, not -1."""
+    """Events from time stamps and addresses, of those addresses that have a unit, not -1; -2 and beyond: an error."""
 
 def uniforms(key: int, count: int, number: int) -> Float:
     """The `number`-th uniform number of each of the first `count` streams of `key`."""
 
 def keyed(key: int, coordinate: int) -> int:
     """The stream `coordinate` of the stream `key`."""
+
+def keyed_each(key: NDArray[np.uint64], coordinate: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The stream `coordinate` of the stream `key`, pair by pair."""
+
+def uniforms_of(stream: NDArray[np.uint64], number: int) -> Float:
+    """The `number`-th uniform number of each stream."""
 
 def normals(key: int, count: int) -> Float:
     """Standard normal numbers of the stream `key`."""

@@ -122,6 +122,7 @@ def leave(spikes: Trains, late: Float | None, exits: Exit, lost: Indices, thread
 def lifted(events: Sent, unit: NDArray[np.int32], cycle: float, threads: int) -> Trains:
     """Spikes of one population from the time stamps, addresses and start of a chip's events.
 
-    They are in the middle of their cycles of ``cycle`` seconds; unit: of each address, -1: of none.
+    They are in the middle of their cycles of ``cycle`` seconds; unit: of each address, -1: another population's, -2:
+    nobody's. Raises ``IndexError`` where an event is nobody's, its address beyond them, or ``start`` not theirs.
     """
     return _core.lifted(*events, unit, cycle, threads)

@@ -13,6 +13,7 @@ from spikeloop.engine.arrays import Float, Sampling, Trains
 from spikeloop.engine.failures import Explosion
 
 Rows = NDArray[np.float32]
+Words = NDArray[np.uint64]
 _WORD = 2**64 - 1
 
 
@@ -76,6 +77,12 @@ def keyed(key: int, coordinate: int) -> int:
     return _core.keyed(key & _WORD, coordinate & _WORD)
 
 
+def keyed_each(key: Words, coordinate: Words) -> Words:
+    """The streams ``coordinate`` of the streams ``key``, in the shape that both have together."""
+    keys, coordinates = np.broadcast_arrays(key, coordinate)
+    return _core.keyed_each(keys.ravel(), coordinates.ravel()).reshape(keys.shape)
+
+
 def normals(key: int, count: int) -> Float:
     """``count`` standard normal numbers of the stream ``key``."""
     return _core.normals(key, count)
@@ -84,6 +91,11 @@ def normals(key: int, count: int) -> Float:
 def uniforms(key: int, count: int, number: int) -> Float:
     """The ``number``-th uniform number, from 1 on, of each of the first ``count`` streams of ``key``."""
     return _core.uniforms(key, count, number)
+
+
+def uniforms_of(stream: Words, number: int) -> Float:
+    """The ``number``-th uniform number, from 1 on, of each of these streams."""
+    return _core.uniforms_of(stream.ravel(), number).reshape(stream.shape)
 
 
 def converted(potential: Float, slope: Float, base: Float, rms: float, key: int, threads: int) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import math
 import time
 import weakref
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -57,6 +58,9 @@ class Ideal:
     LIF and LI in other stages of the same network are run exactly. A step of more than a fifth of it raises
     ``OutOfRange``.
     """
+
+    steady: ClassVar[bool] = True
+    """See `Substrate`."""
 
     spike_limit: int = 10_000
     step: float | None = None
