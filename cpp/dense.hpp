@@ -49,7 +49,7 @@ bool for_each_arrival(const std::vector<DenseSource<T>>& sources, const std::vec
     double latest = -kInfinity;
     bool in_order = true;
     for (size_t s = 0; s < sources.size(); ++s) {
-        const auto& source = sources[s];
+        const DenseSource<T> source = sources[s];  // a copy: nothing that is written can change it
         const auto add = [&](double emitted, int32_t unit, int64_t event) {
             const double time = emitted + source.lag(unit);
             if (!(time >= begin && time < end)) return;

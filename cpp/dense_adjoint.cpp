@@ -2,7 +2,8 @@
 // the loss looks at, take part. Between two marks of its own a neuron's adjoint is a sum of two modes, which arrivals do not
 // change: it is taken back from mark to mark, neuron by neuron, and leaves what its modes are from which arrival on. What an
 // arrival brings to the weights of a block of neurons is then two products, added up afterwards, block by block, samples in
-// order: sums do not depend on the threads.
+// order: sums do not depend on the threads. Where a sample has few arrivals and many spikes, what each arrival brings is left there,
+// instead of changes: it takes fewer numbers.
 #include <deque>
 #include <numeric>
 #include <optional>
@@ -10,6 +11,7 @@
 #include "dense.hpp"
 #include "marks.hpp"
 #include "modes.hpp"
+#include "room.hpp"
 #include "simd.hpp"
 #include "threads.hpp"
 
@@ -30,9 +32,10 @@ struct Change {
 template <class T>
 struct SampleAdjoint {
     int64_t sample = 0;
-    std::vector<T*> row;                 // of the gradient, of each arrival; null where it is not wanted
-    std::vector<T> one, two;             // the modes at each arrival, times tau_syn; (blocks, arrivals, lanes) unless all are equal
-    std::vector<Change<T>> changes;      // block by block, the last first
+    Room<T*> row;                        // of the gradient, of each arrival; null where it is not wanted
+    Room<T> one, two;                    // the modes at each arrival, times tau_syn; (blocks, arrivals, lanes) unless all are equal
+    Room<Change<T>> changes;             // block by block, the last first
+    Room<T> charge;                      // or in their place -dL/dw, of each arrival; (blocks, reach, lanes)
     std::vector<int32_t> first_change;   // of each block, and the end
     std::vector<int32_t> place;          // of each block in `one` and `two`, unless all are equal
     size_t reach = 0;                    // arrivals that any neuron can feel
@@ -99,33 +102,38 @@ inline Interval interval(double dt, double a, double b) {
 // Scratch of one thread.
 template <class T>
 struct Scratch {
-    std::vector<Arrival> arrivals;
-    std::vector<double> time;                   // of arrivals
-    std::vector<int32_t> anchor, first;         // of arrivals: their anchor, and the first arrival that has it
-    std::vector<double> since;                  // of arrivals: time since their anchor
-    std::vector<const T*> row;                  // of arrivals: their weights
+    std::vector<Arrival> gathered;              // arrivals, unless they are a sample's events one after the other
+    int64_t first_event = 0;                    // the first of these then
+    size_t arrivals = 0;                        // how many
+    Room<double> time;                          // of arrivals, and zeros up to a whole vector
+    std::vector<int32_t> anchor, first;         // of arrivals, where there are several: their anchor, and the first arrival that has it
+    Room<double> since;                         // of arrivals, there: time since their anchor
+    Room<const T*> row;                         // of arrivals: their weights
     std::vector<uint64_t> seen;                 // one bit a neuron
     std::vector<ActiveBlock> blocks;
     std::vector<Marks> marks;                   // per neuron, in `all_marks`
     std::vector<Mark> all_marks;
     std::vector<int32_t> room;                  // per neuron, for how many
     std::vector<size_t> spike_marks;            // how many of them are not the loss's
-    std::vector<double> wait, a, b, em, es, g;  // from its anchor to each mark, and the flow there
-    std::vector<double> back_m, back_s;         // one over em and es
+    Room<double> wait, a, b, em, es, g;         // from its anchor to each mark, and the flow there
+    Room<double> back_m, back_s;                // one over em and es
     std::vector<int32_t> mark_anchor;
-    std::vector<T> r, s;                        // state after each number of arrivals, see Modes: (arrivals + 1, blocks, lanes)
-    std::vector<T> move_one, move_two;          // the modes in lambda_V - lambda_I at each arrival, as `one` and `two`
-    std::vector<double> arrival;                // dL/d arrival time
+    Room<T> r, s;                               // state after each number of arrivals, see Modes: (arrivals + 1, blocks, lanes)
+    Room<T> move_one, move_two;                 // the modes in lambda_V - lambda_I at each arrival, as `one` and `two`
+    std::vector<double> arrival;                // dL/d arrival time, where that is not added to what is wanted right away
+    double* moved = nullptr;                    // where it is added up
     std::vector<Change<T>> changes;             // of a block of lanes, lane by lane
     int32_t next_change[kLanes<T>];             // of each lane
-    std::vector<int32_t> stretch;               // of each spike, how many arrivals come before it
-    std::vector<Pair> pair;                     // of each neuron: its adjoint on the way
+    Room<double> back, keep, turn;              // what takes an adjoint back over each spike
+    Room<double> p, q;                          // of each neuron: its adjoint on the way
     std::vector<int32_t> next;                  // of each block: where its next change goes
     std::vector<uint32_t> changing;             // the lanes that change at each arrival
     std::vector<uint64_t> any_changing;         // one bit an arrival
     std::vector<Interval> stretches;
     std::vector<State> way;                     // of a neuron from a mark to the next, at arrivals
     Flow flow(int32_t place) const { return {em[place], es[place], g[place]}; }
+    int32_t anchor_of(size_t arrival) const { return anchor.empty() ? 0 : anchor[arrival]; }
+    int32_t first_of(size_t arrival) const { return first.empty() ? 0 : first[arrival]; }
 };
 
 }  // namespace
@@ -226,8 +234,9 @@ double DenseAdjoint<T>::bytes() const {
     for (const Frame<T>& frame : inside_->frames)
         for (int64_t s = 0; s < inside_->count; ++s) {
             const SampleAdjoint<T>& out = frame.samples[s];
-            if (out.changes.empty()) continue;  // the rest may be that of an earlier sample
-            bytes += double(out.row.size() * sizeof(T*) + (out.one.size() + out.two.size()) * sizeof(T) + out.changes.size() * sizeof(Change<T>));
+            if (out.changes.empty() && out.charge.empty()) continue;  // the rest may be that of an earlier sample
+            bytes += double(out.row.size() * sizeof(T*) + (out.one.size() + out.two.size() + out.charge.size()) * sizeof(T)) +
+                     double(out.changes.size() * sizeof(Change<T>));
         }
     return bytes;
 }
@@ -244,6 +253,7 @@ void DenseAdjoint<T>::add_up(std::vector<DenseBack<T>>& stages, int threads, boo
         for (int64_t s = 0; s < inside_->count; ++s) {
             const SampleAdjoint<T>& out = frame.samples[s];
             work += 2.0 * double(out.reach) * double(std::min<int64_t>(frame.blocks(), int64_t(out.changes.size())));
+            work += double(out.charge.size() / kLanes<T>);
         }
     }
     const int adders = worthwhile(threads, work, true);

@@ -51,8 +51,8 @@ void sweep_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, i
             anchor = to;
         };
         const int32_t low = before ? before->stretch : 0;
-        for (int32_t last = mark.stretch - 1; last >= low; last = scratch.first[last] - 1) {
-            go_back(scratch.anchor[last]);
+        for (int32_t last = mark.stretch - 1; last >= low; last = scratch.first_of(last) - 1) {
+            go_back(scratch.anchor_of(last));
             scratch.changes.push_back({last, lane, T(pair.p), T(pair.q)});
             scratch.changing[last] |= uint32_t(1) << lane, scratch.any_changing[last / 64] |= uint64_t(1) << last % 64;
         }
@@ -146,15 +146,31 @@ void blocks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, 
     if (k < blocks.size()) blocks_back<T, OneTau, false, 1>(job, out, scratch, reach, &blocks[k]);
 }
 
+// Where dL/d arrival time is added up: right where it is wanted, if that is one place, with a number for each arrival.
+template <class T>
+void begin_moves(const Job<T>& job, Scratch<T>& scratch) {
+    double *time = job.stage->time[0], *source_time = job.stage->source_time[0];
+    if (job.stage->sources.size() == 1 && scratch.gathered.empty() && !(time && source_time)) {
+        scratch.moved = (time ? time : source_time) + scratch.first_event;
+        return;
+    }
+    scratch.arrival.assign(scratch.arrivals, 0.0);
+    scratch.moved = scratch.arrival.data();
+}
+
 // dL/d arrival time: the sum of w (lambda_V - lambda_I), for the neurons of a block.
 template <class T, bool OneTau, bool Whole>
 void move_arrivals(const SampleAdjoint<T>& out, Scratch<T>& scratch, int64_t block, const Lanes<T>& x) {
     const Change<T>* changes = out.changes.data();
+    const T* const* row = scratch.row.data();
+    double* const moved = scratch.moved;
+    const bool few = !Whole && x.count <= 4;
     for_each_run(changes + out.first_change[block], changes + out.first_change[block + 1],
                  [&](int32_t last, int32_t first, const Vector<T>& p, const Vector<T>& q) {
         for (int32_t k = last; k >= first; --k) {
-            const Vector<T> w = load_block<T, Whole>(scratch.row[k] + x.first, x.count);
-            scratch.arrival[k] += total<T>(w * (p * mode_at<T, OneTau>(x.move_one, k) + q * mode_at<T, OneTau>(x.move_two, k)));
+            const Vector<T> w = load_block<T, Whole>(row[k] + x.first, x.count);
+            const Vector<T> each = w * (p * mode_at<T, OneTau>(x.move_one, k) + q * mode_at<T, OneTau>(x.move_two, k));
+            moved[k] += few ? total_of_four<T>(each) : total<T>(each);
         }
     });
 }
@@ -170,11 +186,13 @@ void move_arrivals(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& s
         else
             move_arrivals<T, OneTau, false>(out, scratch, block.block, x);
     }
-    for (size_t k = 0; k < scratch.arrivals.size(); ++k) {
-        const Arrival& arrival = scratch.arrivals[k];
-        for (double* time : {job.stage->time[arrival.source], job.stage->source_time[arrival.source]})
-            if (time) time[arrival.event] += scratch.arrival[k];
-    }
+    if (scratch.moved != scratch.arrival.data()) return;
+    const auto add = [&](int32_t source, int64_t event, double moved) {
+        for (double* time : {job.stage->time[source], job.stage->source_time[source]})
+            if (time) time[event] += moved;
+    };
+    for (size_t k = 0; k < scratch.arrivals && scratch.gathered.empty(); ++k) add(0, scratch.first_event + int64_t(k), scratch.moved[k]);
+    for (size_t k = 0; k < scratch.gathered.size(); ++k) add(scratch.gathered[k].source, scratch.gathered[k].event, scratch.moved[k]);
 }
 
 // Marks of all kinds, neuron by neuron.
@@ -196,13 +214,13 @@ void marks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, W
 template <class T>
 void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, Watch& watch) {
     const bool only_spikes = job.only_spikes();
-    out.changes.clear(), out.first_change.assign(job.blocks() + 1, 0), out.neuron.clear();
+    out.changes.clear(), out.charge.clear(), out.first_change.assign(job.blocks() + 1, 0), out.neuron.clear();
     if (!only_spikes) find_active(job, out, scratch);
     if (only_spikes ? job.request().spikes.size(out.sample) == 0 : out.active.empty()) return;
     find_arrivals(job, out, scratch);
-    scratch.arrival.assign(scratch.arrivals.size(), 0.0);
+    if (job.want_arrival_time) begin_moves(job, scratch);
     if (only_spikes)
-        job.one_tau ? spikes_back<T, true>(job, out, scratch) : spikes_back<T, false>(job, out, scratch);
+        spikes_back(job, out, scratch);
     else
         marks_back(job, out, scratch, watch);
     if (job.want_arrival_time && job.one_tau) move_arrivals<T, true>(job, out, scratch, watch);
@@ -216,19 +234,25 @@ void add_weights(const Frame<T>& frame, int64_t count, int64_t block) {
     const int lanes = int(std::min<int64_t>(N, frame.size() - block * N));
     for (int64_t sample = 0; sample < count; ++sample) {
         const SampleAdjoint<T>& out = frame.samples[sample];
+        T* const* row = out.row.data();
+        const auto add = [&](int64_t k, const Vector<T>& charge) {
+            T* to = row[k] + block * N;
+            store_block<T, Whole>(to, load_block<T, Whole>(to, lanes) - charge, lanes);
+        };
+        if (!out.charge.empty()) {
+            const T* charge = out.charge.data() + size_t(block) * out.reach * N;
+            for (int64_t k = int64_t(out.reach) - 1; k >= 0; --k)
+                if (row[k]) add(k, load(charge + k * N));
+            continue;
+        }
         const Change<T>* changes = out.changes.data() + out.first_change[block];
         const Change<T>* end = out.changes.data() + out.first_change[block + 1];
         if (changes == end) continue;
         const size_t place = OneTau ? 0 : out.place[block] * out.reach * N;
         const T *one = out.one.data() + place, *two = out.two.data() + place;
-        T* const* row = out.row.data();
         for_each_run(changes, end, [&](int32_t last, int32_t first, const Vector<T>& p, const Vector<T>& q) {
-            for (int32_t k = last; k >= first; --k) {
-                if (!row[k]) continue;
-                T* to = row[k] + block * N;
-                const Vector<T> charge = p * mode_at<T, OneTau>(one, k) + q * mode_at<T, OneTau>(two, k);
-                store_block<T, Whole>(to, load_block<T, Whole>(to, lanes) - charge, lanes);
-            }
+            for (int32_t k = last; k >= first; --k)
+                if (row[k]) add(k, p * mode_at<T, OneTau>(one, k) + q * mode_at<T, OneTau>(two, k));
         });
     }
 }

@@ -64,7 +64,7 @@ void replay(Scratch<T>& scratch, size_t reach, const Lanes<T>* x) {
             if (Membrane) store(to_s + j * N, s[j]);
         }
         if (n == reach) return;
-        for (; anchor < scratch.anchor[n]; ++anchor)
+        for (; anchor < scratch.anchor_of(n); ++anchor)
             for (int j = 0; j < Wide; ++j) {
                 if (Membrane) s[j] = s[j] * load(x[j].span_m) + r[j] * load(x[j].span_x);
                 r[j] *= load(x[j].span_s);
@@ -89,7 +89,7 @@ void replay_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& sc
     bool held = start.free > 0;
     int32_t anchor = 0;
     for (Mark& mark : scratch.marks[m]) {
-        const int32_t here = scratch.mark_anchor[mark.flow], from = mark.stretch > 0 ? scratch.anchor[mark.stretch - 1] : 0;
+        const int32_t here = scratch.mark_anchor[mark.flow], from = mark.stretch > 0 ? scratch.anchor_of(mark.stretch - 1) : 0;
         const Step own = modes.step(scratch.flow(mark.flow));
         const Step step = here == from ? own : modes.over_span.times(here - from).then(own);
         const double current = n.b * double(r[mark.stretch * stride]);
@@ -101,7 +101,7 @@ void replay_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& sc
         if (mark.kind == MarkKind::spike) v = n.reset;
         if (mark.kind != MarkKind::sample) beyond = (v - linear) / own.m;
         mark.v_after = v, held = mark.held_after(held);
-        if (job.want_arrival_time && mark.peak && size_t(mark.stretch) < scratch.time.size() && mark.time == scratch.time[mark.stretch])
-            scratch.arrival[mark.stretch] += mark.cotangent * n.a * (mark.i - v);
+        if (job.want_arrival_time && mark.peak && size_t(mark.stretch) < scratch.arrivals && mark.time == scratch.time[mark.stretch])
+            scratch.moved[mark.stretch] += mark.cotangent * n.a * (mark.i - v);
     }
 }

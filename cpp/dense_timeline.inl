@@ -21,21 +21,62 @@ void find_active(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) 
     }
 }
 
+// Room for so many arrivals.
+template <class T>
+void make_arrival_room(SampleAdjoint<T>& out, Scratch<T>& scratch, size_t count) {
+    scratch.arrivals = count;
+    scratch.time.resize(count + kDoubles), scratch.row.resize(count), out.row.resize(count);
+    store(scratch.time.data() + count, Doubles{});
+}
+
+// Where there is one source, with one delay, arrivals are its events as they stand; if these are in order.
+template <class T>
+bool find_events(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
+    if (job.stage->sources.size() != 1 || job.stage->sources[0].delay_per_unit) return false;
+    const DenseSource<T>& source = job.stage->sources[0];
+    const double begin = job.request().begin, end = begin + job.request().duration, lag = source.delay[0];
+    const Trains& events = source.trains;
+    int64_t first = events.start[out.sample], last = events.start[out.sample + 1];
+    while (first < last && events.time[first] + lag < begin) ++first;
+    while (first < last && !(events.time[last - 1] + lag < end)) --last;
+    const size_t count = size_t(last - first);
+    scratch.gathered.clear(), scratch.first_event = first;
+    make_arrival_room(out, scratch, count);
+    const double* from = events.time + first;
+    const int32_t* unit = events.unit + first;
+    double* time = scratch.time.data();
+    for (size_t k = 0; k < count; ++k) time[k] = from[k] + lag - begin;
+    int64_t early = 0;  // of those that come after another one, or are not a number
+    for (size_t k = 1; k < count; ++k) early += !(time[k - 1] <= time[k]);
+    const auto put_rows = [&, size = job.size()](auto* rows, auto* weight) {
+        for (size_t k = 0; k < count; ++k) rows[k] = weight + unit[k] * size;
+    };
+    put_rows(scratch.row.data(), source.weight);
+    if (T* gradient = job.stage->weight[0])
+        put_rows(out.row.data(), gradient);
+    else
+        std::fill_n(out.row.data(), count, nullptr);
+    return early == 0;
+}
+
 template <class T>
 void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const double begin = job.request().begin;
-    gather_arrivals(job.stage->sources, {}, out.sample, begin, begin + job.request().duration, scratch.arrivals);
-    const size_t count = scratch.arrivals.size();
-    scratch.time.resize(count), scratch.row.resize(count), out.row.resize(count);
-    scratch.anchor.assign(count, 0), scratch.first.assign(count, 0), scratch.since.assign(count + kDoubles, 0.0);
-    for (size_t k = 0; k < count; ++k) {
-        const Arrival& arrival = scratch.arrivals[k];
-        const int64_t row = arrival.unit * job.size();
-        T* gradient = job.stage->weight[arrival.source];
-        scratch.row[k] = job.stage->sources[arrival.source].weight + row, out.row[k] = gradient ? gradient + row : nullptr;
-        scratch.time[k] = scratch.since[k] = arrival.time - begin;
+    if (!find_events(job, out, scratch)) {
+        gather_arrivals(job.stage->sources, {}, out.sample, begin, begin + job.request().duration, scratch.gathered);
+        make_arrival_room(out, scratch, scratch.gathered.size());
+        for (size_t k = 0; k < scratch.arrivals; ++k) {
+            const Arrival& arrival = scratch.gathered[k];
+            const int64_t row = arrival.unit * job.size();
+            T* gradient = job.stage->weight[arrival.source];
+            scratch.row[k] = job.stage->sources[arrival.source].weight + row, out.row[k] = gradient ? gradient + row : nullptr;
+            scratch.time[k] = arrival.time - begin;
+        }
     }
-    for (size_t k = 0; k < count && job.leaps; ++k) {
+    const size_t count = job.leaps ? scratch.arrivals : 0;
+    scratch.anchor.resize(count), scratch.first.resize(count);
+    if (job.leaps) scratch.since = scratch.time;
+    for (size_t k = 0; k < count; ++k) {
         scratch.anchor[k] = job.anchor(scratch.time[k]);
         scratch.since[k] = scratch.time[k] - scratch.anchor[k] * job.span;
         scratch.first[k] = k > 0 && scratch.anchor[k] == scratch.anchor[k - 1] ? scratch.first[k - 1] : int32_t(k);
@@ -45,7 +86,7 @@ void find_arrivals(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch
 template <class T>
 void make_marks(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     const Backward& r = job.request();
-    const int32_t last = int32_t(scratch.arrivals.size());
+    const int32_t last = int32_t(scratch.arrivals);
     size_t room = 0;
     for (const int32_t m : out.active) room += scratch.room[m];
     if (scratch.all_marks.size() < room) scratch.all_marks.resize(room);
@@ -99,7 +140,7 @@ void set_mark_flows(const Job<T>& job, Scratch<T>& scratch) {
 // How many arrivals come before each mark, and the flow from its anchor to it. Returns how many come before any.
 template <class T>
 size_t place_marks(const Job<T>& job, const SampleAdjoint<T>& out, Scratch<T>& scratch) {
-    const auto begin = scratch.time.begin(), end = scratch.time.end();
+    const auto begin = scratch.time.begin(), end = begin + ptrdiff_t(scratch.arrivals);
     size_t count = 0;
     for (const int32_t m : out.active) count += scratch.marks[m].size();
     make_flow_room(job, scratch, count), scratch.mark_anchor.assign(count, 0);
@@ -126,6 +167,24 @@ struct LaneModes {
     Doubles k, mix, tau_syn = 1.0 / rates.b, back_k = 1.0 / k, near = (1.0 - mix) * rates.b / rates.a;
 };
 
+// Of the neuron that all are like.
+template <class T>
+SPIKELOOP_INLINE LaneModes common_modes(const Job<T>& job) {
+    const Modes& modes = job.modes[0];
+    return {{all_of(modes.a), all_of(modes.b), job.ratio}, all_of(modes.k), all_of(modes.mix)};
+}
+
+// Of neurons neuron(0) .. neuron(count - 1), which have each its own, and of some others in the lanes that are left.
+template <class T, class Which>
+SPIKELOOP_INLINE LaneModes own_modes(const Job<T>& job, size_t count, Which&& neuron) {
+    Doubles a = all_of(1.0), b = all_of(2.0), k = all_of(1.0), mix{};
+    for (size_t l = 0; l < count; ++l) {
+        const Modes& modes = job.modes[neuron(l)];
+        a[l] = modes.a, b[l] = modes.b, k[l] = modes.k, mix[l] = modes.mix;
+    }
+    return {{a, b}, k, mix};
+}
+
 // The modes after `dt` from an anchor, as arrivals need them, of eight arrivals or of eight neurons.
 template <class T>
 SPIKELOOP_INLINE void modes_at(const Doubles& dt, const LaneModes& n, size_t place, SampleAdjoint<T>& out, Scratch<T>& scratch) {
@@ -143,11 +202,11 @@ void make_modes(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, s
     const auto make_room = [&](size_t size) {
         for (auto* x : {&out.one, &out.two, &scratch.move_one, &scratch.move_two}) x->resize(size);
     };
+    const double* since = job.leaps ? scratch.since.data() : scratch.time.data();
     if (job.one_tau) {
-        const Modes& modes = job.modes[0];
-        const LaneModes all{{all_of(modes.a), all_of(modes.b), job.ratio}, all_of(modes.k), all_of(modes.mix)};
+        const LaneModes all = common_modes(job);
         make_room((reach + kDoubles - 1) / kDoubles * kDoubles);
-        for (size_t k = 0; k < reach; k += kDoubles) modes_at(load(scratch.since.data() + k), all, k, out, scratch);
+        for (size_t k = 0; k < reach; k += kDoubles) modes_at(load(since + k), all, k, out, scratch);
         return;
     }
     out.place.assign(job.blocks(), 0);
@@ -156,13 +215,9 @@ void make_modes(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, s
         const size_t first = scratch.blocks[place].block * N;
         out.place[scratch.blocks[place].block] = int32_t(place);
         for (size_t half = 0; half < N; half += kDoubles) {
-            Doubles a = all_of(1.0), b = all_of(2.0), k = all_of(1.0), mix{};
-            for (size_t l = 0; l < kDoubles && first + half + l < size_t(job.size()); ++l) {
-                const Modes& modes = job.modes[first + half + l];
-                a[l] = modes.a, b[l] = modes.b, k[l] = modes.k, mix[l] = modes.mix;
-            }
-            const LaneModes own{{a, b}, k, mix};
-            for (size_t n = 0; n < reach; ++n) modes_at(all_of(scratch.since[n]), own, (place * reach + n) * N + half, out, scratch);
+            const size_t from = first + half, here = std::min<size_t>(kDoubles, std::max(size_t(job.size()), from) - from);
+            const LaneModes own = own_modes(job, here, [=](size_t lane) { return from + lane; });
+            for (size_t n = 0; n < reach; ++n) modes_at(all_of(since[n]), own, (place * reach + n) * N + half, out, scratch);
         }
     }
 }

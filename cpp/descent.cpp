@@ -17,7 +17,7 @@ constexpr double kRoom = 1 << 19;  // bytes for what samples leave until it is a
 struct Sent {
     Spikes spikes;
     std::vector<double> by_time;
-    explicit Sent(Spikes&& made) : spikes(std::move(made)), by_time(spikes.size() + 1, 0.0) {}  // never empty: without a place for it, it would not be wanted
+    void clear() { by_time.assign(spikes.size() + 1, 0.0); }  // never empty: without a place for it, it would not be wanted
 };
 
 // The highest membranes of the readout, (samples, units).
@@ -28,8 +28,11 @@ struct Highest {
 };
 
 // Some samples of a batch on their way.
+template <class T>
 struct Group {
     std::vector<Sent> sent;       // by stage
+    std::vector<DenseBack<T>> back;
+    std::vector<std::vector<MembraneCotangent>> membrane;  // room for those of `back`
     std::vector<double> by_peak;  // the loss's derivative by peaks, where it is of them
     std::vector<uint8_t> silent;  // whether the label's unit is, where the loss is of first spikes
     bool pushes() const { return std::find(silent.begin(), silent.end(), 1) != silent.end(); }
@@ -71,9 +74,9 @@ struct Way {
         }
     }
 
-    // Of samples first .. first + count, with their peaks' times.
-    std::vector<DenseBack<T>> of(const Descent<T>& down, Group& group, int64_t first, int64_t count, const double* peak_time) const {
-        std::vector<DenseBack<T>> out = back;
+    // Makes `group.back`, of samples first .. first + count, with their peaks' times.
+    void begin(const Descent<T>& down, Group<T>& group, int64_t first, int64_t count, const double* peak_time) const {
+        std::vector<DenseBack<T>>& out = group.back = back;
         for (size_t k = 0; k < out.size(); ++k) {
             for (size_t s = 0; s < out[k].sources.size(); ++s) {
                 DenseSource<T>& source = out[k].sources[s];
@@ -90,10 +93,15 @@ struct Way {
             request.batch = count, request.spikes = own.spikes.trains(), request.time_cotangent = own.by_time.data();
             if (out[k].neurons.spiking) request.current = own.spikes.current.get();
             if (int64_t(stage[k]) != down.readout || group.by_peak.empty()) continue;
-            request.membrane.resize(count);
+            request.membrane.swap(group.membrane), request.membrane.resize(count);
+            for (auto& sample : request.membrane) sample.clear();
             add_peaks(peak_time, group.by_peak.data(), down.units(), request.membrane);
         }
-        return out;
+    }
+    // `group` goes, its room stays.
+    static void end(Group<T>& group) {
+        for (DenseBack<T>& each : group.back)
+            if (!each.request.membrane.empty()) group.membrane.swap(each.request.membrane);
     }
 };
 
@@ -174,9 +182,9 @@ private:
     void as_a_whole(int64_t first, int64_t count, int64_t number, Descended& out) {
         const auto stages = stages_of(down_, first, count, highest_);
         const auto& found = dense_forward<T>(stages);
-        Group group;
+        Group<T> group;
         for (size_t k = 0; k < stages.size(); ++k)
-            group.sent.emplace_back(collect(found[k], stages[k].neurons.size, nullptr, down_.threads, kWithCurrents));
+            group.sent.push_back({collect(found[k], stages[k].neurons.size, nullptr, down_.threads, kWithCurrents), {}}), group.sent.back().clear();
         Told told;
         if (std::holds_alternative<PeaksLoss>(down_.loss)) {
             std::vector<Told> each(count);
@@ -187,7 +195,8 @@ private:
         }
         const bool pushes = group.pushes();
         out.waits = down_.tell || !steps_ || pushes;
-        auto back = way_.of(down_, group, first, count, highest_.time.data());
+        way_.begin(down_, group, first, count, highest_.time.data());
+        auto& back = group.back;
         if (!out.waits) steps_->begin(back, number);
         if (!back.empty()) dense_adjoint<T>(back);
         if (!out.waits) steps_->end(down_.threads);
@@ -210,10 +219,12 @@ private:
             end = begin + Parts(count - begin, std::max<int64_t>(int64_t(kRoom / bytes_), 2 * down_.threads), 1).size(0);
             adjoint_->begin(end - begin);
             forward.run(begin, end - begin, [&](int64_t at, int64_t samples, Watch& watch) {
-                Group group = found(forward.spikes(), at, samples);
+                Group<T>& group = own<Group<T>>();
+                find(forward.spikes(), at, samples, group);
                 by_peaks(group, first + at, samples, at, 1.0 / double(count), each.data() + at);
-                auto back = way_.of(down_, group, first + at, samples, highest_.time.data() + at * down_.units());
-                if (!back.empty()) adjoint_->take_back(back, at - begin, watch);
+                way_.begin(down_, group, first + at, samples, highest_.time.data() + at * down_.units());
+                if (!group.back.empty()) adjoint_->take_back(group.back, at - begin, watch);
+                way_.end(group);
             });
             bytes_ = std::max(adjoint_->bytes() / double(end - begin), 1.0);
             adjoint_->add_up(all, down_.threads, end == count);
@@ -239,18 +250,18 @@ private:
     }
 
     // Samples of a batch from `at` on.
-    Group found(const std::vector<SpikesPerSample>& spikes, int64_t at, int64_t samples) const {
-        Group group;
-        for (const SpikesPerSample& stage : spikes) {
-            const auto* mine = stage.data() + at;
-            Sent& sent = group.sent.emplace_back(Spikes(samples, [&](int64_t s) { return mine[s].size(); }, kWithCurrents));
+    static void find(const std::vector<SpikesPerSample>& spikes, int64_t at, int64_t samples, Group<T>& group) {
+        group.sent.resize(spikes.size());
+        for (size_t k = 0; k < spikes.size(); ++k) {
+            const auto* mine = spikes[k].data() + at;
+            Sent& sent = group.sent[k];
+            sent.spikes.make(samples, [&](int64_t s) { return mine[s].size(); }, kWithCurrents), sent.clear();
             for (int64_t s = 0; s < samples; ++s) sent.spikes.put(s, mine[s]);
         }
-        return group;
     }
 
     // What samples tell, and the loss's derivatives by their peaks, which stand from `place` on. `weight`: of a sample in the mean.
-    void by_peaks(Group& group, int64_t first, int64_t count, int64_t place, double weight, Told* told) const {
+    void by_peaks(Group<T>& group, int64_t first, int64_t count, int64_t place, double weight, Told* told) const {
         for (const Sent& each : group.sent)
             for (int64_t s = 0; s < count; ++s) told[s].spikes += each.spikes.trains().size(s);
         const int64_t units = down_.units(), *label = down_.label + first;
@@ -262,7 +273,7 @@ private:
     }
 
     // What a whole batch tells.
-    Told by_first_spikes(Group& group, int64_t first, int64_t count) const {
+    Told by_first_spikes(Group<T>& group, int64_t first, int64_t count) const {
         Sent& sent = group.sent[down_.readout];
         const Trains t = sent.spikes.trains();
         const int64_t* label = down_.label + first;

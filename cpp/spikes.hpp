@@ -10,18 +10,30 @@ namespace spikeloop {
 
 // Arrays that are not filled when they are made, but for where samples start: `size_of(sample)` says how many each has.
 struct Spikes {
-    int64_t batch;
+    int64_t batch = 0;
     std::unique_ptr<int64_t[]> start;
     std::unique_ptr<double[]> time;
     std::unique_ptr<int32_t[]> unit;
     std::unique_ptr<float[]> current;  // where it is wanted
 
+    int64_t samples = -1, most = -1;  // for which there is room
+
+    Spikes() = default;
     template <class SizeOf>
-    Spikes(int64_t batch, SizeOf&& size_of, bool with_current = false) : batch(batch), start(std::make_unique_for_overwrite<int64_t[]>(batch + 1)) {
+    Spikes(int64_t batch, SizeOf&& size_of, bool with_current = false) {
+        make(batch, size_of, with_current);
+    }
+    // For others, who always want the currents or never do: where there is room for them, in the same arrays.
+    template <class SizeOf>
+    void make(int64_t of, SizeOf&& size_of, bool with_current = false) {
+        batch = of;
+        if (batch > samples) start = std::make_unique_for_overwrite<int64_t[]>(batch + 1), samples = batch;
         start[0] = 0;
         for (int64_t b = 0; b < batch; ++b) start[b + 1] = start[b] + int64_t(size_of(b));
-        time = std::make_unique_for_overwrite<double[]>(size()), unit = std::make_unique_for_overwrite<int32_t[]>(size());
-        if (with_current) current = std::make_unique_for_overwrite<float[]>(size());
+        if (size() <= most) return;
+        most = size();
+        time = std::make_unique_for_overwrite<double[]>(most), unit = std::make_unique_for_overwrite<int32_t[]>(most);
+        if (with_current) current = std::make_unique_for_overwrite<float[]>(most);
     }
     int64_t size() const { return start[batch]; }
     Trains trains() const { return {time.get(), unit.get(), start.get()}; }
@@ -29,12 +41,14 @@ struct Spikes {
     // Sample b's: those of `spikes` that are `mine(spike)`, their neurons renumbered from `first` on.
     template <class Mine>
     void put(int64_t b, const std::vector<Spike>& spikes, int64_t first, Mine&& mine) {
-        int64_t to = start[b];
-        for (const Spike& spike : spikes) {
-            if (!mine(spike)) continue;
-            if (current) current[to] = spike.current;
-            time[to] = spike.time, unit[to++] = int32_t(spike.unit - first);
-        }
+        double* t = time.get() + start[b];
+        int32_t* u = unit.get() + start[b];
+        for (const Spike& spike : spikes)
+            if (mine(spike)) *t++ = spike.time, *u++ = int32_t(spike.unit - first);
+        if (!current) return;
+        float* i = current.get() + start[b];
+        for (const Spike& spike : spikes)
+            if (mine(spike)) *i++ = spike.current;
     }
     void put(int64_t b, const std::vector<Spike>& spikes) {
         put(b, spikes, 0, [](const Spike&) { return true; });

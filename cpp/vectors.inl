@@ -201,6 +201,13 @@ SPIKELOOP_INLINE double total(const Vector<T>& x) {
         for (int l = 0; l < half; ++l) part[l] += part[l + half];
     return double(part[0]);
 }
+// The same of the first four, where the others are 0.
+template <class T>
+SPIKELOOP_INLINE double total_of_four(const Vector<T>& x) {
+    T part[4];
+    std::memcpy(part, &x, sizeof part);
+    return double((part[0] + part[2]) + (part[1] + part[3]));
+}
 #if SPIKELOOP_TARGET
 template <>
 SPIKELOOP_INLINE double total<float>(const Vector<float>& x) {

@@ -119,6 +119,67 @@ void a_loop_has_gradients() {
     for (double w : one.weight[1]) CHECK(std::isfinite(w) && w != 0);
 }
 
+// A loss of the times of spikes, whose currents are known: what the kernel takes back spike by spike, and neuron by neuron where
+// these want gradients of their own. `apart`: the arrivals are those of two sources, one of which is silent.
+template <class T>
+struct OfSpikes {
+    std::vector<T> weight;
+    std::vector<double> cotangent, time;
+    SlopeFloor slope{0};
+
+    OfSpikes(const Problem<T>& x, const SpikesPerSample& seen, bool want_neuron, bool want_time, bool apart = false)
+        : weight(x.weight.size()), time(x.drive.time.size()) {
+        const Batch spikes = to_batch(seen);
+        std::vector<float> current;
+        for (const auto& sample : seen)
+            for (const Spike& spike : sample) current.push_back(spike.current), cotangent.push_back(1 + 0.5 * std::sin(double(current.size())));
+        cotangent.push_back(0);  // never empty
+        Backward request;
+        request.batch = x.kind.samples, request.duration = x.duration, request.spikes = spikes.trains(), request.threads = x.kind.threads;
+        request.current = current.data(), request.time_cotangent = cotangent.data(), request.slope_floor = 0.1, request.want_neuron = want_neuron;
+        std::vector<DenseBack<T>> stages{{x.dense(), x.neurons(), request, {weight.data()}, {want_time ? time.data() : nullptr}, {nullptr}, {}}};
+        const Batch none{{}, {}, std::vector<int64_t>(x.kind.samples + 1)};
+        if (apart) {
+            DenseBack<T>& stage = stages[0];
+            stage.sources.push_back(x.dense(none)[0]);
+            stage.weight.push_back(nullptr), stage.time.push_back(nullptr), stage.source_time.push_back(nullptr);
+        }
+        dense_adjoint(stages);
+        slope = stages[0].slope;
+    }
+    bool operator==(const OfSpikes& o) const { return weight == o.weight && cotangent == o.cotangent && time == o.time; }
+};
+
+// Few arrivals and many spikes, and many arrivals; neurons that spike often, and before any arrival.
+void spikes_alone_go_back_as_marks_do() {
+    bool often = false, early = false, floored = false;
+    for (Kind kind : kinds())
+        for (const int64_t events : {0, 1, 4, 30}) {
+            if (kind.duration > 1 || (kind.events != events && kind.size > 48)) continue;
+            kind.events = events, kind.spiking = true;
+            Problem<double> x(kind);
+            std::fill(x.refractory.begin(), x.refractory.end(), 0.0);
+            if (kind.size % 2) {
+                std::fill(x.tau_mem.begin(), x.tau_mem.end(), x.tau_mem[0]);
+                std::fill(x.tau_syn.begin(), x.tau_syn.end(), x.tau_mem[0] / 4);
+            }
+            const SpikesPerSample seen = x.forward(bare(x));
+            for (const bool want_time : {false, true}) {
+                const OfSpikes<double> spikes(x, seen, false, want_time), marks(x, seen, true, want_time), two(x, seen, false, want_time, true);
+                CHECK(similar(spikes.weight, marks.weight) && similar(spikes.cotangent, marks.cotangent) && similar(spikes.time, marks.time));
+                CHECK(spikes.slope.acted == marks.slope.acted && spikes.slope.spikes == marks.slope.spikes);
+                CHECK(spikes == two);
+                floored |= spikes.slope.acted > 0;
+            }
+            for (size_t s = 0; s < seen.size(); ++s)
+                for (size_t k = 1; k < seen[s].size(); ++k) {
+                    early |= x.drive.start[s + 1] > x.drive.start[s] && seen[s][k].time < x.drive.time[x.drive.start[s]];
+                    often |= seen[s][k].unit == seen[s][k - 1].unit;
+                }
+        }
+    CHECK(often && early && floored);
+}
+
 void threads_change_no_gradient() {
     Kind kind;
     kind.samples = 9, kind.size = 40;
@@ -161,6 +222,7 @@ std::vector<Case> adjoint_cases() {
     return {{"dense gradients are finite", dense_gradients_are_finite},
             {"the adjoint kernels agree", the_kernels_agree},
             {"a loop has gradients", a_loop_has_gradients},
+            {"spikes alone go back as marks do", spikes_alone_go_back_as_marks_do},
             {"threads change no gradient", threads_change_no_gradient},
             {"stages go back together", stages_go_back_together}};
 }
