@@ -259,7 +259,7 @@ void DenseAdjoint<T>::add_up(std::vector<DenseBack<T>>& stages, int threads, boo
     const int adders = worthwhile(threads, work, true);
     std::optional<Undisturbed> as_a_whole;
     if (last && std::any_of(stages.begin(), stages.end(), [](const auto& stage) { return bool(stage.summed); })) as_a_whole.emplace();
-    parallel_for(parts.size(), adders, 1, [&](int64_t part) {
+    parallel_for(parts.size(), adders, 1, [&](int64_t part) {  // a readout's few neurons take as long as several blocks: one by one
         const auto [k, block] = parts[part];
         const Frame<T>& frame = inside_->frames[k];
         SPIKELOOP_BEST(add_weights(frame, inside_->count, block));
