@@ -9,6 +9,19 @@ SPIKELOOP_INLINE V highest(const V& v, const V& i, const V& next_v, const V& nex
     return (i > v) & ((next_i < next_v) | (next_i < least)) ? turning : larger(v, next_v);
 }
 
+// Whether the membrane may reach a level in an interval, by no more than rounding more often than it does; one time constant is
+// `ratio` times the other, 2 to 4. With e = exp(-t / tau_mem), `end` there when it ends, it is c e - d e^ratio: it turns where
+// e^(ratio - 1) = c / (ratio d), at c e (ratio - 1) / ratio.
+template <class V>
+SPIKELOOP_INLINE uint32_t may_reach(const V& v, const V& i, const V& next_v, float end, int ratio, const V& level) {
+    const float margin = float(kMargin), r = float(ratio);
+    const auto power = [=](const auto& e) { return ratio == 2 ? e : ratio == 3 ? e * e : e * e * e; };
+    const V d = i / (r - 1), c = v + d + margin * ((v < 0 ? -v : v) + d), turning = r * (1 - margin) * d;
+    const V least = level * ((1 - margin) * r / (r - 1)) / c;  // e there, if it just reaches the level
+    const auto turns = (i > v) & (i > 0) & (c > 0) & (c >= turning * power(end)) & (c >= turning * power(least));
+    return bits_of((larger(v, next_v) >= level) | turns);
+}
+
 // `advance` of lif.hpp for a pack of neurons.
 
 struct Group {  // eight neurons

@@ -350,6 +350,7 @@ bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& wait
     const uint8_t* const far_of = way.far.data();
     const float* const* const row_of = way.row.data();
     const double a_long_time = kLong / layer.neuron[0].b;
+    const bool knows_turns = layer.ratio >= 2;
     const V a = V{} + float(layer.neuron[0].a), b = V{} + float(layer.neuron[0].b);
     V u[W], j[W];
     SPIKELOOP_UNROLL
@@ -388,7 +389,7 @@ bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& wait
                 store(x.v + k * L, v), store(x.i + k * L, i);
                 some |= x.close[k] &= reaches<float>(larger(v, v * em) + positive<float>(i) * top, load(x.level + k * L));
             }
-            if (some && !sampling && way.time[n + 1] - way.time[n] > a_long_time) some = look_again(layer, x, W);
+            if (some && !knows_turns && !sampling && way.time[n + 1] - way.time[n] > a_long_time) some = look_again(layer, x, W);
             if (sampling) take_samples(layer, x);
             const auto next = [&](int k) {
                 const V v = load(x.v + k * L), i = load(x.i + k * L);
@@ -398,8 +399,10 @@ bool sweep_grown(const Layer<float>& layer, Walk<float>& x, Waiting<float>& wait
                 some = 0;
                 for (int k = 0; k < W; ++k) {
                     if (!x.close[k]) continue;
+                    const V v = load(x.v + k * L), i = load(x.i + k * L), level = load(x.level + k * L);
                     const auto [next_v, next_i] = next(k);
-                    some |= x.close[k] &= reaches<float>(highest(load(x.v + k * L), load(x.i + k * L), next_v, next_i, a, b), load(x.level + k * L));
+                    some |= x.close[k] &= knows_turns ? may_reach(v, i, next_v, way.em[n], layer.ratio, level)
+                                                      : reaches<float>(highest(v, i, next_v, next_i, a, b), level);
                 }
             }
             if (far_of[n]) {
