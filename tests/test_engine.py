@@ -195,7 +195,7 @@ def of_neurons(events: Events, which: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("own", ["nothing", "threshold", "refractory"])
 @pytest.mark.parametrize("duration", [60 * MS, 1.5, 20.0])
-@pytest.mark.parametrize("tau_syn", [2.3 * MS, 5 * MS, 9.99999 * MS, 10 * MS, 30 * MS])
+@pytest.mark.parametrize("tau_syn", [2.3 * MS, 2.5 * MS, 10 / 3 * MS, 5 * MS, 9.99999 * MS, 10 * MS, 30 * MS])
 def test_float32_spikes_asked_for_alone_come_where_those_of_float64_do(
     tau_syn: float, duration: float, own: str
 ) -> None:
@@ -233,7 +233,9 @@ def test_float32_spikes_asked_for_alone_come_where_those_of_float64_do(
     assert compared > 500
 
 
-@pytest.mark.parametrize("tau_syn", [2 * MS, 9.99999 * MS, 10 * MS, 10.00001 * MS, 50 * MS])
+@pytest.mark.parametrize(
+    "tau_syn", [2 * MS, 2.5 * MS, 10 / 3 * MS, 5 * MS, 9.99999 * MS, 10 * MS, 10.00001 * MS, 50 * MS]
+)
 def test_a_potential_that_just_reaches_the_threshold_makes_no_spike(tau_syn: float) -> None:
     exact = 1 / psp_peak(10 * MS, tau_syn)
     counts = []
@@ -244,6 +246,37 @@ def test_a_potential_that_just_reaches_the_threshold_makes_no_spike(tau_syn: flo
     for factor, expected in ((1 - 1e-5, 0), (1 + 1e-5, 1)):
         record = observe(single(exact * factor, 10 * MS, tau_syn, 0.1), torch.float32)
         assert int(record.count["hidden"].sum()) == expected
+
+
+@pytest.mark.parametrize("before", [0.0, -1.0, -30.0, 0.4])
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_peaks_close_to_the_threshold_are_told_apart_in_float32(ratio: int, before: float) -> None:
+    """Two events; the second's weights are within 3e-5 of the one that takes V just to the threshold of 1.
+
+    After it V is c e - d e^ratio, e = exp(-t / tau_mem); its maximum is c e (ratio - 1) / ratio, at
+    e^(ratio - 1) = c / (ratio d).
+    """
+    tau_syn, apart = 5 * MS, 7 * MS
+    fast, slow = np.exp(-apart / tau_syn), np.exp(-apart / (ratio * tau_syn))
+    v = before * (slow - fast) / (ratio - 1)
+
+    def peak(weight: float) -> float:
+        d = (before * fast + weight) / (ratio - 1)
+        c = v + d
+        return c * (c / (ratio * d)) ** (1 / (ratio - 1)) * (ratio - 1) / ratio if min(c, d) > 0 else 0.0
+
+    low, high = 0.0, 100.0
+    for _ in range(80):
+        low, high = (low, 0.5 * (low + high)) if peak(0.5 * (low + high)) >= 1 else (0.5 * (low + high), high)
+    weight = (high * (1 + np.linspace(-3e-5, 3e-5, 2000))).astype(np.float32)
+    both = torch.from_numpy(np.stack([np.full_like(weight, before), weight]))
+    net = Network(
+        {"a": Population(2), "b": Population(2000, LIF(ratio * tau_syn, tau_syn))}, [Projection("a", "b", both)]
+    )
+    fired = run(net, Events.from_lists([[MS, MS + apart]], [[0, 1]], 2), 250 * MS).count["b"][0].detach().numpy() > 0
+    sure = np.abs(weight / high - 1) > 1e-5
+    assert sure.sum() > 1000
+    np.testing.assert_array_equal(fired[sure], weight[sure] > high)
 
 
 @pytest.mark.parametrize("refractory", [0.0, 2 * MS])
