@@ -214,6 +214,9 @@ void marks_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, W
 template <class T>
 void sample_back(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch, Watch& watch) {
     const bool only_spikes = job.only_spikes();
+    const Trains& spikes = job.request().spikes;
+    for (int64_t e = spikes.start[out.sample] + 1; e < spikes.start[out.sample + 1]; ++e)
+        if (!(spikes.time[e - 1] <= spikes.time[e])) throw std::invalid_argument("the spikes of a sample are not in order of time");
     out.changes.clear(), out.charge.clear(), out.first_change.assign(job.blocks() + 1, 0), out.neuron.clear();
     if (!only_spikes) find_active(job, out, scratch);
     if (only_spikes ? job.request().spikes.size(out.sample) == 0 : out.active.empty()) return;

@@ -65,6 +65,7 @@ void wait(const Layer<T>& layer, Walk<T>& x, Waiting<T>& waiting, int vectors) {
         pack.add(layer.neuron[m], layer.peak[m], {double(x.v[l]), double(x.i[l]), x.free[l]}, m);
     });
     const Doubles begin = all_of(x.begin()), end = all_of(x.end()), told = all_of(x.told(x.n));
+    std::fill(pack.to + first, pack.to + pack.count, x.passage->spikes);
     for (int k = first; k < pack.count; k += kDoubles) store(pack.time + k, begin), store(pack.until + k, end), store(pack.told + k, told);
     waiting.walks.push_back({&x, pack.count});
 }
@@ -78,12 +79,9 @@ __attribute__((noinline)) void look(const Layer<T>& layer, Walk<T>& x, int vecto
 // The neurons that wait, at the ends of their intervals.
 template <class T>
 void settle(const Layer<T>& layer, Waiting<T>& waiting) {
-    Pack& pack = waiting.pack;
+    const Pack& pack = waiting.pack;
+    advance(waiting.pack, layer.request().spike_limit);
     int k = 0;
-    for (const auto& [walk, end_of_walk] : waiting.walks)
-        for (; k < end_of_walk; ++k) pack.to[k] = walk->passage->spikes;
-    advance(pack, layer.request().spike_limit);
-    k = 0;
     for (const auto& [walk, end_of_walk] : waiting.walks) {
         Walk<T>& x = *walk;
         const Passage<T>& way = *x.passage;

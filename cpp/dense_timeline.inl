@@ -34,9 +34,9 @@ template <class T>
 bool find_events(const Job<T>& job, SampleAdjoint<T>& out, Scratch<T>& scratch) {
     if (job.stage->sources.size() != 1 || job.stage->sources[0].delay_per_unit) return false;
     const DenseSource<T>& source = job.stage->sources[0];
-    const double begin = job.request().begin, end = begin + job.request().duration, lag = source.delay[0];
     const Trains& events = source.trains;
     int64_t first = events.start[out.sample], last = events.start[out.sample + 1];
+    const double begin = job.request().begin, end = begin + job.request().duration, lag = first < last ? source.delay[0] : 0.0;  // of no units there may be none
     while (first < last && events.time[first] + lag < begin) ++first;
     while (first < last && !(events.time[last - 1] + lag < end)) --last;
     const size_t count = size_t(last - first);

@@ -31,9 +31,9 @@ struct Spikes {
         start[0] = 0;
         for (int64_t b = 0; b < batch; ++b) start[b + 1] = start[b] + int64_t(size_of(b));
         if (size() <= most) return;
+        time = std::make_unique_for_overwrite<double[]>(size()), unit = std::make_unique_for_overwrite<int32_t[]>(size());
+        if (with_current) current = std::make_unique_for_overwrite<float[]>(size());
         most = size();
-        time = std::make_unique_for_overwrite<double[]>(most), unit = std::make_unique_for_overwrite<int32_t[]>(most);
-        if (with_current) current = std::make_unique_for_overwrite<float[]>(most);
     }
     int64_t size() const { return start[batch]; }
     Trains trains() const { return {time.get(), unit.get(), start.get()}; }

@@ -44,6 +44,7 @@ def work(rank: int, folder: Path) -> None:
         gradients += [p.grad.clone() for p in lab.parameters() if p.grad is not None]
         optimizer.step()
     torch.save({"gradients": gradients, "parameters": list(lab.parameters())}, folder / f"{rank}.pt")
+    distributed.barrier()  # or one takes down a connection that the other still waits on, and that one aborts
     distributed.destroy_process_group()
 
 
