@@ -16,7 +16,7 @@ template <class V>
 SPIKELOOP_INLINE uint32_t may_reach(const V& v, const V& i, const V& next_v, float end, int ratio, const V& level) {
     const float margin = float(kMargin), r = float(ratio);
     const auto power = [=](const auto& e) { return ratio == 2 ? e : ratio == 3 ? e * e : e * e * e; };
-    const V d = i / (r - 1), c = v + d + margin * ((v < 0 ? -v : v) + d), turning = r * (1 - margin) * d;
+    const V d = i / (r - 1), c = v + d + margin * (magnitude(v) + d), turning = r * (1 - margin) * d;
     const V least = level * ((1 - margin) * r / (r - 1)) / c;  // e there, if it just reaches the level
     const auto turns = (i > v) & (i > 0) & (c > 0) & (c >= turning * power(end)) & (c >= turning * power(least));
     return bits_of((larger(v, next_v) >= level) | turns);

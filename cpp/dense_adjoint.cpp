@@ -2,8 +2,8 @@
 // the loss looks at, take part. Between two marks of its own a neuron's adjoint is a sum of two modes, which arrivals do not
 // change: it is taken back from mark to mark, neuron by neuron, and leaves what its modes are from which arrival on. What an
 // arrival brings to the weights of a block of neurons is then two products, added up afterwards, block by block, samples in
-// order: sums do not depend on the threads. Where a sample has few arrivals and many spikes, what each arrival brings is left there,
-// instead of changes: it takes fewer numbers.
+// order: sums do not depend on the threads. Where a sample has few arrivals and many spikes, what each arrival brings is left
+// instead of changes, of which there would be more.
 #include <deque>
 #include <numeric>
 #include <optional>

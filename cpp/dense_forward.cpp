@@ -6,7 +6,8 @@
 //   u = v exp(t / tau_mem), j = i exp(t / tau_syn), t since the last line of a grid in time,
 // which is two multiply-adds an arrival, and a comparison: while i > 0 u never falls, so that a neuron which reaches its
 // threshold in an interval ends it with u no less than the threshold, grown, where it begins; while i <= 0 it does not reach it,
-// for the threshold is above leak.
+// for the threshold is above leak. Where one time constant is twice to four times the other, `may_reach` then says which of them
+// are worth a search; elsewhere bounds on pieces of the interval, and on its ends, do.
 #include "crossings.hpp"
 #include "dense.hpp"
 #include "simd.hpp"

@@ -225,7 +225,10 @@ SPIKELOOP_INLINE double total<float>(const Vector<float>& x) {
 #endif
 
 SPIKELOOP_INLINE Doubles all_of(double x) { return x - Doubles{}; }  // 0 + x would be computed, for it is not -0 where x is
-SPIKELOOP_INLINE Doubles magnitude(Doubles x) { return x < 0 ? -x : x; }
+template <class V>
+SPIKELOOP_INLINE V magnitude(const V& x) {
+    return x < 0 ? -x : x;
+}
 #if SPIKELOOP_TARGET == 512
 SPIKELOOP_INLINE Doubles root(const Doubles& x) { return Doubles(_mm512_maskz_sqrt_pd(0xff, __m512d(x))); }
 SPIKELOOP_INLINE Vector<float> root(const Vector<float>& x) { return Vector<float>(_mm512_maskz_sqrt_ps(0xffff, __m512(x))); }
