@@ -77,6 +77,22 @@ void gather_arrivals(const std::vector<DenseSource<T>>& sources, const std::vect
     if (!in_order) std::stable_sort(out.begin(), out.end(), [](const Arrival& x, const Arrival& y) { return x.time < y.time; });
 }
 
+// Calls add(n, arrival) with the n-th of those in order of time, once or, where they did not come in order, once more; how many
+// there are.
+template <class T, class Add>
+size_t add_in_order(const std::vector<DenseSource<T>>& sources, const std::vector<SpikesPerSample>& spikes, int64_t sample, double begin,
+                    double end, Add&& add) {
+    size_t count = 0;
+    const auto next = [&](const Arrival& arrival) { add(count++, arrival); };
+    if (!for_each_arrival(sources, spikes, sample, begin, end, next)) {
+        std::vector<Arrival>& sorted = own<std::vector<Arrival>>();
+        gather_arrivals(sources, spikes, sample, begin, end, sorted);
+        count = 0;
+        for (const Arrival& arrival : sorted) next(arrival);
+    }
+    return count;
+}
+
 // What else is done with samples first .. first + count as soon as they have passed: by the thread that has them in its cache.
 using Passed = std::function<void(int64_t first, int64_t count, Watch& watch)>;
 

@@ -253,16 +253,9 @@ void prepare(Passage<T>& way, const Layer<T>& layer, int64_t sample, std::vector
     const auto& sources = layer.stage->sources;
     const size_t most = most_arrivals(sources, spikes, sample);
     way.row.resize(most), way.time.resize(most + 2);
-    size_t count = 0;
-    const auto arrive = [&](const Arrival& arrival) {
-        way.row[count] = layer.weight[arrival.source] + arrival.unit * layer.stride, way.time[++count] = arrival.time;
-    };
-    if (!for_each_arrival(sources, spikes, sample, request.begin, request.until, arrive)) {
-        std::vector<Arrival>& arrivals = own<std::vector<Arrival>>();
-        gather_arrivals(sources, spikes, sample, request.begin, request.until, arrivals);
-        count = 0;
-        for (const Arrival& arrival : arrivals) arrive(arrival);
-    }
+    const size_t count = add_in_order(sources, spikes, sample, request.begin, request.until, [&](size_t n, const Arrival& arrival) {
+        way.row[n] = layer.weight[arrival.source] + arrival.unit * layer.stride, way.time[n + 1] = arrival.time;
+    });
     way.row.resize(count), way.time.resize(count + 2);
     way.time[0] = request.from.time ? request.from.time[sample * layer.neurons().size] : request.begin;
     way.told = way.time[0] < request.begin ? request.begin : -kInfinity;

@@ -32,6 +32,11 @@ struct Restless {
 // else depends on it, all together when the sample of the batch has passed.
 enum class Seen : uint8_t { none, at_once, afterwards };
 
+// What an arrival adds to the currents of a block.
+struct BlockRow {
+    alignas(64) float weight[kBlock] = {};
+};
+
 // One population, the same for all samples; all per neuron but for the weights.
 struct Layer {
     const std::vector<DenseSource<float>>& sources;
@@ -39,7 +44,7 @@ struct Layer {
     const Disturbance& disturbance;
     const Request& request;
     int64_t blocks;
-    std::vector<float> weight;            // (blocks, units of all sources, kBlock)
+    std::vector<BlockRow> weight;         // (blocks, units of all sources)
     std::vector<int32_t> first_unit = {0};  // of each source, among those of all
     FlowTable table;
     std::vector<Neuron> neuron;
@@ -53,16 +58,16 @@ struct Layer {
     double long_time = kInfinity;  // an interval worth a look in pieces
     bool jumps = false;           // a floor or a saturation exists
     bool tonic = false;           // some fire without input
+    bool restless_thresholds = false;
     Layer(const std::vector<DenseSource<float>>& sources, const Neurons& neurons, const Disturbance& disturbance, const Request& request)
         : sources(sources), neurons(neurons), disturbance(disturbance), request(request), blocks((neurons.size + kBlock - 1) / kBlock) {}
-    const float* rows(int64_t block) const { return weight.data() + block * first_unit.back() * kBlock; }
+    const BlockRow* rows(int64_t block) const { return weight.data() + block * first_unit.back(); }
 };
 
 // One sample on its way. Interval n ends with arrival n, or with the run.
 struct Passage {
     int64_t sample = 0;
     uint64_t key = 0;  // of its noise
-    std::vector<Arrival> arrivals;
     std::vector<int32_t> row;  // weights of each arrival
     std::vector<Ticks> ticks;  // length of each interval
     std::vector<double> time;  // where the intervals begin, and the end
@@ -111,12 +116,12 @@ void lay_out_weights(Layer& layer) {
     const int64_t size = layer.neurons.size;
     for (const auto& source : layer.sources) layer.first_unit.push_back(layer.first_unit.back() + int32_t(source.size));
     const int64_t units = layer.first_unit.back();
-    layer.weight.assign(layer.blocks * units * kBlock, 0.0f);
+    layer.weight.resize(layer.blocks * units);
     for (size_t s = 0; s < layer.sources.size(); ++s)
         for (int64_t block = 0; block < layer.blocks; ++block)
             for (int64_t u = 0; u < layer.sources[s].size; ++u)
                 std::copy_n(layer.sources[s].weight + u * size + block * kBlock, std::min<int64_t>(kBlock, size - block * kBlock),
-                            layer.weight.data() + (block * units + layer.first_unit[s] + u) * kBlock);
+                            layer.weight[block * units + layer.first_unit[s] + u].weight);
 }
 
 void describe(Layer& layer) {
@@ -141,7 +146,7 @@ void describe(Layer& layer) {
         layer.alone.push_back(d.noise[m] > 0 || d.threshold_noise[m] > 0 || n.rises_to_threshold());
         layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b)), layer.long_time = std::min(layer.long_time, kLong / n.b);
         layer.jumps |= std::isfinite(layer.floor[m]) || std::isfinite(layer.most[m]);
-        layer.tonic |= n.rises_to_threshold();
+        layer.tonic |= n.rises_to_threshold(), layer.restless_thresholds |= d.threshold_noise[m] > 0;
     }
     for (int64_t c = 0; c < sampling.units; ++c) layer.sampled[sampling.unit[c] / kBlock].emplace_back(sampling.unit[c] % kBlock, c);
 }
@@ -180,7 +185,7 @@ void start(const Layer& layer, const Passage& way, int64_t block, Walk& x) {
     std::fill_n(x.known, kBlockVectors, 0), std::fill_n(x.i, kBlock, 0.0f);
     std::fill_n(x.noise, kBlock, 0.0f), std::fill_n(x.seen, kBlock, float(kLongAgo));
     std::copy_n(layer.initial.data() + x.first(), kBlock, x.v), std::copy_n(layer.level.data() + x.first(), kBlock, x.level);
-    for (int64_t m = x.first(); m < std::min(x.first() + kBlock, layer.neurons.size); ++m)
+    for (int64_t m = x.first(); layer.restless_thresholds && m < std::min(x.first() + kBlock, layer.neurons.size); ++m)
         if (layer.disturbance.threshold_noise[m] > 0) x.level[m - x.first()] = lane_of(layer, x, int(m - x.first())).level(0.0);
 }
 
@@ -211,14 +216,14 @@ namespace {
 void prepare(const Layer& layer, int64_t sample, SpikesPerSample& spikes, Passage& way) {
     way.sample = sample, way.key = layer.disturbance.key_of(sample), way.spikes = &spikes[sample];
     way.spikes->clear();  // an explosion may have left some
-    gather_arrivals(layer.sources, {}, sample, layer.request.begin, layer.request.until, way.arrivals);
-    const size_t count = way.arrivals.size();
-    way.row.resize(count), way.ticks.resize(count + 1), way.time.resize(count + 2);
-    way.time[0] = layer.request.begin, way.time[count + 1] = layer.request.until;
-    for (size_t n = 0; n < count; ++n) {
-        const Arrival& arrival = way.arrivals[n];
+    const Request& request = layer.request;
+    const size_t most = most_arrivals(layer.sources, {}, sample);
+    way.row.resize(most), way.time.resize(most + 2);
+    const size_t count = add_in_order(layer.sources, {}, sample, request.begin, request.until, [&](size_t n, const Arrival& arrival) {
         way.row[n] = layer.first_unit[arrival.source] + arrival.unit, way.time[n + 1] = arrival.time;
-    }
+    });
+    way.row.resize(count), way.time.resize(count + 2), way.ticks.resize(count + 1);
+    way.time[0] = request.begin, way.time[count + 1] = request.until;
     for (size_t n = 0; n <= count; ++n) way.ticks[n] = layer.table.ticks(way.time[n + 1] - way.time[n]);
 }
 

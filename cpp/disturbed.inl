@@ -105,35 +105,39 @@ __attribute__((noinline)) void take_samples(const Layer& layer, Walk& x, Range r
     }
 }
 
-// May membranes up to `top` reach their thresholds until `end`? As `stays_below` (noise.hpp) has it; one bit a lane.
-SPIKELOOP_INLINE uint32_t may_reach(const Layer& layer, const Walk& x, int l, const Vector<float>& top, const Vector<float>& a, double end) {
+// Which of the lanes `close` from l on may reach their thresholds until `end`, with membranes up to `top`? As `stays_below`
+// (noise.hpp) has it; one bit a lane.
+SPIKELOOP_INLINE uint32_t may_reach(const Layer& layer, const Walk& x, int l, uint32_t close, const Vector<float>& top,
+                                    const Vector<float>& a, double end) {
     using V = Vector<float>;
+    const V level = load(x.level + l);
+    close &= reaches<float>(top, level);
+    if (!close) return 0;
     const V reach = load(layer.reach.data() + x.first() + l), noise = load(x.noise + l);
     const V since = a * (float(end) - load(x.seen + l)), left = noise > 0 ? noise : noise * larger(1 - since, V{});
-    const V room = load(x.level + l) + reach - top - left, far = larger(2 * since, V{});  // who is held was seen in the future
-    return reaches<float>(reach * reach * (far < 1 ? far : V{} + 1), room > 0 ? room * room : V{});
+    const V room = level + reach - top - left, far = larger(2 * since, V{});  // who is held was seen in the future
+    return close & reaches<float>(reach * reach * (far < 1 ? far : V{} + 1), room > 0 ? room * room : V{});
 }
 
-// Only lanes stay close whose highest membrane over `dt`, in so many pieces, reaches their level.
+// Only lanes stay close whose highest membrane over `dt`, looked at in pieces, reaches their level.
 template <int W>
-uint32_t look_again(const Layer& layer, Walk& x, int pieces, double dt) {
+uint32_t look_again(const Layer& layer, Walk& x, double dt) {
     using V = Vector<float>;
     BlockFlows made;
-    const double piece = dt / pieces;
-    const BlockFlows& f = pieces > 1 ? flows_over<W>(layer.table, x.block, layer.table.ticks(piece), piece, made) : x.flows;
+    const double piece = dt / kPieces;
+    const BlockFlows& f = flows_over<W>(layer.table, x.block, layer.table.ticks(piece), piece, made);
     uint32_t some = 0;
     for (int k = 0; k < W; ++k) {
         if (!x.close[k]) continue;
         const int l = k * kLanes<float>;
         const V a = load(layer.table.single_a.data() + x.first() + l), b = load(layer.table.single_b.data() + x.first() + l);
         V v = load(x.v + l), i = load(x.i + l), top = v;
-        for (int p = 1; p < pieces; ++p) {
+        for (int p = 1; p < kPieces; ++p) {
             const V next_v = v * load(f.em + l) + i * load(f.g + l), next_i = i * load(f.es + l);
             top = larger(top, highest(v, i, next_v, next_i, a, b)), v = next_v, i = next_i;
         }
         top = larger(top, highest(v, i, load(x.next_v + l), load(x.next_i + l), a, b));
-        x.close[k] &= reaches<float>(top, load(x.level + l));
-        if (x.close[k]) some |= x.close[k] &= may_reach(layer, x, l, top, a, x.end());
+        some |= x.close[k] = may_reach(layer, x, l, x.close[k], top, a, x.end());
     }
     return some;
 }
@@ -188,46 +192,65 @@ inline void settle(const Layer& layer, Waiting& waiting, Watch& watch) {
 
 // ---- the sweep ----------------------------------------------------------------------------------------------------
 
-// Goes on with a walk until some of its neurons wait (false) or it has arrived (true).
+// Goes on with a walk until some of its neurons wait (false) or it has arrived (true). No membrane reaches its level within an
+// interval if V exp(t / tau_mem) is below it at both ends, for that rises all the time (I > 0), or falls. Divided by its growth:
+// neither em V at the beginning nor V at the end reaches em times the level; nor the level, where that is below zero.
 template <int W, bool Jumps>
 bool sweep(const Layer& layer, Walk& x, Waiting& waiting) {
     constexpr int L = kLanes<float>;
     using V = Vector<float>;
     const Passage& way = *x.passage;
     const Sampling& sampling = layer.request.sampling;
-    const size_t count = way.arrivals.size() + 1;
+    const size_t count = way.ticks.size();
     const double* samples = layer.sampled[x.block].empty() ? nullptr : sampling.times(way.sample);
-    const float *rows = layer.rows(x.block), *peak = layer.top.data() + x.first();
-    V v[W], i[W], floor[W], most[W];
+    const BlockRow* rows = layer.rows(x.block);
+    V v[W], i[W], floor[W], most[W], level[W];
+    const auto stand = [&](const float* from_v, const float* from_i) {
+        SPIKELOOP_UNROLL
+        for (int k = 0; k < W; ++k) v[k] = load(from_v + k * L), i[k] = load(from_i + k * L), level[k] = load(x.level + k * L);
+    };
+    stand(x.v, x.i);
     SPIKELOOP_UNROLL
     for (int k = 0; k < W; ++k) {
-        v[k] = load(x.v + k * L), i[k] = load(x.i + k * L);
         floor[k] = load(layer.floor.data() + x.first() + k * L), most[k] = load(layer.most.data() + x.first() + k * L);
     }
     for (size_t n = x.n; n < count; ++n) {
         if (n > 0) {
-            const float* row = rows + int64_t(way.row[n - 1]) * kBlock;
+            const float* row = rows[way.row[n - 1]].weight;
             SPIKELOOP_UNROLL
             for (int k = 0; k < W; ++k) {
                 i[k] += load(row + k * L);
-                if constexpr (Jumps) {
-                    const V high = i[k] < most[k] ? i[k] : most[k];
-                    i[k] = larger(high, -most[k]), v[k] = larger(v[k], floor[k]);
-                }
+                if constexpr (Jumps) i[k] = larger(smaller(i[k], most[k]), -most[k]), v[k] = larger(v[k], floor[k]);
             }
         }
         const double dt = way.time[n + 1] - way.time[n];
         const BlockFlows& f = flows_over<W>(layer.table, x.block, way.ticks[n], dt, x.flows);
-        const float* top = dt < layer.quickest ? f.g : peak;
-        V em[W], next_v[W];
+        V next_v[W];
         uint32_t close[W], some = 0;
         SPIKELOOP_UNROLL
         for (int k = 0; k < W; ++k) {
-            em[k] = v[k] * load(f.em + k * L), next_v[k] = em[k] + i[k] * load(f.g + k * L);
-            const V bound = larger(v[k], em[k]) + larger(i[k], V{}) * load(top + k * L);
-            some |= close[k] = reaches<float>(bound, load(x.level + k * L));
+            V em = load(f.em + k * L);
+            hold(em);
+            V left = v[k] * em;
+            hold(left);  // or it is the compiler's choice which of both products is rounded
+            next_v[k] = left + i[k] * load(f.g + k * L);
+            some |= close[k] = reaches<float>(larger(left, next_v[k]), smaller(level[k] * em, level[k]));
         }
         const bool sees = samples && x.next_sample < sampling.count && (samples[x.next_sample] <= way.time[n + 1]);
+        if (__builtin_expect(some, 0)) {  // a closer look, from both ends of the interval
+            const float* top = dt < layer.quickest ? f.g : layer.top.data() + x.first();
+            some = 0;
+            SPIKELOOP_UNROLL
+            for (int k = 0; k < W; ++k) {
+                if (!close[k]) continue;
+                const int l = k * L;
+                const V bound = larger(v[k], v[k] * load(f.em + l)) + positive<float>(i[k]) * load(top + l);
+                if (!(close[k] &= reaches<float>(bound, level[k]))) continue;
+                const V a = load(layer.table.single_a.data() + x.first() + l), b = load(layer.table.single_b.data() + x.first() + l);
+                const V most_of_v = highest(v[k], i[k], next_v[k], i[k] * load(f.es + l), a, b);
+                some |= close[k] = may_reach(layer, x, l, close[k], most_of_v, a, way.time[n + 1]);
+            }
+        }
         if (__builtin_expect(some || sees, 0)) {
             x.n = n;
             SPIKELOOP_UNROLL
@@ -235,8 +258,7 @@ bool sweep(const Layer& layer, Walk& x, Waiting& waiting) {
                 x.close[k] = close[k], store(x.v + k * L, v[k]), store(x.i + k * L, i[k]);
                 store(x.next_v + k * L, next_v[k]), store(x.next_i + k * L, i[k] * load(f.es + k * L));
             }
-            if (some) some = look_again<W>(layer, x, 1, dt);
-            if (some && dt > layer.long_time) some = look_again<W>(layer, x, kPieces, dt);
+            if (some && dt > layer.long_time) some = look_again<W>(layer, x, dt);
             if (some || sees) {
                 Range range{x.next_sample, x.next_sample};
                 while (sees && range.last < sampling.count && samples[range.last] <= way.time[n + 1]) ++range.last;
@@ -248,8 +270,7 @@ bool sweep(const Layer& layer, Walk& x, Waiting& waiting) {
                     return false;
                 }
             }
-            SPIKELOOP_UNROLL
-            for (int k = 0; k < W; ++k) v[k] = load(x.next_v + k * L), i[k] = load(x.next_i + k * L);
+            stand(x.next_v, x.next_i);
             continue;
         }
         SPIKELOOP_UNROLL

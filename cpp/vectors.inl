@@ -11,6 +11,16 @@ SPIKELOOP_INLINE void store(T* to, const Vector<T>& x) {
     std::memcpy(to, &x, sizeof x);
 }
 
+// Once loaded, it is not loaded again.
+template <class V>
+SPIKELOOP_INLINE void hold(V& x) {
+#if SPIKELOOP_TARGET == 512
+    asm("" : "+v"(x));
+#else
+    (void)x;
+#endif
+}
+
 // Eight numbers in single precision.
 typedef float Singles __attribute__((vector_size(32)));
 SPIKELOOP_INLINE Singles singles(const Doubles& x) { return __builtin_convertvector(x, Singles); }

@@ -8,8 +8,9 @@ from chips import some_events as drive
 
 from spikeloop import LIF, Events, Twin, feedforward, run
 from spikeloop.chip import transfer
-from spikeloop.chip.configuration import CYCLE
-from spikeloop.chip.lower_events import lift_events, lift_fast, lift_slow
+from spikeloop.chip.configuration import CYCLE, Analog, Configuration
+from spikeloop.chip.lower_events import lift_events, lift_fast, lift_slow, lower_events
+from spikeloop.chip.mapping import place
 from spikeloop.chip.scales import Scale, scale_of
 from spikeloop.chip.twin import EVERYTHING, Imperfection
 from spikeloop.errors import OutOfRange, SpikeloopWarning
@@ -67,6 +68,22 @@ def test_weights_beyond_the_range_are_an_error_in_strict_mode(network):
         run(network, drive(12), 50e-3, substrate=strict)
     five = ready(network, strict=True, rows_per_input=5)
     assert five.weight_codes(network)["input_to_hidden"].abs().max() == 70
+
+
+def test_events_that_were_made_for_a_chip_cannot_be_spoilt():
+    """They are not looked at again on the chip, unless somebody made them writeable."""
+    placement = place(feedforward([12, 3], NEURON))
+    made = lower_events({"input": drive(12)}, placement, 1000.0, np.zeros((0, 512), bool), 0)
+    configuration = Configuration(np.zeros((2, 256, 256), np.uint8), placement.routing, Analog())
+    assert len(made.cycle) == len(drive(12).time)
+    for array in (made.cycle, made.address, made.start):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = -1
+    IDEAL.emulate(configuration, made, 100_000)
+    made.cycle.flags.writeable = True
+    made.cycle[3] = -1
+    with pytest.raises(OutOfRange, match=r"addressed events: cycle\[3\] is -1"):
+        IDEAL.emulate(configuration, made, 100_000)
 
 
 def test_many_events_of_one_time_are_sent_as_a_link_takes_them():

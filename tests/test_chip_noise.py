@@ -143,6 +143,35 @@ def test_noise_depends_neither_on_threads_nor_on_company_nor_on_who_looks():
         np.testing.assert_array_equal(one[: some[2][-1]], other)
 
 
+def test_noise_may_reach_the_threshold_while_inhibition_takes_the_membrane_away():
+    """Spikes before and after the second event, beside fine steps; the membrane alone comes up to 0.8."""
+    rms, size, runs, first, second, step = 0.1, 500, 300, 0.1, 0.1 + math.log(2), 2e-3
+    up, down = 4 * 0.8, -1.2  # V = up (exp(-t) - exp(-2 t)), highest after ln 2
+    values = np.array([[1.0], [0.5], [1.0], [0.0], [0.0], [5.0]]).repeat(size, 1)
+    disturbance = np.array([[-np.inf], [np.inf], [rms], [0.0], [0.0]]).repeat(size, 1)
+    disturbance[4] = np.arange(size)
+    sent = np.tile([first, second], runs), np.tile(np.arange(2, dtype=np.int32), runs), np.arange(runs + 1) * 2
+    weight = np.array([[up], [down]], np.float32).repeat(size, 1)
+    time, _, _ = forward([(sent, weight)], Population(values, disturbance), Passage(runs, 4.0, 0.01, 5, 2))
+
+    def membrane(t):
+        response = [w * (np.exp(-d) - np.exp(-2 * d)) * (d > 0) for w, d in ((up, t - first), (down, t - second))]
+        return response[0] + response[1]
+
+    random, decay = np.random.default_rng(3), np.exp(-step)
+    x, fine = rms * random.standard_normal(size * runs), []
+    for t in np.arange(0.3, 1.1, step):  # before, the threshold is more than five of its widths away
+        after = x * decay + rms * np.sqrt(1 - decay**2) * random.standard_normal(len(x))
+        room, left = 1 - membrane(t) - x, 1 - membrane(t + step) - after
+        crossed = (left <= 0) | (random.random(len(x)) < np.exp(-2 * room * left / (2 * rms**2 * step)))
+        fine += [t + step / 2] * int(crossed.sum())
+        x = after[~crossed]
+    for found, expected in ((time < second, np.array(fine) < second), (time > second, np.array(fine) > second)):
+        assert expected.sum() > 100
+        assert abs(int(found.sum()) - int(expected.sum())) < 4 * math.sqrt(2 * expected.sum())
+    assert stats.ks_2samp(time, fine).pvalue > 0.01
+
+
 def test_who_is_held_shows_no_noise():
     """Also where the threshold's noise alone brings it into reach."""
     size, reset, hold = 1000, -0.5, 0.5

@@ -247,6 +247,8 @@ class AddressedEvents:
     currents: Switching | None = None
 
     def __post_init__(self) -> None:
+        if "_right" in self.__dict__ and not any(array.flags.writeable for array in self._arrays):
+            return
         where = "addressed events"
         fine = in_order(self.cycle, self.address, self.start, torch.get_num_threads())
         if not fine:
@@ -265,10 +267,17 @@ class AddressedEvents:
 
     @classmethod
     def _trusted(cls, cycle: Integers, address: Integers, start: Integers, muted: Flags, trial: int) -> AddressedEvents:
-        """From what was made to be right: nothing is checked, but by the chip."""
+        """From what was made to be right, and cannot be written to from now on: nothing is checked."""
         events = object.__new__(cls)
-        events.__dict__.update(cycle=cycle, address=address, start=start, muted=muted, trial=trial, currents=None)
+        events.__dict__.update(cycle=cycle, address=address, start=start.view(), muted=muted, trial=trial)
+        events.__dict__.update(currents=None, _right=True)
+        for array in events._arrays:
+            array.flags.writeable = False
         return events
+
+    @property
+    def _arrays(self) -> tuple[Integers | Flags, ...]:
+        return self.cycle, self.address, self.start, self.muted
 
     def __len__(self) -> int:
         return len(self.start) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,27 @@ class Lowered:
     rounding: float
 
 
+class Copies(Mapping[str, Tensor]):
+    """Copies of tensors, each made when it is first asked for: most of a run's weights never are."""
+
+    def __init__(self, kept: Mapping[str, Tensor]) -> None:
+        self._kept, self._made = kept, dict[str, Tensor]()
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._made:
+            self._made[name] = self._kept[name].clone()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 class Latest:
     """What became of the weights of a network on a chip the last time, for a while they may stay the same.
 
@@ -61,7 +82,7 @@ class Latest:
         if known is None or known[0] != held:
             known = self._known = held, lower_weights(network, placement, scales, strict)
             known[1].weight.flags.writeable = False
-        return replace(known[1], executed={name: weight.clone() for name, weight in known[1].executed.items()})
+        return replace(known[1], executed=Copies(known[1].executed))
 
 
 def _values(weight: Tensor) -> object:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -48,6 +49,9 @@ class OnChip:
     two neurons at most: ``Every(period, neurons)``. Peaks are those of the column ADC's samples. ``trial.number``
     chooses the draw of a twin's noise; without one every run is another.
     """
+
+    steady: ClassVar[bool] = True
+    """See `Substrate`."""
 
     chip: Chip | Sequence[Chip]
     speedup: float = 1000.0
