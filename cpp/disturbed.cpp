@@ -58,7 +58,7 @@ struct Layer {
     double long_time = kInfinity;  // an interval worth a look in pieces
     bool jumps = false;           // a floor or a saturation exists
     bool tonic = false;           // some fire without input
-    bool restless_thresholds = false;
+    bool noisy_thresholds = false;  // some are drawn for every spike
     Layer(const std::vector<DenseSource<float>>& sources, const Neurons& neurons, const Disturbance& disturbance, const Request& request)
         : sources(sources), neurons(neurons), disturbance(disturbance), request(request), blocks((neurons.size + kBlock - 1) / kBlock) {}
     const BlockRow* rows(int64_t block) const { return weight.data() + block * first_unit.back(); }
@@ -146,7 +146,7 @@ void describe(Layer& layer) {
         layer.alone.push_back(d.noise[m] > 0 || d.threshold_noise[m] > 0 || n.rises_to_threshold());
         layer.quickest = std::min(layer.quickest, response_peak_time(n.a, n.b)), layer.long_time = std::min(layer.long_time, kLong / n.b);
         layer.jumps |= std::isfinite(layer.floor[m]) || std::isfinite(layer.most[m]);
-        layer.tonic |= n.rises_to_threshold(), layer.restless_thresholds |= d.threshold_noise[m] > 0;
+        layer.tonic |= n.rises_to_threshold(), layer.noisy_thresholds |= d.threshold_noise[m] > 0;
     }
     for (int64_t c = 0; c < sampling.units; ++c) layer.sampled[sampling.unit[c] / kBlock].emplace_back(sampling.unit[c] % kBlock, c);
 }
@@ -185,7 +185,7 @@ void start(const Layer& layer, const Passage& way, int64_t block, Walk& x) {
     std::fill_n(x.known, kBlockVectors, 0), std::fill_n(x.i, kBlock, 0.0f);
     std::fill_n(x.noise, kBlock, 0.0f), std::fill_n(x.seen, kBlock, float(kLongAgo));
     std::copy_n(layer.initial.data() + x.first(), kBlock, x.v), std::copy_n(layer.level.data() + x.first(), kBlock, x.level);
-    for (int64_t m = x.first(); layer.restless_thresholds && m < std::min(x.first() + kBlock, layer.neurons.size); ++m)
+    for (int64_t m = x.first(); layer.noisy_thresholds && m < std::min(x.first() + kBlock, layer.neurons.size); ++m)
         if (layer.disturbance.threshold_noise[m] > 0) x.level[m - x.first()] = lane_of(layer, x, int(m - x.first())).level(0.0);
 }
 

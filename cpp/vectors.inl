@@ -11,7 +11,7 @@ SPIKELOOP_INLINE void store(T* to, const Vector<T>& x) {
     std::memcpy(to, &x, sizeof x);
 }
 
-// Once loaded, it is not loaded again.
+// Has x in a register as it is: it is not loaded again, nor made part of another operation. Only a matter of speed and last places.
 template <class V>
 SPIKELOOP_INLINE void hold(V& x) {
 #if SPIKELOOP_TARGET == 512

@@ -269,8 +269,9 @@ class AddressedEvents:
     def _trusted(cls, cycle: Integers, address: Integers, start: Integers, muted: Flags, trial: int) -> AddressedEvents:
         """From what was made to be right, and cannot be written to from now on: nothing is checked."""
         events = object.__new__(cls)
-        events.__dict__.update(cycle=cycle, address=address, start=start.view(), muted=muted, trial=trial)
-        events.__dict__.update(currents=None, _right=True)
+        own = start.view()  # the array itself is that of the events in the drive, which stay writeable
+        events.__dict__.update(cycle=cycle, address=address, start=own, muted=muted, trial=trial, currents=None)
+        events.__dict__["_right"] = True
         for array in events._arrays:
             array.flags.writeable = False
         return events
